@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from jsonschema_rs import Draft202012Validator
 
-from batchgen import catalogue
-from batchgen.catalogue import durations, pointers
+from batchgen.catalogue import durations, links, pointers, register, validation
 from batchgen.catalogue.openapi import convert
 from batchgen.catalogue.register import DATA
 from tests.catalogue import build, times
@@ -18,18 +17,18 @@ STANDARD = "kling-video/v2.1/standard/image-to-video"
 MASTER = "klingai/v2.1-master-image-to-video"
 UNIVERSAL = "/v2/video/generations"
 KLING = "/v2/generate/video/kling/generation"
-EVERY = [(model, path) for model in catalogue.models() for path in catalogue.endpoints(model)]
+EVERY = [(model, path) for model in register.models() for path in register.endpoints(model)]
 
 
 def test_the_catalogue_has_all_documented_models() -> None:
-    assert len(catalogue.models()) == 156
+    assert len(register.models()) == 156
     assert len(EVERY) == 211
-    assert {STANDARD, MASTER} < set(catalogue.models())
+    assert {STANDARD, MASTER} < set(register.models())
 
 
 def test_every_schema_is_a_closed_json_schema_without_openapi_keywords() -> None:
     for model, path in EVERY:
-        schema = catalogue.schema(model, path)
+        schema = register.schema(model, path)
         Draft202012Validator(schema)
         assert schema["properties"]["model"] == {"const": model}
         for part in walk(schema):
@@ -41,7 +40,7 @@ def test_every_schema_is_a_closed_json_schema_without_openapi_keywords() -> None
 
 def test_every_parameter_named_image_is_marked_as_an_image() -> None:
     for model, path in EVERY:
-        for name, schema in catalogue.schema(model, path)["properties"].items():
+        for name, schema in register.schema(model, path)["properties"].items():
             if "image" in name and schema.get("type") == "string":
                 assert schema["x-media"] == "image", name
 
@@ -96,21 +95,21 @@ def test_openapi_becomes_json_schema() -> None:
     ],
 )
 def test_a_model_is_called_on_the_path_of_the_style_else_on_its_only_one(model: str, style: Any, path: str) -> None:
-    assert catalogue.endpoint(model, style) == path
+    assert register.endpoint(model, style) == path
 
 
 def test_the_kling_models_have_the_documented_parameters_on_each_path() -> None:
     both = {"image_url", "prompt", "duration", "negative_prompt", "cfg_scale", "static_mask", "dynamic_masks"}
     both |= {"camera_control"}
-    assert set(catalogue.parameters(STANDARD, UNIVERSAL)) == both
-    assert set(catalogue.parameters(STANDARD, KLING)) == both | {"tail_image_url", "external_task_id", "type"}
-    assert set(catalogue.parameters(MASTER, UNIVERSAL)) == both | {"provider"}
-    assert set(catalogue.parameters(MASTER, KLING)) == both | {"provider"}
+    assert set(validation.parameters(STANDARD, UNIVERSAL)) == both
+    assert set(validation.parameters(STANDARD, KLING)) == both | {"tail_image_url", "external_task_id", "type"}
+    assert set(validation.parameters(MASTER, UNIVERSAL)) == both | {"provider"}
+    assert set(validation.parameters(MASTER, KLING)) == both | {"provider"}
 
 
 def test_an_unknown_model_raises_key_error() -> None:
     with pytest.raises(KeyError):
-        catalogue.endpoint("no-such-model")
+        register.endpoint("no-such-model")
 
 
 @pytest.mark.parametrize(
@@ -125,12 +124,12 @@ def test_an_unknown_model_raises_key_error() -> None:
     ],
 )
 def test_a_misspelt_model_name_finds_the_model(name: str, first: str) -> None:
-    assert catalogue.nearest(name)[0] == first
+    assert register.nearest(name)[0] == first
 
 
 def test_a_name_unlike_any_model_finds_nothing() -> None:
-    assert catalogue.nearest("qqqq") == []
-    assert catalogue.nearest("") == []
+    assert register.nearest("qqqq") == []
+    assert register.nearest("") == []
 
 
 BASE = {"image_url": "a.png"}
@@ -200,7 +199,7 @@ BASE = {"image_url": "a.png"}
     ],
 )
 def test_a_violation_has_pointer_message_and_hint(params: dict[str, Any], expected: list[tuple[str, str, str]]) -> None:
-    _, violations = catalogue.checked(STANDARD, UNIVERSAL, params, ("priority",))
+    _, violations = validation.checked(STANDARD, UNIVERSAL, params, ("priority",))
     assert sorted((violation.pointer, violation.message, violation.hint) for violation in violations) == sorted(
         expected
     )
@@ -214,7 +213,7 @@ def test_a_violation_has_pointer_message_and_hint(params: dict[str, Any], expect
     ],
 )
 def test_the_length_of_a_text_is_checked(model: str, prompt: str, expected: str) -> None:
-    violations = catalogue.violations(model, UNIVERSAL, {"prompt": prompt, "image_url": "a.png"})
+    _, violations = validation.checked(model, UNIVERSAL, {"prompt": prompt, "image_url": "a.png"})
     assert [violation.message for violation in violations] == [expected]
 
 
@@ -233,7 +232,8 @@ def test_the_length_of_a_text_is_checked(model: str, prompt: str, expected: str)
 )
 def test_of_several_alternatives_the_closest_is_explained(frame: object, expected: list[str]) -> None:
     params = {"prompt": "a", "keyframes": {"frame0": frame}}
-    assert [violation.message for violation in catalogue.violations("luma/ray-2", UNIVERSAL, params)] == expected
+    _, violations = validation.checked("luma/ray-2", UNIVERSAL, params)
+    assert [violation.message for violation in violations] == expected
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_of_several_alternatives_the_closest_is_explained(frame: object, expecte
 def test_text_becomes_the_number_that_the_schema_has(
     model: str, params: dict[str, Any], coerced_params: dict[str, Any]
 ) -> None:
-    fitted = catalogue.checked(model, catalogue.endpoint(model), params)[0]
+    fitted = validation.checked(model, register.endpoint(model), params)[0]
     assert fitted == coerced_params
     assert list(map(type, fitted.values())) == list(map(type, coerced_params.values()))
 
@@ -277,7 +277,7 @@ def test_links_and_files_are_found_at_any_depth() -> None:
     ]
 
     character = {"character": {"type": "video", "url": "c.mp4"}, "reference": {"type": "video", "url": "r.mp4"}}
-    assert catalogue.media(character) == [
+    assert links.media(character) == [
         ("/character/url", "video", "c.mp4"),
         ("/reference/url", "video", "r.mp4"),
     ]
@@ -306,13 +306,13 @@ def test_links_and_files_are_found_at_any_depth() -> None:
     ],
 )
 def test_generation_times_are_the_documented_ones(model: str, duration: float, seconds: float) -> None:
-    assert catalogue.typical_seconds(model, duration) == seconds
+    assert durations.typical_seconds(model, duration) == seconds
 
 
 def test_the_shipped_generation_times_are_what_the_script_makes_and_belong_to_documented_models() -> None:
     assert durations.DATA.read_text("utf-8") == times.text()
-    assert set(times.PAGES) <= set(catalogue.models())
-    assert all(1 <= catalogue.typical_seconds(model) <= 3_600 for model in catalogue.models())
+    assert set(times.PAGES) <= set(register.models())
+    assert all(1 <= durations.typical_seconds(model) <= 3_600 for model in register.models())
 
 
 @pytest.mark.parametrize("name", ["plain", "a/b", "a~b", "~1", "/", "", "ü"])
@@ -326,7 +326,7 @@ def test_any_name_survives_in_a_json_pointer(name: str) -> None:
 
 
 def image_pointers(params: dict[str, Any]) -> list[str]:
-    return [link.pointer for link in catalogue.media(params) if link.medium == "image"]
+    return [link.pointer for link in links.media(params) if link.medium == "image"]
 
 
 def walk(schema: Any) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from batchgen import catalogue
+from batchgen.catalogue import register
 from batchgen.errors import ManifestInvalid
 from batchgen.manifest import reader
 from tests.catalogue.pages import bodies, faults, parse
@@ -54,21 +54,21 @@ def check(folder: Path, body: dict[str, Any], endpoint: str) -> reader.Manifest:
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example["source"])
 def test_an_example_of_the_vendor_is_valid(tmp_path: Path, example: dict[str, Any]) -> None:
     (job,) = check(tmp_path, example["body"], example["endpoint"]).jobs
-    assert catalogue.style_of(job.endpoint) == example["endpoint"]
+    assert register.style_of(job.endpoint) == example["endpoint"]
     assert json.loads(job.request) == {**example["body"], "duration": 5}
 
 
 def test_the_smallest_request_of_every_documented_path_is_valid_and_without_a_parameter_it_is_not(
     tmp_path: Path,
 ) -> None:
-    for model in catalogue.models():
-        for path in catalogue.endpoints(model):
-            schema = catalogue.schema(model, path)
+    for model in register.models():
+        for path in register.endpoints(model):
+            schema = register.schema(model, path)
             body = {"model": model, **smallest({**schema, "type": "object"})}
             for prefix, besides in BESIDES.items():
                 body |= besides if model.startswith(prefix) else {}
-            style = catalogue.style_of(path)
-            if style not in ("universal", "legacy") or catalogue.endpoint(model, style) != path:
+            style = register.style_of(path)
+            if style not in ("universal", "legacy") or register.endpoint(model, style) != path:
                 continue  # a third path of a model, which no style leads to
             (job,) = check(tmp_path, body, style).jobs
             assert job.endpoint == path

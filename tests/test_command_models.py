@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from batchgen import catalogue
+from batchgen.catalogue import register, validation
 from batchgen.report.models import describe, model_lines
 from batchgen.services.model_documents import fetch_schemas, read_document
 from tests.batches import STANDARD, TEXT_MODEL
@@ -24,13 +24,13 @@ from tests.wire import Request, answer, serving
 
 def test_every_model_is_listed_and_can_be_shown(tmp_path: Path, batchgen: Command) -> None:
     listed = batchgen("models")
-    assert [line.split()[0] for line in listed.stdout.splitlines()] == list(catalogue.models())
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == list(register.models())
     assert list(tmp_path.iterdir()) == []
-    for model in catalogue.models():
+    for model in register.models():
         lines = list(model_lines(model, None, None))
         text = "\n".join(lines)
         assert all(
-            f"  {name}" in text for path in catalogue.endpoints(model) for name in catalogue.parameters(model, path)
+            f"  {name}" in text for path in register.endpoints(model) for name in validation.parameters(model, path)
         )
 
 

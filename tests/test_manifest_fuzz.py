@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from batchgen import catalogue
+from batchgen.catalogue import validation
 from batchgen.catalogue.written import trimmed
 from batchgen.errors import ManifestInvalid
 from batchgen.files.output_paths import path_fault
@@ -104,7 +104,7 @@ texts = st.text(max_size=30) | st.sampled_from(
     ["a.png", "16:9", "{{ id }}", "{{ s.stem }}", "m.yaml", "{{", "..", "/x", "https://x/y", "data:,", "5"]
 )
 parameters = st.dictionaries(
-    st.sampled_from([*catalogue.parameters(STANDARD, "/v2/video/generations"), "aspect_ratio", *JOB_KEYS, "<<"]),
+    st.sampled_from([*validation.parameters(STANDARD, "/v2/video/generations"), "aspect_ratio", *JOB_KEYS, "<<"]),
     trees | texts | st.sampled_from([STANDARD, MASTER, TEXT, 5, 10, 0.5, {"s": [1, "x"]}, {"s": {"glob": "*.png"}}]),
     max_size=6,
 )

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from jsonschema_rs import Draft7Validator
 
-from batchgen import catalogue
+from batchgen.catalogue import register, validation
 from batchgen.catalogue.written import plain
 from batchgen.cli.init import example_manifest
 from batchgen.jobs import JobSpec
@@ -105,10 +105,10 @@ def test_the_help_of_the_command_does_not_load_pydantic() -> None:
 
 def test_the_schema_has_all_parameters_of_every_model() -> None:
     whole = schema.schema()["definitions"]
-    for model in catalogue.models():
-        taken = {name for path in catalogue.endpoints(model) for name in catalogue.parameters(model, path)}
+    for model in register.models():
+        taken = {name for path in register.endpoints(model) for name in validation.parameters(model, path)}
         assert whole[model.replace("/", ".")]["properties"].keys() == taken
-    assert whole["job"]["properties"]["model"]["anyOf"][0]["enum"] == list(catalogue.models())
+    assert whole["job"]["properties"]["model"]["anyOf"][0]["enum"] == list(register.models())
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from batchgen.catalogue import typical_seconds
+from batchgen.catalogue.durations import typical_seconds
 from batchgen.jobtable.timings import GENERATIONS_MAX, Timing
 from batchgen.limits.backoff import backoff
 from batchgen.limits.generation_times import (

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
-from batchgen.catalogue import typical_seconds
+from batchgen.catalogue.durations import typical_seconds
 from batchgen.jobs import ChargeSource, ErrorClass, Outcome, State
 from batchgen.jobtable import blockers, statistics, submission, timings
 from batchgen.jobtable.kinds import LimitKind

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from batchgen.catalogue import models, quote, with_defaults
+from batchgen.catalogue.prices import quote, with_defaults
+from batchgen.catalogue.register import models
 
 
 def unit(price: object, name: str = "video", per: object = 1) -> dict[str, Any]:

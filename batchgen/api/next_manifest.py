@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from batchgen import catalogue
 from batchgen.api.next_jobs import WRITTEN, Composer, NextManifest, NextOptions, chosen_words
 from batchgen.api.opening import simulated_name
+from batchgen.catalogue import register
 from batchgen.catalogue.register import Style
 from batchgen.catalogue.wording import listed
 from batchgen.errors import UsageError
@@ -96,10 +96,10 @@ def target_of(database: Database, batch: StoredBatch, options: NextOptions) -> T
     model = options.model
     if model is not None and service.is_catalogued:
         if not target.documents(model) and options.validate:
-            similar = catalogue.nearest(model)
+            similar = register.nearest(model)
             hint = f"; did you mean {listed(similar, 'or')}?" if similar else ""
             raise UsageError(f"--model: there is no model {model!r}{hint}\n`batchgen models` lists them.")
-        if target.documents(model) and not catalogue.is_served(model, service.endpoint):
+        if target.documents(model) and not register.is_served(model, service.endpoint):
             raise UsageError(f"--model: {model} has no {service.endpoint} endpoint, to which {batch.name} was sent")
     if model is not None and (fault := name_fault(model)):
         raise UsageError(f"--model {fault}")

@@ -6,7 +6,6 @@ longer served; `aliases` are further names of documented models.
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -93,8 +92,3 @@ def image_fault(model: str, image: Image) -> str | None:
                 f"`{model}` takes images at most {rule['longest_ratio']} times as long as wide, not {width} × {height}"
             )
     return None
-
-
-def broken(model: str, params: Mapping[str, Any]) -> list[Condition]:
-    """The conditions of the model that `params` do not meet."""
-    return [condition for condition in conditions(model) if not condition.validator.is_valid(params)]

@@ -73,13 +73,9 @@ def broken_rules(model: str, params: Mapping[str, Any]) -> list[Violation]:
     present = {name: value for name, value in params.items() if value is not None}
     return [
         Violation(f"/{condition.parameter}" if condition.parameter in params else "", f"`{model}` {condition.message}")
-        for condition in rules.broken(register.canonical(model), present)
+        for condition in rules.conditions(register.canonical(model))
+        if not condition.validator.is_valid(present)
     ]
-
-
-def violations(model: str, endpoint: str, params: Mapping[str, Any]) -> list[Violation]:
-    """All violations in `params` after conversion; see `checked`."""
-    return checked(model, endpoint, dict(params))[1]
 
 
 @cache

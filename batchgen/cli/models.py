@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchgen import catalogue, clock
+from batchgen import clock
+from batchgen.catalogue import links, register, rules, validation
 from batchgen.cli import options
 from batchgen.errors import DatabaseNewer, ServiceUnreachable, StorageError, UsageError
 from batchgen.report.models import RETIRED, learned_note, model_json, model_lines, price
@@ -37,7 +38,7 @@ def command(words: tuple[str, ...], db: str | None, refresh: bool, as_json: bool
     """
     prices = prices_at_hand(db, refresh)
     pricing = prices.pricing if prices else {}
-    if name := catalogue.model_of(words[0]) if len(words) == 1 else None:
+    if name := register.model_of(words[0]) if len(words) == 1 else None:
         entry = pricing.get(name)
         if as_json:
             print_json(model_json(name, entry, with_schemas=True))
@@ -49,9 +50,9 @@ def command(words: tuple[str, ...], db: str | None, refresh: bool, as_json: bool
         if as_json:
             print_json(model_json(model, pricing.get(model), with_schemas=False))
         else:
-            kinds = ", ".join(catalogue.kinds(model)) if catalogue.is_known(model) else UNKNOWN_KINDS
+            kinds = ", ".join(links.kinds(model)) if register.is_known(model) else UNKNOWN_KINDS
             kinds += learned_note(model)
-            kinds += RETIRED if catalogue.is_retired(model) else ""
+            kinds += RETIRED if rules.is_retired(model) else ""
             cost = f"  {price(pricing[model])}" if model in pricing else ""
             print_lines(f"{model:56}  {kinds}{cost}")
 
@@ -61,12 +62,10 @@ def matching_models(words: tuple[str, ...], listed: list[str]) -> list[str]:
 
     Raises `UsageError` if there is none.
     """
-    newer = [model for model in listed if catalogue.model_of(model) not in catalogue.models()]
-    models = [
-        model for model in (*catalogue.models(), *newer) if all(matches(model, word.casefold()) for word in words)
-    ]
+    newer = [model for model in listed if register.model_of(model) not in register.models()]
+    models = [model for model in (*register.models(), *newer) if all(matches(model, word.casefold()) for word in words)]
     if not models:
-        nearest = catalogue.nearest(" ".join(words))
+        nearest = register.nearest(" ".join(words))
         hint = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
         raise UsageError(f"no model has {' and '.join(words)} in its name, its types or its parameters.{hint}")
     return models
@@ -74,11 +73,11 @@ def matching_models(words: tuple[str, ...], listed: list[str]) -> list[str]:
 
 def matches(model: str, word: str) -> bool:
     """Whether a word is part of a model's name, or one of its types or parameters."""
-    if word in model.casefold() or not catalogue.is_known(model):
+    if word in model.casefold() or not register.is_known(model):
         return word in model.casefold()
-    if word in catalogue.kinds(model):
+    if word in links.kinds(model):
         return True
-    return any(word in catalogue.parameters(model, endpoint) for endpoint in catalogue.endpoints(model))
+    return any(word in validation.parameters(model, endpoint) for endpoint in register.endpoints(model))
 
 
 def prices_at_hand(db: str | None, refresh: bool) -> PriceList | None:

@@ -13,8 +13,9 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from batchgen.catalogue import LearnedModel, canonical, learn, quote, with_defaults
 from batchgen.catalogue.openapi import ODD, usable
+from batchgen.catalogue.prices import quote, with_defaults
+from batchgen.catalogue.register import LearnedModel, canonical, learn
 from batchgen.jobtable import charges
 from batchgen.jobtable.charges import SeenCharges
 from batchgen.jobtable.schema import prices

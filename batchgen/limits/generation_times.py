@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from batchgen.catalogue import typical_seconds
+from batchgen.catalogue.durations import typical_seconds
 from batchgen.jobs import Job, TimingKind
 from batchgen.jobtable.timings import Timing
 from batchgen.limits.lognormal_fit import PRIOR_SIGMA, fit

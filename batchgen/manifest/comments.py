@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from itertools import chain
 
-from batchgen import catalogue
+from batchgen.catalogue import validation
 from batchgen.manifest.diagnostics import Diagnostics
 from batchgen.manifest.nodes import Node
 from batchgen.manifest.source import Position
@@ -36,7 +36,7 @@ def texts(node: Node, name: str) -> Iterator[Node]:
     elif type(node.value) is list:
         for child in node.value:
             yield from texts(child, name)
-    elif type(node.value) is str and (name == AXIS or name in catalogue.texts()):
+    elif type(node.value) is str and (name == AXIS or name in validation.texts()):
         yield node
-    elif node.value is None and name in catalogue.texts():
+    elif node.value is None and name in validation.texts():
         yield node  # all of it is a comment

@@ -4,8 +4,7 @@ import json
 import re
 from typing import Any
 
-from batchgen import catalogue
-from batchgen.catalogue.register import UNIVERSAL
+from batchgen.catalogue import durations, register
 from batchgen.catalogue.wording import listed, nearest_name, quoted
 from batchgen.catalogue.written import Written, plain, trimmed
 from batchgen.files.output_paths import BYTES_ADDED_LATER, path_fault, tidy
@@ -84,7 +83,7 @@ class JobBuilder(TemplateFiller):
             request=encode({"model": model, **params}),
             output=output or "",
             input_pointers=pointers,
-            clip_seconds=catalogue.clip_seconds(params),
+            clip_seconds=durations.clip_seconds(params),
             priority=self.priority(values),
             tags=self.tags(values),
             take=self.take(),
@@ -128,7 +127,7 @@ class JobBuilder(TemplateFiller):
             if fault:
                 self.report(node, f"`model` {fault}")
             return None if fault else name
-        similar = catalogue.nearest(name)
+        similar = register.nearest(name)
         hint = f"did you mean {listed(similar, 'or')}?" if similar else "`batchgen models` lists them"
         self.report(node, f"there is no model `{name[:100]}`", hint)
         return None
@@ -143,14 +142,14 @@ class JobBuilder(TemplateFiller):
         style that the model has not is reported."""
         service = self.jobs.header.service
         if not self.jobs.documents(model):
-            return UNIVERSAL if service.is_catalogued else ""
+            return register.UNIVERSAL if service.is_catalogued else ""
         style = service.endpoint
-        if not catalogue.is_served(model, style):
-            message = f"`{model}` has no {style} endpoint, only {' and '.join(catalogue.endpoints(model))}"
+        if not register.is_served(model, style):
+            message = f"`{model}` has no {style} endpoint, only {' and '.join(register.endpoints(model))}"
             self.report(
                 self.fields["model"], message, f"leave out `endpoint: {style}`, or give it a manifest of its own"
             )
-        return catalogue.endpoint(model, style)
+        return register.endpoint(model, style)
 
     def id(self, model: str) -> tuple[str | None, Location | None]:
         """The id of the current job, and where it is written."""

@@ -7,7 +7,7 @@ values, because templates must be filled in first.
 import re
 from typing import Any
 
-from batchgen import catalogue
+from batchgen.catalogue import register
 from batchgen.catalogue.wording import quoted
 from batchgen.manifest.diagnostics import Diagnostics
 from batchgen.manifest.nodes import Node
@@ -45,7 +45,7 @@ JOB_KEYS: dict[str, Schema] = {
     "id": {**NAME_SCHEMA, "description": "The job's name in every run; a template where the entry makes many jobs."},
     "model": {
         "description": "The model's name; `batchgen models` lists them.",
-        "anyOf": [{"enum": list(catalogue.models())}, TEMPLATE],
+        "anyOf": [{"enum": list(register.models())}, TEMPLATE],
     },
     "output": {"description": OUTPUT_HELP, "type": ["string", "null"]},
     "priority": {

@@ -6,8 +6,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
 
-from batchgen.catalogue import is_known, pointers
+from batchgen.catalogue import pointers
 from batchgen.catalogue.links import Medium
+from batchgen.catalogue.register import is_known
 from batchgen.files.input_file import InputFault
 from batchgen.files.media import MISSING, LocalMedium, decode_fault, inspect, inspect_text
 from batchgen.files.spelling import FileNames

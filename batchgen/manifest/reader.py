@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchgen.catalogue import is_retired, learned_at
-from batchgen.catalogue.register import Style
+from batchgen.catalogue.register import Style, learned_at
+from batchgen.catalogue.rules import is_retired
 from batchgen.catalogue.wording import quoted
 from batchgen.errors import ManifestInvalid, Problem
 from batchgen.files.input_file import InputFault

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
-from batchgen import catalogue
-from batchgen.catalogue import Link, Violation, pointers
-from batchgen.catalogue.links import NOUNS
+from batchgen.catalogue import conversion, links, pointers, register, validation
+from batchgen.catalogue.links import NOUNS, Link
 from batchgen.catalogue.rules import image_fault, schemes
+from batchgen.catalogue.validation import Violation
 from batchgen.catalogue.wording import suggestion
 from batchgen.catalogue.written import Written, plain, trimmed
 from batchgen.files.input_file import InputFault
@@ -49,11 +49,11 @@ def complete(
     in `extra` are sent as they are.
     """
     documented = jobs.documents(model)
-    accepted = catalogue.parameters(model, endpoint) if documented else ()
+    accepted = validation.parameters(model, endpoint) if documented else ()
     if entry.origin and entry.origin.take:
         vary_seed(jobs, entry, entry.origin.take, params, accepted)
     if documented:
-        params, violations = catalogue.checked(model, endpoint, params | extra, JOB_KEYS)
+        params, violations = validation.checked(model, endpoint, params | extra, JOB_KEYS)
         if jobs.validate:
             for violation in violations:
                 if pointers.split(violation.pointer)[:1] not in [[name] for name in extra]:
@@ -68,7 +68,7 @@ def complete(
     # A parameter that the model does not take was reported as such; its file need not exist.
     ignored = {*extra, *(params.keys() - accepted if documented and jobs.validate else ())}
     files = []
-    for link in catalogue.media({name: value for name, value in params.items() if name not in ignored}):
+    for link in links.media({name: value for name, value in params.items() if name not in ignored}):
         sent, is_file = medium_sent(jobs, entry, key, model, link)
         if is_file:
             files.append(link.pointer)
@@ -102,7 +102,7 @@ def vary_seed(jobs: JobList, entry: Entry, take: int, params: Params, accepted: 
             params["seed"] = take
     elif "seed" in params and not jobs.templates.uses(node, "take"):
         seed = plain(params["seed"])
-        if type(seed) is str and catalogue.INTEGER.fullmatch(seed):
+        if type(seed) is str and conversion.INTEGER.fullmatch(seed):
             seed = int(seed)
         if type(seed) is int:
             params["seed"] = seed + take - 1
@@ -114,7 +114,7 @@ def medium_sent(jobs: JobList, entry: Entry, key: str | None, model: str, link: 
     Blanks around it are taken away, and what can be mended is mended. A medium that cannot be sent is reported.
     """
     node, medium, value = entry.at(link.pointer), link.medium, trimmed(link.value)
-    if HTTP.match(value) or value.startswith(schemes(catalogue.canonical(model), parameter_of(link))):
+    if HTTP.match(value) or value.startswith(schemes(register.canonical(model), parameter_of(link))):
         report_link(entry, node, value)
         return value, False
     is_text = DATA.match(value) is not None or is_base64(value, medium)
@@ -129,7 +129,7 @@ def medium_sent(jobs: JobList, entry: Entry, key: str | None, model: str, link: 
             inspected, sent = jobs.inline_medium(value, medium)
         else:
             inspected, sent = jobs.local_medium(path, medium)
-        fault = image_fault(catalogue.canonical(model), inspected) if medium == "image" and jobs.validate else None
+        fault = image_fault(register.canonical(model), inspected) if medium == "image" and jobs.validate else None
     except InputFault as error:
         fault, hint = str(error), error.hint
     if fault and (is_text or key not in jobs.sent_keys()):  # the file of a job that was sent may be gone

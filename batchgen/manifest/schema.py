@@ -8,7 +8,7 @@ import json
 from copy import deepcopy
 from typing import Any
 
-from batchgen import catalogue
+from batchgen.catalogue import conversion, register
 from batchgen.manifest.header import HeaderKeys
 from batchgen.manifest.job_keys import JOB_KEYS, NO_DEFAULTS, TEMPLATE
 from batchgen.manifest.key_errors import schema_of
@@ -28,7 +28,7 @@ def text() -> str:
 
 def schema() -> Schema:
     """The schema as JSON Schema of draft 7, which all editors read."""
-    models = catalogue.models()
+    models = register.models()
     header = deepcopy(schema_of(HeaderKeys))
     keys = header["properties"]
     job_keys = {name: key for name, key in JOB_KEYS.items() if name not in NO_DEFAULTS}
@@ -72,8 +72,8 @@ def schema() -> Schema:
 def _model(model: str) -> Schema:
     """The parameters of one model, and that it has no others. A null may drop a default of any name."""
     schemas: dict[str, list[Schema]] = {}
-    for path in catalogue.endpoints(model):
-        for name, parameter in catalogue.schema(model, path)["properties"].items():
+    for path in register.endpoints(model):
+        for name, parameter in register.schema(model, path)["properties"].items():
             if name != "model" and (loosened := _loosened(parameter)) not in schemas.setdefault(name, []):
                 schemas[name].append(loosened)
     parameters = {
@@ -102,7 +102,7 @@ def _loosened(schema: Schema) -> Schema:
         return {"type": ["string", "null"]}
     other = "number_as_text" if inner.get("type") in ("integer", "number", "boolean") else "template_or_null"
     numeric = inner.get("type") == "string" and any(
-        isinstance(value, str) and catalogue.INTEGER.fullmatch(value)
+        isinstance(value, str) and conversion.INTEGER.fullmatch(value)
         for value in (*inner.get("enum", ()), inner.get("default"))
     )
     return {"anyOf": [inner, _ref(other), *([{"type": "number"}] if numeric else [])]}

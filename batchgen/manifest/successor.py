@@ -8,9 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
-from batchgen import catalogue
-from batchgen.catalogue import pointers
-from batchgen.catalogue.register import UNIVERSAL
+from batchgen.catalogue import links, pointers, register, validation
 from batchgen.catalogue.written import trimmed
 from batchgen.manifest.header import ServiceKeys
 from batchgen.manifest.job_keys import JOB_KEYS
@@ -33,13 +31,13 @@ class Target:
     """Whether the parameters for another model are checked against the catalogue."""
 
     def documents(self, model: str) -> bool:
-        return self.service.is_catalogued and catalogue.is_known(model)
+        return self.service.is_catalogued and register.is_known(model)
 
     def endpoint(self, model: str) -> str:
         """The path that a manifest of this service sends a request for the model to."""
         if self.documents(model):
-            return catalogue.endpoint(model, self.service.endpoint)
-        return UNIVERSAL if self.service.is_catalogued else ""
+            return register.endpoint(model, self.service.endpoint)
+        return register.UNIVERSAL if self.service.is_catalogued else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +75,9 @@ def for_model(job: Successor, target: Target) -> Successor:
         return replace(job, endpoint=endpoint)
     if not target.documents(model) or not target.validate:
         return replace(job, model=model, endpoint=endpoint)
-    accepted = catalogue.parameters(model, endpoint)
+    accepted = validation.parameters(model, endpoint)
     params = {name: value for name, value in job.params.items() if name in accepted}
-    fitted, violations = catalogue.checked(model, endpoint, params)
+    fitted, violations = validation.checked(model, endpoint, params)
     return replace(
         job,
         model=model,
@@ -97,7 +95,7 @@ def with_new_seed(job: Successor, target: Target, fingerprint: str, used: set[in
     The seed follows from the fingerprint of the parent, so that it is the same every time. It is added to `used`.
     """
     documented = target.documents(job.model)
-    schema = catalogue.schema(job.model, job.endpoint)["properties"].get("seed") if documented else None
+    schema = register.schema(job.model, job.endpoint)["properties"].get("seed") if documented else None
     if schema is None and "seed" not in job.params:
         return replace(job, take=next_take)
     lowest = max(1, (schema or {}).get("minimum", 1))
@@ -119,13 +117,13 @@ def placed(job: Successor, target: Target) -> Successor:
     """The job with what a manifest has to have under `extra`, so that it is read back as it is."""
     with_files = {pointers.split(pointer)[0] for pointer in job.file_pointers}
     extra = {name for name, value in job.params.items() if name in JOB_KEYS or value is None or len(name) > KEY_CHARS}
-    for link in catalogue.media(job.params):
+    for link in links.media(job.params):
         is_remote = HTTP.match(link.value) or link.value.startswith("data:")
         if link.pointer not in job.file_pointers and not is_remote:
             extra.add(pointers.split(link.pointer)[0])  # under `extra`, it is sent as the text that it is
     refused: set[str | None] = set()  # None: the request as a whole
     if target.documents(job.model):
-        _, violations = catalogue.checked(job.model, job.endpoint, job.params)
+        _, violations = validation.checked(job.model, job.endpoint, job.params)
         refused = {next(iter(pointers.split(violation.pointer)), None) for violation in violations}
     prompt = job.params.get("prompt")
     is_blank = type(prompt) is str and not trimmed(prompt)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from batchgen import catalogue
+from batchgen.catalogue import links, register, rules, validation
 from batchgen.catalogue.rules import conditions
 
 if TYPE_CHECKING:
@@ -21,28 +21,28 @@ VALUES_SHOWN = 16  # of an enum: a few lines on a terminal
 
 def model_lines(model: str, pricing: Mapping[str, Any] | None, listed_at: datetime | None) -> Iterator[str]:
     """The lines that describe a model: its endpoints, its price, its parameters."""
-    default = catalogue.endpoint(model)
-    others = [endpoint for endpoint in catalogue.endpoints(model) if endpoint != default]
+    default = register.endpoint(model)
+    others = [endpoint for endpoint in register.endpoints(model) if endpoint != default]
     yield model
-    yield f"  {', '.join(catalogue.kinds(model))}{RETIRED if catalogue.is_retired(model) else ''}{learned_note(model)}"
+    yield f"  {', '.join(links.kinds(model))}{RETIRED if rules.is_retired(model) else ''}{learned_note(model)}"
     for endpoint in (default, *others):
-        yield f"  {catalogue.style_of(endpoint):<10} {endpoint}"
+        yield f"  {register.style_of(endpoint):<10} {endpoint}"
     listed = f" (as listed {listed_at.astimezone():%Y-%m-%d})" if listed_at else ""
     yield f"  {'price':<10} {price(pricing)}{listed}"
-    parameters = catalogue.parameters(model, default)
+    parameters = validation.parameters(model, default)
     yield "parameters (* required):"
-    yield from parameter_lines(catalogue.schema(model, default), parameters)
+    yield from parameter_lines(register.schema(model, default), parameters)
     for endpoint in others:
-        if more := [name for name in catalogue.parameters(model, endpoint) if name not in parameters]:
-            yield f"on {catalogue.style_of(endpoint)}, also:"
-            yield from parameter_lines(catalogue.schema(model, endpoint), more)
-    for condition in conditions(catalogue.canonical(model)):
+        if more := [name for name in validation.parameters(model, endpoint) if name not in parameters]:
+            yield f"on {register.style_of(endpoint)}, also:"
+            yield from parameter_lines(register.schema(model, endpoint), more)
+    for condition in conditions(register.canonical(model)):
         yield f"the model {condition.message}"
 
 
 def learned_note(model: str) -> str:
     """That a model's parameters are those of its live document, with the date; empty for a model of the catalogue."""
-    documented_at = catalogue.learned_at(model)
+    documented_at = register.learned_at(model)
     return f" (by its live document of {documented_at:%Y-%m-%d})" if documented_at else ""
 
 
@@ -127,7 +127,7 @@ def amount(entry: Mapping[str, Any], unit: str) -> str:
 def model_json(model: str, pricing: Mapping[str, Any] | None, *, with_schemas: bool) -> Model:
     """A model for programs. A model that is newer than the catalogue has nothing but a price."""
     listed = dict(pricing) if pricing is not None else None
-    if not catalogue.is_known(model):
+    if not register.is_known(model):
         return {
             "event": "model",
             "model": model,
@@ -136,17 +136,17 @@ def model_json(model: str, pricing: Mapping[str, Any] | None, *, with_schemas: b
             "pricing": listed,
             "parameters": [],
         }
-    endpoints = list(catalogue.endpoints(model))
+    endpoints = list(register.endpoints(model))
     document: Model = {
         "event": "model",
         "model": model,
-        "types": list(catalogue.kinds(model)),
-        "retired": catalogue.is_retired(model),
+        "types": list(links.kinds(model)),
+        "retired": rules.is_retired(model),
         "endpoints": endpoints,
         "pricing": listed,
     }
     if with_schemas:
-        document["schemas"] = {endpoint: catalogue.schema(model, endpoint) for endpoint in endpoints}
+        document["schemas"] = {endpoint: register.schema(model, endpoint) for endpoint in endpoints}
     else:
-        document["parameters"] = list(catalogue.parameters(model, catalogue.endpoint(model)))
+        document["parameters"] = list(validation.parameters(model, register.endpoint(model)))
     return document

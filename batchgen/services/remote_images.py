@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 
-from batchgen import catalogue
+from batchgen.catalogue import links
 from batchgen.catalogue.wording import plural
 from batchgen.errors import Problem
 from batchgen.jobs import JobSpec
@@ -51,7 +51,7 @@ def remote_images(job: JobSpec) -> Iterator[str]:
     """The links to images in a job's request."""
     params = json.loads(job.request)
     del params["model"]
-    for link in catalogue.media(params):
+    for link in links.media(params):
         if link.medium == "image" and link.value.lower().startswith(("http://", "https://")):
             yield link.value
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from starlette.exceptions import HTTPException
 
-from batchgen.catalogue import typical_seconds
+from batchgen.catalogue.durations import typical_seconds
 from batchgen.clock import utcnow
 from batchgen.errors import UsageError
 from batchgen.simulator.clips import ClipStore

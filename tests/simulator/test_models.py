@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from batchgen.catalogue import endpoints, models
+from batchgen.catalogue.register import endpoints, models
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.simulator.aimlapi.generations import parse
 from batchgen.simulator.aimlapi.models import clip_seconds, price

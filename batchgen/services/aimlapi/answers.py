@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import urljoin
 
-from batchgen import catalogue
+from batchgen.catalogue import register
 from batchgen.jobs import ErrorClass
 from batchgen.services.answers import (
     describe_error,
@@ -275,11 +275,11 @@ def read_price_list(answer: Answer) -> Listing | None:
             pricing = json.dumps(row["pricing"], sort_keys=True)
             names |= further_names(row)
             url = nested(row, "info", "docsJson")
-            if isinstance(url, str) and row["id"] not in names and not catalogue.is_known(row["id"]):
+            if isinstance(url, str) and row["id"] not in names and not register.is_known(row["id"]):
                 documents[row["id"]] = url
-            aliases = [name for name in row.get("aliases") or () if catalogue.is_known(name)]
+            aliases = [name for name in row.get("aliases") or () if register.is_known(name)]
             by_alias |= dict.fromkeys(aliases, pricing)
-            if not aliases or catalogue.is_known(row["id"]):
+            if not aliases or register.is_known(row["id"]):
                 by_id[row["id"]] = pricing
     except (KeyError, TypeError):
         return None
@@ -289,9 +289,9 @@ def read_price_list(answer: Answer) -> Listing | None:
 def further_names(row: dict[str, Any]) -> dict[str, str]:
     """The names of a listed model that the catalogue lacks, with the one that it has; else with the model's id."""
     names = [row["id"], *(name for name in row.get("aliases") or () if isinstance(name, str))]
-    documented = [name for name in names if catalogue.is_known(name)]
+    documented = [name for name in names if register.is_known(name)]
     return {
         name: documented[0] if documented else row["id"]
         for name in names[bool(not documented) :]
-        if not catalogue.is_known(name)
+        if not register.is_known(name)
     }

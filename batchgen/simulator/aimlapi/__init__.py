@@ -10,13 +10,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ExceptionHandler
 
-from batchgen import catalogue
+from batchgen.catalogue import register
 from batchgen.clock import utcnow
 from batchgen.simulator.aimlapi import account, generations, models
 from batchgen.simulator.calls import Endpoint
 from batchgen.simulator.ledger import RequestRecord
 
-GENERATION_PATHS = sorted({path for model in catalogue.models() for path in catalogue.endpoints(model)})
+GENERATION_PATHS = sorted({path for model in register.models() for path in register.endpoints(model)})
 
 ROUTES = (
     *(Route(path, Endpoint("create", generations.create), methods=["POST"]) for path in GENERATION_PATHS),

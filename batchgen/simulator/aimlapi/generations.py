@@ -13,9 +13,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from batchgen.catalogue import canonical, endpoints, is_known, media, parameters, violations
-from batchgen.catalogue.register import UNIVERSAL
+from batchgen.catalogue.links import media
+from batchgen.catalogue.register import UNIVERSAL, canonical, endpoints, is_known
 from batchgen.catalogue.rules import schemes
+from batchgen.catalogue.validation import checked, parameters
 from batchgen.clock import utcnow
 from batchgen.files.media import is_base64
 from batchgen.simulator.aimlapi.models import clip_seconds, price
@@ -173,7 +174,8 @@ def refusal(path: str, body: dict[str, Any]) -> str | None:
     if path not in endpoints(model):
         return f"`model`: {model} is not served on this path, but on {' and '.join(endpoints(model))}"
     params = {name: value for name, value in body.items() if name in parameters(model, path)}
-    reasons = [violation.message for violation in violations(model, path, params) if not violation.unknown]
+    _, violations = checked(model, path, params)
+    reasons = [violation.message for violation in violations if not violation.unknown]
     for link in () if reasons else media(params):
         own = schemes(model, link.pointer.split("/")[1])
         uri = f"data:;base64,{link.value}" if is_base64(link.value, link.medium) else link.value

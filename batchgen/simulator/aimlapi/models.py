@@ -8,8 +8,8 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from batchgen.catalogue import endpoint, models, schema, with_defaults
-from batchgen.catalogue.register import ALIASES
+from batchgen.catalogue.prices import with_defaults
+from batchgen.catalogue.register import ALIASES, endpoint, models, schema
 from batchgen.simulator.calls import Call
 from batchgen.simulator.ledger import usd
 from batchgen.simulator.service import SimulatedService, generation_seconds
