@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from batchgen import clock
 from batchgen.services.base import Adoption, SentAttempt, Service, Submission
-from batchgen.services.outcomes import Accepted
+from batchgen.services.outcomes import Accepted, FetchOutcome, Working
 from batchgen.services.registry import Plugin
 from batchgen.testing.proxy import Fault, Proxy, cut, replaced
 
@@ -94,12 +94,19 @@ class Bench:
             expect(isinstance(handle, Mapping), f"prepare returned {handle!r}")
             assert isinstance(handle, Mapping)
             submission, attempt = replace(submission, handle=handle), replace(attempt, handle=handle)
-        self.proxy.create_faults = [fault] if fault else []
+        self.proxy.create_fault = fault
         outcome = await self.service.submit(submission)
         expect_no_key(outcome)
         if isinstance(outcome, Accepted):
             attempt = replace(attempt, generation_id=outcome.generation_id, handle=outcome.handle)
         return attempt, outcome
+
+    async def follow(self, handle: Mapping[str, Any]) -> FetchOutcome:
+        """What has become of a generation: its end, if that comes in time."""
+        for _ in range(POLLS_MAX):
+            if not isinstance(answer := await self.service.fetch(handle), Working):
+                break
+        return answer
 
     async def find(self, *attempts: SentAttempt) -> Mapping[str, Any]:
         """What the service's memory says about these attempts."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
@@ -31,7 +30,6 @@ from batchgen.testing.bench import (
     LOST,
     NEVER_CAME,
     NO_ANSWERS,
-    POLLS_MAX,
     TOO_MUCH,
     Bench,
     Imitation,
@@ -50,10 +48,7 @@ async def a_request_is_sent_once_and_followed_to_its_files(bench: Bench) -> None
     accepted = list(bench.imitation.accepted())
     expect(accepted == [attempt.generation_id], f"the service accepted {accepted}, the plug-in says {outcome!r}")
     handle = json.loads(json.dumps(dict(attempt.handle)))  # as it comes back from the job table
-    for _ in range(POLLS_MAX):
-        answer = await bench.service.fetch(handle)
-        if not isinstance(answer, Working):
-            break
+    answer = await bench.follow(handle)
     expect(isinstance(answer, Finished) and bool(answer.files), f"the generation became {answer!r}")
 
 
@@ -125,19 +120,15 @@ async def what_was_bought_is_listed_by_its_client_request_id(bench: Bench) -> No
         expect(listed.get(attempt.client_request_id) == attempt.generation_id, "an accepted request is not listed")
         expect(listed.get(lost.client_request_id) == bench.imitation.accepted()[-1], "a lost answer is not listed")
         expect(history.since <= since, "the list does not reach back to the moment that was asked for")
-        bench.proxy.other_fault = Fault("no answer", False, lambda _answer: b"")
-        silent = await bench.service.history(since)
-        bench.proxy.other_fault = None
-        expect(not isinstance(silent, History), "no answer was taken for an empty list")
+        bench.proxy.other_fault = NO_ANSWERS[0]
+        expect(not isinstance(await bench.service.history(since), History), "no answer was taken for an empty list")
 
 
 async def what_was_charged_is_listed_by_its_generation(bench: Bench) -> None:
     """A service that lists no transactions says so with None: an empty list would be a bill of nothing."""
     since = clock.utcnow() - timedelta(hours=1)
     attempt, _ = await bench.submit("charged")
-    for _ in range(POLLS_MAX):
-        if not isinstance(await bench.service.fetch(attempt.handle), Working):
-            break
+    await bench.follow(attempt.handle)
     charges, cursor = [], None
     while True:
         page = await bench.service.transactions(since, clock.utcnow() + timedelta(minutes=1), cursor)
@@ -159,7 +150,7 @@ async def too_much_is_throttled(bench: Bench) -> None:
     expect(isinstance(outcome, Throttled), f"429 became {outcome!r}")
     wait = outcome.retry_after or timedelta(0)
     expect(timedelta(0) <= wait <= timedelta(days=1), f"a pause of {wait}")
-    expect(len(bench.proxy.creates) == 1, "the request was sent again")
+    expect(bench.proxy.creates == 1, "the request was sent again")
 
 
 async def a_refused_key_concerns_the_account_and_is_not_repeated(bench: Bench) -> None:
@@ -178,7 +169,6 @@ async def an_answer_that_says_nothing_ends_no_generation(bench: Bench) -> None:
             is_silent = not isinstance(findings, Mapping) or not any(map(is_certain, findings.values()))
             expect(is_silent, f"{fault.name}: became {findings!r}")
         expect_no_key(outcome)
-    bench.proxy.other_fault = None
 
 
 def is_certain(finding: FindOutcome) -> bool:
@@ -187,7 +177,7 @@ def is_certain(finding: FindOutcome) -> bool:
 
 
 async def a_question_never_raises(bench: Bench) -> None:
-    bench.proxy.other_fault = Fault("no answer", False, lambda _answer: b"")
+    bench.proxy.other_fault = NO_ANSWERS[0]
     now = clock.utcnow()
     statement = await bench.service.transactions(now - timedelta(hours=1), now)
     expect(not isinstance(statement, TransactionPage), "no answer was taken for a page of transactions")
@@ -196,7 +186,6 @@ async def a_question_never_raises(bench: Bench) -> None:
     await bench.service.typical_seconds([bench.imitation.submission("x").model])
     attempt, _ = await bench.submit()
     await bench.service.cancel(attempt.handle)
-    bench.proxy.other_fault = None
 
 
 async def the_key_goes_to_the_service_alone(bench: Bench) -> None:
@@ -208,7 +197,7 @@ async def the_key_goes_to_the_service_alone(bench: Bench) -> None:
         await bench.service.fetch(attempt.handle)
         bench.proxy.other_fault = None
         await bench.submit(fault=elsewhere)
-    expect(not any(KEY.encode() in request.raw for request in other.requests), "the key was sent to another host")
+    expect(not any(KEY.encode() in request for request in other.requests), "the key was sent to another host")
     expect(KEY not in json.dumps(dict(attempt.handle)), "the key is in the handle")
 
 
@@ -231,17 +220,10 @@ CASES: tuple[Case, ...] = (
 """Every case within one process. `kills.py` has those in which a run is killed."""
 
 
-@asynccontextmanager
-async def bench_of(imitation: Imitation) -> AsyncIterator[Bench]:
-    """A bench for one case."""
+async def check_case(case: Case, imitation: Imitation) -> None:
+    """Run one case. Raises `NotConformant`."""
     async with (
         proxied(imitation.base_url, imitation.is_create) as proxy,
         imitation.plugin.connect(Account(proxy.base_url, KEY), None) as service,
     ):
-        yield Bench(imitation, proxy, service)
-
-
-async def check_case(case: Case, imitation: Imitation) -> None:
-    """Run one case. Raises `NotConformant`."""
-    async with bench_of(imitation) as bench:
-        await case(bench)
+        await case(Bench(imitation, proxy, service))

@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 IsCreate = Callable[[str, str], bool]
@@ -23,15 +23,6 @@ class Fault:
     """From the service's answer, empty where the request did not arrive. An empty result ends the connection."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A request as it was sent."""
-
-    method: str
-    path: str
-    raw: bytes = field(repr=False)
-
-
 class Proxy:
     """Forwards each request on a connection of its own, and keeps it in `requests`."""
 
@@ -40,17 +31,15 @@ class Proxy:
         self.is_create = is_create
         self.base_url = ""
         self.connections: set[asyncio.Task[None]] = set()
-        self.requests: list[Request] = []
-        self.create_faults: list[Fault] = []
-        """One for each create request to come; those beyond are left alone."""
+        self.requests: list[bytes] = []
+        self.creates = 0
+        """How many of them cost money."""
+        self.create_fault: Fault | None = None
+        """For the next create request."""
         self.other_fault: Fault | None = None
         """For every other request, while it is set."""
         self.on_create: Callable[[str], Awaitable[None]] | None = None
         """Called with "sent" before a create request is forwarded, and with "accepted" before it is answered."""
-
-    @property
-    def creates(self) -> list[Request]:
-        return [request for request in self.requests if self.is_create(request.method, request.path)]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, with one request."""
@@ -69,9 +58,11 @@ class Proxy:
 
     async def answer(self, raw: bytes) -> bytes:
         method, path, _ = raw.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
-        self.requests.append(Request(method, path, raw))
-        is_create = self.is_create(method, path)
-        fault = (self.create_faults.pop(0) if self.create_faults else None) if is_create else self.other_fault
+        self.requests.append(raw)
+        is_create, fault = self.is_create(method, path), self.other_fault
+        if is_create:
+            self.creates += 1
+            fault, self.create_fault = self.create_fault, None
         if is_create and self.on_create:
             await self.on_create("sent")
         answer = await self.forward(raw) if not fault or fault.arrives else b""
