@@ -83,8 +83,8 @@ def convert(schema: Schema, name: str = "", kind: str | None = None) -> Schema:
                 child_kind = sole(properties.get("type", {}))
                 converted[key] = {child: convert(properties[child], child, child_kind) for child in sorted(properties)}
                 converted["additionalProperties"] = False
-            case "required", bool():
-                pass  # A keyword of JSON Schema draft 3; the object's own list says the same.
+            case ("required", bool()) | ("nullable", _):
+                pass  # A keyword of JSON Schema draft 3, where the object's own list says the same; or see below.
             case "items", items:
                 converted[key] = convert(items, name)
             case "anyOf" | "oneOf" | "allOf", branches:
@@ -97,8 +97,6 @@ def convert(schema: Schema, name: str = "", kind: str | None = None) -> Schema:
                     converted[key] = bound
             case "default", default:
                 converted[key] = number(default) if schema.get("type") in ("integer", "number") else default
-            case "nullable", _:
-                pass  # below
             case _, value:
                 converted[key] = value
     media = medium(name, kind)

@@ -33,9 +33,8 @@ class Expansion:
         """The template names and the origin of each job. Takes vary fastest, then the last axis; rows slowest."""
         name = self.rows.name if self.rows else ""
         takes = range(1, self.takes + 1) if self.takes else (0,)
-        combinations = list(product(*self.axes.values())) if self.rows else product(*self.axes.values())
         for line, row in self.rows or ((0, {}),):
-            for values in combinations:
+            for values in product(*self.axes.values()):
                 cell = tuple(zip(self.axes, values, strict=True))
                 for take in takes:
                     names = {**row, **dict(cell)} if cell else row

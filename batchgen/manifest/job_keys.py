@@ -29,7 +29,7 @@ CURLY_QUOTE = re.compile("[“”„]")
 """What a word processor makes of a straight quote: here it is a part of the text."""
 
 LONGEST_NAME = 200
-"""Characters of a batch's name, a job's id or a tag. `outputs` bounds the bytes of the file names made of them."""
+"""Characters of a batch's name, a job's id or a tag. `path_fault` bounds the bytes of the file names made of them."""
 NAME_SCHEMA: dict[str, Any] = {"title": "text", "type": ["string", "number", "boolean"], "maxLength": LONGEST_NAME}
 """A name without quotes may look like a number in YAML, such as 007; the reader takes its text."""
 

@@ -1,16 +1,18 @@
 """The files of a batch, the entries in them, and the list of jobs: their specs, and what no two jobs may share."""
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
+from posixpath import normpath
 
 from batchgen.catalogue import pointers
 from batchgen.catalogue.links import Medium
 from batchgen.catalogue.register import is_known
 from batchgen.files.input_file import InputFault
 from batchgen.files.media import MISSING, LocalMedium, decode_fault, inspect, inspect_text
+from batchgen.files.output_paths import folded
 from batchgen.files.spelling import FileNames
 from batchgen.jobs import JobSpec
 from batchgen.manifest import bounds
@@ -19,7 +21,6 @@ from batchgen.manifest.folder import Folder
 from batchgen.manifest.header import Header
 from batchgen.manifest.job_keys import MOST_JOBS
 from batchgen.manifest.nodes import Node
-from batchgen.manifest.outputs import Outputs
 from batchgen.manifest.path_help import missing_hint
 from batchgen.manifest.source import Marked, Position
 from batchgen.manifest.templates import Templates
@@ -85,6 +86,39 @@ class Entry:
 
     def report(self, where: Marked, message: str, hint: str = "") -> None:
         self.file.diagnostics.add(where, message, hint, self.origin)
+
+
+class Outputs:
+    """The output paths of all jobs, to find two that collide."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, Location] = {}
+        self.folders: dict[str, Location] = {}
+
+    def add(self, path: str, location: Location) -> bool:
+        """Add the path of the job at `location`. Reports a collision and returns False."""
+        key = folded(path)
+        first = self.files.setdefault(key, location)
+        if first is not location:
+            location.report(f"two jobs would be written to {path}", f"the other is {first.seen_from(location)}")
+            return False
+        while (key := key.rpartition("/")[0]) and key not in self.folders:
+            self.folders[key] = location
+        return True
+
+    def report_overwrites(self, manifests: Iterable[str], rows: Iterable[str], images: Iterable[str]) -> None:
+        """Report videos that would replace a folder or a file that is read. Paths are relative to the main manifest."""
+        for key in self.files.keys() & self.folders.keys():
+            location = self.files[key]
+            location.report(f"a video would be written to {key}, a folder {self.folders[key].seen_from(location)}")
+        for owner, paths in (
+            ("the manifest", manifests),
+            ("a file of rows", rows),
+            ("an image that the jobs use", images),
+        ):
+            for path in paths:
+                if overwriting := self.files.get(folded(normpath(path))):
+                    overwriting.report(f"the video would be written over {owner}: {path}")
 
 
 class TooManyJobs(Exception):

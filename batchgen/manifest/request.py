@@ -1,10 +1,13 @@
 """The body of a create call: parameters checked against the catalogue, local files found, seeds for the takes."""
 
+import ipaddress
 import re
 import unicodedata
 from collections.abc import Mapping
 from copy import deepcopy
+from functools import lru_cache
 from typing import Any
+from urllib.parse import urlsplit
 
 from batchgen.catalogue import conversion, links, pointers, register, validation
 from batchgen.catalogue.links import NOUNS, Link
@@ -16,7 +19,6 @@ from batchgen.files.input_file import InputFault
 from batchgen.files.media import is_base64
 from batchgen.files.spelling import FILE_LINK
 from batchgen.manifest import bounds
-from batchgen.manifest.hosts import is_in_own_network, is_usable
 from batchgen.manifest.job_keys import JOB_KEYS, MULTIPLIERS
 from batchgen.manifest.job_list import Entry, JobList
 from batchgen.manifest.nodes import Node
@@ -32,6 +34,10 @@ PAGE = re.compile(
     re.IGNORECASE,
 )
 """Links of services that show a file in a page of their own."""
+HOST_PART = re.compile(r"[\w-]*\w[\w-]*")
+"""A part of a host's name between dots. Other alphabets count as letters."""
+OWN_NETWORK = re.compile(r"[^.]+|.+\.(local|lan|internal|localhost|home\.arpa)", re.IGNORECASE)
+"""Names that only a network of one's own knows."""
 DAMAGE = re.compile("[\0\ufffd]")
 """Characters that no text has: NUL, and what programs write for a character that they have lost."""
 TEXTS = ("prompt", "negative_prompt")
@@ -155,6 +161,27 @@ def report_link(entry: Entry, node: Node, link: str) -> None:
     elif PAGE.match(link):
         hint = "take the link that downloads the file itself"
         entry.warn(node, f"this link leads to a page that shows the file, not to the file: {link[:100]}", hint)
+
+
+@lru_cache(maxsize=1_000)
+def is_usable(address: str) -> bool:
+    """Whether an address, which is a host and perhaps a user and a port, can be connected to at all."""
+    try:
+        parts = urlsplit(f"//{address}")
+        host = (parts.hostname or "").removesuffix(".")
+        return parts.port != 0 and (":" in host or all(map(HOST_PART.fullmatch, host.split("."))))
+    except ValueError:
+        return False
+
+
+@lru_cache(maxsize=1_000)
+def is_in_own_network(address: str) -> bool:
+    """Whether a usable address is one that only the user's own machine or network can reach."""
+    host = (urlsplit(f"//{address}").hostname or "").removesuffix(".")
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return OWN_NETWORK.fullmatch(host) is not None
 
 
 def parameter_of(link: Link) -> str:
