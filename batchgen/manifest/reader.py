@@ -62,7 +62,7 @@ def read(
     path: Path,
     *,
     validate: bool = True,
-    already_sent: SentIds | None = None,
+    already_sent: SentIds = lambda _batch, _service: (),
     learn_models: Callable[[], object] = lambda: None,
 ) -> Manifest:
     """Read and check the manifest at `path`, to the last parameter and image. Writes and sends nothing.
@@ -76,7 +76,6 @@ def read(
         raw = _read_manifest(path)
     except InputFault as error:
         raise ManifestInvalid([Problem(str(error), path, hint=error.hint)]) from None
-    already_sent = already_sent or (lambda _batch, _service: ())
     reader = _Reader(_decode(path, raw), validate=validate, already_sent=already_sent, learn_models=learn_models)
     reader.read_all()
     header = reader.main.header

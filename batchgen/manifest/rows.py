@@ -5,7 +5,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -142,20 +142,17 @@ class RowsFile:
         """The number of rows, counted up to `most` and only where there may be so many."""
         if self.raw.count(b"\n") < most:
             return 0
+        is_table = self.suffix in TABLES
+        rows = csv.reader(self.lines()) if is_table else ([line] for line in self.lines())
+        number = -1 if is_table else 0  # without the header
         with suppress(csv.Error, ReadingStopped):
-            if self.suffix in TABLES:
-                return self.count_rows(csv.reader(self.lines()), most + 2) - 1  # without the header
-            return self.count_rows((line.strip() for line in self.lines()), most + 1)
+            for row in rows:
+                self.row_chars = 0
+                number += any(map(trimmed, row))
+                if number > most:
+                    break
+            return number
         return 0
-
-    def count_rows(self, rows: Iterable[Iterable[str]], most: int) -> int:
-        number = 0
-        for row in rows:
-            self.row_chars = 0
-            number += any(map(trimmed, row))
-            if number == most:
-                break
-        return number
 
     def table_rows(self) -> Iterator[Row]:
         csv.field_size_limit(bounds.LINE_CHARS)

@@ -114,7 +114,7 @@ class Templates:
         self.environment.add_filter("replace", replace)
         self.environment.add_filter("format", format_numbers)
         self.environment.finalizer = finalized
-        self.environment.auto_escape_callback = _no_escaping
+        self.environment.auto_escape_callback = lambda _name: False  # paths and prompts are never HTML
         self.compiled: dict[str, Template] = {}
 
     def fill(self, template: str, values: Mapping[str, Any], required: Container[str] | None = None) -> Any:
@@ -282,11 +282,6 @@ def _check_expression(expression: str) -> None:
     for name in FILTER.findall(code):
         if name not in FILTERS:
             raise BadTemplate(f"there is no filter `{name}`", suggestion(name, FILTERS))
-
-
-def _no_escaping(_name: str) -> bool:
-    """minijinja escapes HTML by a template's name; paths and prompts are never HTML."""
-    return False
 
 
 def _reason(error: TemplateError) -> str:

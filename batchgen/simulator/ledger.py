@@ -4,17 +4,19 @@ It is an SQLite file, or memory. A create is committed before its answer is sent
 any instant still has its generations. Several processes may use one file at once.
 """
 
+import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
 from batchgen.errors import StorageError
 from batchgen.files.safe_open import create_database, judge_database
+from batchgen.simulator.faults import Fault
 
 OPEN_ATTEMPTS = 500  # to enter WAL mode while other processes do the same; each attempt waits for one of them
 
@@ -94,6 +96,7 @@ GENERATION_COLUMNS = [field.name for field in fields(Generation)]
 REQUEST_COLUMNS = [field.name for field in fields(RequestRecord)]
 TRANSACTION_COLUMNS = [field.name for field in fields(Transaction)]
 CREDITS_PER_MICRO_USD = 2  # $1 is 2,000,000 credits
+LATE_SECONDS = 7_200.0  # of the fault `late` where its rule names none: later than a charge usually is
 
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS images (digest PRIMARY KEY, content);
@@ -120,6 +123,40 @@ def timestamp(moment: datetime) -> str:
 def usd(micro_usd: int) -> Decimal:
     """Millionths of a dollar as exact USD."""
     return Decimal(micro_usd) / 1_000_000
+
+
+def charges_of(generation: Generation, fault: Fault | None, speed: float) -> list[Transaction]:
+    """The transactions of a generation, each dated when it ends. One that fails or never ends is not charged."""
+    name = fault.name if fault else ""
+    late_seconds = LATE_SECONDS if fault is None or fault.seconds is None else fault.seconds
+    ends_at = generation.finishes_at or generation.created_at
+    charge = Transaction(
+        at=ends_at,
+        listed_at=ends_at,
+        direction="CHARGE",
+        model=generation.model,
+        reference_id=generation.id,
+        credits=generation.micro_usd * CREDITS_PER_MICRO_USD,
+        key=generation.key,
+    )
+
+    def later(seconds: float) -> str:
+        return timestamp(datetime.fromisoformat(ends_at) + timedelta(seconds=seconds / speed))
+
+    foreign = [replace(charge, reference_id=secrets.token_urlsafe(16))] if name == "foreign" else []
+    if generation.outcome != "completed" and not (name == "charged_failure" and generation.outcome == "error"):
+        return foreign
+    half = charge.credits // 2
+    charges = {
+        "late": [replace(charge, listed_at=later(late_seconds))],
+        "missing": [replace(charge, listed_at=None)],
+        "doubled": [charge, charge],
+        "in_parts": [replace(charge, credits=half), replace(charge, credits=charge.credits - half)],
+        "refunded": [charge, replace(charge, direction="TOPUP", type="REFUND", at=later(1), listed_at=later(1))],
+        "null_reference": [replace(charge, reference_id=None)],
+        "wrong_amount": [replace(charge, credits=2 * charge.credits)],
+    }
+    return charges.get(name, [charge, *foreign])
 
 
 class Ledger:
@@ -158,7 +195,7 @@ class Ledger:
         generation: Generation,
         record: RequestRecord,
         image: bytes | None,
-        transactions: Iterable[Transaction] = (),
+        transactions: Iterable[Transaction],
     ) -> None:
         """Commit a generation together with its create request and with what it will move of the account's money."""
         with self._db:
@@ -196,9 +233,8 @@ class Ledger:
 
     def in_flight(self, now: datetime) -> int:
         """How many generations are in progress."""
-        return len(
-            self.query("SELECT id FROM generations WHERE finishes_at > ? OR finishes_at IS NULL", timestamp(now))
-        )
+        unfinished = "SELECT id FROM generations WHERE finishes_at > ? OR finishes_at IS NULL"
+        return len(self.query(unfinished, timestamp(now)))
 
     def charged_usd(self, now: datetime | None = None) -> Decimal:
         """What the transactions up to `now` took; without `now`, what all generations but failed ones will cost."""

@@ -4,7 +4,7 @@ import hmac
 import math
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -18,16 +18,7 @@ from batchgen.clock import utcnow
 from batchgen.errors import UsageError
 from batchgen.simulator.clips import ClipStore
 from batchgen.simulator.faults import CHARGE_FAULTS, LOG_ROW_FAULTS, Fault, Faults, uniform
-from batchgen.simulator.ledger import (
-    CREDITS_PER_MICRO_USD,
-    Generation,
-    GenerationRequest,
-    Ledger,
-    RequestRecord,
-    Transaction,
-    timestamp,
-    usd,
-)
+from batchgen.simulator.ledger import Generation, GenerationRequest, Ledger, RequestRecord, charges_of, timestamp, usd
 
 ERRORS = {
     400: "The prompt was refused by the content filter.",
@@ -35,7 +26,6 @@ ERRORS = {
     403: "You have run out of credits. Top up your balance to go on.",
     429: "Too many requests. Slow down and try again.",
 }
-LATE_SECONDS = 7_200.0  # of the fault `late` where its rule names none: later than a charge usually is
 LOG_LAG_SECONDS = 600.0  # of the fault `lag` where its rule names none: far longer than the log is usually late
 NORMAL = NormalDist()
 DOCUMENTED_SIGMA = math.log(4 / 3) / (2 * NORMAL.inv_cdf(0.9))
@@ -168,40 +158,6 @@ class SimulatedService:
         if fault:
             lag += LOG_LAG_SECONDS if fault.seconds is None else fault.seconds
         return timestamp(utcnow() + self.compressed(lag))
-
-
-def charges_of(generation: Generation, fault: Fault | None, speed: float) -> list[Transaction]:
-    """The transactions of a generation, each dated when it ends. One that fails or never ends is not charged."""
-    name = fault.name if fault else ""
-    late_seconds = LATE_SECONDS if fault is None or fault.seconds is None else fault.seconds
-    ends_at = generation.finishes_at or generation.created_at
-    charge = Transaction(
-        at=ends_at,
-        listed_at=ends_at,
-        direction="CHARGE",
-        model=generation.model,
-        reference_id=generation.id,
-        credits=generation.micro_usd * CREDITS_PER_MICRO_USD,
-        key=generation.key,
-    )
-
-    def later(seconds: float) -> str:
-        return timestamp(datetime.fromisoformat(ends_at) + timedelta(seconds=seconds / speed))
-
-    foreign = [replace(charge, reference_id=secrets.token_urlsafe(16))] if name == "foreign" else []
-    if generation.outcome != "completed" and not (name == "charged_failure" and generation.outcome == "error"):
-        return foreign
-    half = charge.credits // 2
-    charges = {
-        "late": [replace(charge, listed_at=later(late_seconds))],
-        "missing": [replace(charge, listed_at=None)],
-        "doubled": [charge, charge],
-        "in_parts": [replace(charge, credits=half), replace(charge, credits=charge.credits - half)],
-        "refunded": [charge, replace(charge, direction="TOPUP", type="REFUND", at=later(1), listed_at=later(1))],
-        "null_reference": [replace(charge, reference_id=None)],
-        "wrong_amount": [replace(charge, credits=2 * charge.credits)],
-    }
-    return charges.get(name, [charge, *foreign])
 
 
 def error_of(fault: Fault) -> HTTPException:

@@ -92,9 +92,8 @@ def _offset_of(call: Call) -> int:
     if (cursor := call.request.query_params.get("cursor")) is None:
         return 0
     offset = cursor.partition(".")[0]
-    if call.service.faults.draw("billing", "call", ("cursor_400",)):
-        raise HTTPException(400, "cursor: Invalid cursor")
-    if not re.fullmatch("[0-9]{1,9}", offset) or cursor != _cursor(call, int(offset)):
+    is_own = re.fullmatch("[0-9]{1,9}", offset) and cursor == _cursor(call, int(offset))
+    if call.service.faults.draw("billing", "call", ("cursor_400",)) or not is_own:
         raise HTTPException(400, "cursor: Invalid cursor")
     return int(offset)
 
