@@ -89,21 +89,20 @@ def target_of(database: Database, batch: StoredBatch, options: NextOptions) -> T
     paths = database.read_now(verdicts.chosen_paths, batch.id, options.choice)
     styles: dict[Style, int] = {}
     for style in ("universal", "legacy"):
-        target = Target(ServiceKeys(name=batch.service, endpoint=style))
-        styles[style] = sum(number for (model, path), number in paths.items() if target.endpoint(model) == path)
+        service = ServiceKeys(name=batch.service, endpoint=style)
+        styles[style] = sum(number for (model, path), number in paths.items() if service.path_of(model) == path)
     service = ServiceKeys(name=batch.service, endpoint=max(styles, key=lambda style: styles[style]))
-    target = Target(service, options.model, options.validate)
     model = options.model
     if model is not None and service.is_catalogued:
-        if not target.documents(model) and options.validate:
+        if not service.documents(model) and options.validate:
             similar = register.nearest(model)
             hint = f"; did you mean {listed(similar, 'or')}?" if similar else ""
             raise UsageError(f"--model: there is no model {model!r}{hint}\n`batchgen models` lists them.")
-        if target.documents(model) and not register.is_served(model, service.endpoint):
+        if service.documents(model) and not register.is_served(model, service.endpoint):
             raise UsageError(f"--model: {model} has no {service.endpoint} endpoint, to which {batch.name} was sent")
     if model is not None and (fault := name_fault(model)):
         raise UsageError(f"--model {fault}")
-    return target
+    return Target(service, model, options.validate)
 
 
 def left_out_words(left_out: Mapping[str, int]) -> str:

@@ -96,7 +96,8 @@ def convert(schema: Schema, name: str = "", kind: str | None = None) -> Schema:
                 if schema.get("exclusiveM" + key[1:]) is not True:
                     converted[key] = bound
             case "default", default:
-                converted[key] = number(default) if schema.get("type") in ("integer", "number") else default
+                is_number = isinstance(default, str) and schema.get("type") in ("integer", "number")
+                converted[key] = json.loads(default) if is_number else default
             case _, value:
                 converted[key] = value
     media = medium(name, kind)
@@ -110,7 +111,3 @@ def sole(schema: Schema) -> str | None:
     """The only value that a schema allows, if there is one and it is text."""
     allowed = schema.get("enum", [])
     return allowed[0] if len(allowed) == 1 and isinstance(allowed[0], str) else None
-
-
-def number(default: Any) -> Any:
-    return json.loads(default) if isinstance(default, str) else default

@@ -17,6 +17,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from batchgen.catalogue import register
 from batchgen.catalogue.register import Style
 from batchgen.catalogue.wording import suggestion
 from batchgen.manifest.diagnostics import Diagnostics
@@ -88,6 +89,16 @@ class ServiceKeys(BaseModel):
     def is_catalogued(self) -> bool:
         """Whether the catalogue describes its models. The others check parameters when a request is sent."""
         return self.name in BUILT_IN
+
+    def documents(self, model: str) -> bool:
+        """Whether the catalogue describes this model of the service."""
+        return self.is_catalogued and register.is_known(model)
+
+    def path_of(self, model: str) -> str:
+        """The path that serves the model; "" where the service has one path for all models."""
+        if self.documents(model):
+            return register.endpoint(model, self.endpoint)
+        return register.UNIVERSAL if self.is_catalogued else ""
 
 
 class HeaderKeys(BaseModel):

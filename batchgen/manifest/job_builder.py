@@ -138,18 +138,15 @@ class JobBuilder(TemplateFiller):
         return f"write `{key}` in place of `{near}`" if near else ""
 
     def endpoint(self, model: str) -> str:
-        """The path that serves the model in the manifest's style; "" where the service has one path for all models. A
-        style that the model has not is reported."""
+        """The path that serves the model in the manifest's style. A style that the model has not is reported."""
         service = self.jobs.header.service
-        if not self.jobs.documents(model):
-            return register.UNIVERSAL if service.is_catalogued else ""
         style = service.endpoint
-        if not register.is_served(model, style):
+        if self.jobs.documents(model) and not register.is_served(model, style):
             message = f"`{model}` has no {style} endpoint, only {' and '.join(register.endpoints(model))}"
             self.report(
                 self.fields["model"], message, f"leave out `endpoint: {style}`, or give it a manifest of its own"
             )
-        return register.endpoint(model, style)
+        return service.path_of(model)
 
     def id(self, model: str) -> tuple[str | None, Location | None]:
         """The id of the current job, and where it is written."""

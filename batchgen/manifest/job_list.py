@@ -9,7 +9,6 @@ from posixpath import normpath
 
 from batchgen.catalogue import pointers
 from batchgen.catalogue.links import Medium
-from batchgen.catalogue.register import is_known
 from batchgen.files.input_file import InputFault
 from batchgen.files.media import MISSING, LocalMedium, decode_fault, inspect, inspect_text
 from batchgen.files.output_paths import folded
@@ -136,8 +135,6 @@ class JobList:
         self.validate = validate
         self.already_sent = cache(already_sent)
         self.learn_models = cache(learn_models)
-        self.documented: dict[str, bool] = {}
-        """Whether the catalogue has a model, by its name."""
         self.specs: list[JobSpec] = []
         self.chars = self.values = 0
         """The characters and the values in all requests."""
@@ -154,13 +151,10 @@ class JobList:
 
     def documents(self, model: str) -> bool:
         """Whether the catalogue describes this model of the batch's service."""
-        if not self.header.service.is_catalogued:
-            return False
-        if model not in self.documented:
-            if not is_known(model):
-                self.learn_models()
-            self.documented[model] = is_known(model)
-        return self.documented[model]
+        service = self.header.service
+        if service.is_catalogued and not service.documents(model):
+            self.learn_models()
+        return service.documents(model)
 
     def append(self, spec: JobSpec, values: int) -> None:
         """Append a job whose request has so many `values`. Raises TooManyJobs."""

@@ -49,8 +49,6 @@ def glob_hint(folder: Path, pattern: str) -> str:
 
 def home_fault(output: str) -> str | None:
     """Why an output that a shell would fill in is none, or None."""
-    return (
-        f"{NOT_FILLED_IN}; an output is relative to the manifest, or begins with file://"
-        if HOME.match(output)
-        else None
-    )
+    if HOME.match(output):
+        return f"{NOT_FILLED_IN}; an output is relative to the manifest, or begins with file://"
+    return None

@@ -30,15 +30,6 @@ class Target:
     validate: bool = True
     """Whether the parameters for another model are checked against the catalogue."""
 
-    def documents(self, model: str) -> bool:
-        return self.service.is_catalogued and register.is_known(model)
-
-    def endpoint(self, model: str) -> str:
-        """The path that a manifest of this service sends a request for the model to."""
-        if self.documents(model):
-            return register.endpoint(model, self.service.endpoint)
-        return register.UNIVERSAL if self.service.is_catalogued else ""
-
 
 @dataclass(frozen=True, slots=True)
 class Successor:
@@ -70,10 +61,10 @@ def successor(model: str, endpoint: str, request: Params, file_pointers: Collect
 def for_model(job: Successor, target: Target) -> Successor:
     """The job for the target's model. What that does not take is left out, and what it would refuse is named."""
     model = target.model or job.model
-    endpoint = target.endpoint(model)
+    endpoint = target.service.path_of(model)
     if model == job.model:
         return replace(job, endpoint=endpoint)
-    if not target.documents(model) or not target.validate:
+    if not target.service.documents(model) or not target.validate:
         return replace(job, model=model, endpoint=endpoint)
     accepted = validation.parameters(model, endpoint)
     params = {name: value for name, value in job.params.items() if name in accepted}
@@ -94,7 +85,7 @@ def with_new_seed(job: Successor, target: Target, fingerprint: str, used: set[in
 
     The seed follows from the fingerprint of the parent, so that it is the same every time. It is added to `used`.
     """
-    documented = target.documents(job.model)
+    documented = target.service.documents(job.model)
     schema = register.schema(job.model, job.endpoint)["properties"].get("seed") if documented else None
     if schema is None and "seed" not in job.params:
         return replace(job, take=next_take)
@@ -122,11 +113,11 @@ def placed(job: Successor, target: Target) -> Successor:
         if link.pointer not in job.file_pointers and not is_remote:
             extra.add(pointers.split(link.pointer)[0])  # under `extra`, it is sent as the text that it is
     refused: set[str | None] = set()  # None: the request as a whole
-    if target.documents(job.model):
+    if target.service.documents(job.model):
         _, violations = validation.checked(job.model, job.endpoint, job.params)
         refused = {next(iter(pointers.split(violation.pointer)), None) for violation in violations}
     prompt = job.params.get("prompt")
     is_blank = type(prompt) is str and not trimmed(prompt)
-    is_unknown = target.service.is_catalogued and not target.documents(job.model)
+    is_unknown = target.service.is_catalogued and not target.service.documents(job.model)
     movable = {name for name in refused if name in job.params and name not in with_files}
     return replace(job, extra=frozenset(extra | movable), is_valid=not (refused - movable or is_blank or is_unknown))
