@@ -6,28 +6,14 @@ as it is: `validation.py` explains what is wrong with it.
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
-from batchgen.catalogue import register
 from batchgen.catalogue.written import Written, trimmed
 
 INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
 NUMBER = re.compile(r"[-+]?([0-9]{1,18}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][-+]?[0-9]{1,2})?")
 DECIMAL_COMMA = re.compile(r"^([-+]?[0-9]{1,18}),([0-9]{1,2})$")
 """A number as European spreadsheets write it: one or two decimals behind a comma."""
-
-
-@cache
-def convertible_parameters(model: str, endpoint: str) -> dict[str, dict[str, Any]]:
-    """The parameters with values that `convert` may convert."""
-    properties: dict[str, dict[str, Any]] = register.schema(model, endpoint)["properties"]
-    rigid = {"type", "format", "maxLength", "minLength", "x-media"}
-    return {
-        name: schema
-        for name, schema in properties.items()
-        if schema.get("type") != "string" or not schema.keys() <= rigid
-    }
 
 
 def branches_of(schema: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

@@ -10,7 +10,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from batchgen.catalogue import rules
+from batchgen.catalogue.rules import ALIASES
 from batchgen.catalogue.wording import COMPARED
 
 DATA = Path(__file__).with_name("models.json")
@@ -21,8 +21,6 @@ Style = Literal["universal", "legacy"]
 
 UNIVERSAL = "/v2/video/generations"
 VENDOR = "/v2/generate/video/"
-
-ALIASES = rules.aliases()
 
 
 @dataclass(frozen=True, slots=True)

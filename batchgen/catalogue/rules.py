@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from jsonschema_rs import Draft202012Validator
 
@@ -32,14 +32,12 @@ def _rules() -> dict[str, Any]:
     return rules
 
 
+ALIASES: dict[str, str] = _rules()["aliases"]
+"""The documented model of each alias."""
+
+
 def _of_model(kind: str, model: str) -> list[dict[str, Any]]:
     return [rule for rule in _rules()[kind] if any(fnmatchcase(model, pattern) for pattern in rule["models"])]
-
-
-def aliases() -> dict[str, str]:
-    """The documented model of each alias."""
-    names: dict[str, str] = _rules()["aliases"]
-    return names
 
 
 def is_retired(model: str) -> bool:
@@ -62,22 +60,8 @@ def schemes(model: str, parameter: str) -> tuple[str, ...]:
     return tuple(rule["scheme"] for rule in _of_model("addresses", model) if parameter in rule["parameters"])
 
 
-class Image(Protocol):
-    """An image with its size in bytes and in pixels."""
-
-    @property
-    def media_type(self) -> str: ...
-    @property
-    def bytes(self) -> int: ...
-    @property
-    def width(self) -> int: ...
-    @property
-    def height(self) -> int: ...
-
-
-def image_fault(model: str, image: Image) -> str | None:
-    """Why the model refuses an image, or None."""
-    media_type, size, width, height = image.media_type, image.bytes, image.width, image.height
+def image_fault(model: str, media_type: str, size: int, width: int, height: int) -> str | None:
+    """Why the model refuses an image of `size` bytes and of so many pixels, or None."""
     for rule in _of_model("images", model):
         shorter, longer = sorted((width, height))
         if media_type not in rule["formats"]:

@@ -9,7 +9,7 @@ from typing import Any
 from jsonschema_rs import Draft202012Validator, ValidationError
 
 from batchgen.catalogue import register, rules
-from batchgen.catalogue.conversion import convert, convertible_parameters, read_written, takes_any_text
+from batchgen.catalogue.conversion import convert, read_written, takes_any_text
 from batchgen.catalogue.pointers import join, split
 from batchgen.catalogue.wording import TYPE_NAMES, allowed_range, listed, nearest_hint, quoted
 
@@ -55,10 +55,7 @@ def checked(
     validator = validator_of(model, endpoint)
     if validator.is_valid(params):
         return params, broken_rules(model, params)
-    convertible = convertible_parameters(model, endpoint)
-    params = {
-        name: convert(convertible[name], value) if name in convertible else value for name, value in params.items()
-    }
+    params = {name: convert(properties.get(name, {}), value) for name, value in params.items()}
     first: dict[str, Violation] = {}
     # One violation a value: the errors are sorted by how much they explain.
     for error in sorted(islice(validator.iter_errors(params), VIOLATIONS), key=rank_of):

@@ -135,7 +135,9 @@ def medium_sent(jobs: JobList, entry: Entry, key: str | None, model: str, link: 
             inspected, sent = jobs.inline_medium(value, medium)
         else:
             inspected, sent = jobs.local_medium(path, medium)
-        fault = image_fault(register.canonical(model), inspected) if medium == "image" and jobs.validate else None
+        if medium == "image" and jobs.validate:
+            size = inspected.bytes, inspected.width, inspected.height
+            fault = image_fault(register.canonical(model), inspected.media_type, *size)
     except InputFault as error:
         fault, hint = str(error), error.hint
     if fault and (is_text or key not in jobs.sent_keys()):  # the file of a job that was sent may be gone

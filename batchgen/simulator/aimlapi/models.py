@@ -9,7 +9,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from batchgen.catalogue.prices import with_defaults
-from batchgen.catalogue.register import ALIASES, endpoint, models, schema
+from batchgen.catalogue.register import endpoint, models, schema
+from batchgen.catalogue.rules import ALIASES
 from batchgen.simulator.calls import Call
 from batchgen.simulator.ledger import usd
 from batchgen.simulator.service import SimulatedService, generation_seconds
