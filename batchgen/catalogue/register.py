@@ -136,5 +136,4 @@ def schema(model: str, endpoint: str) -> dict[str, Any]:
 
 
 def endpoints(model: str) -> tuple[str, ...]:
-    """All paths that serve `model`."""
     return tuple(_paths(model))

@@ -8,8 +8,6 @@ from pathlib import Path
 
 @dataclass(slots=True)
 class Folder:
-    """The folder of one manifest file."""
-
     path: Path
     """Absolute."""
     prefix: str = ""

@@ -31,8 +31,6 @@ SHORTENED_NUMBER = re.compile(r"(?<![\w.,])[0-9]([.,][0-9]+)?E\+[0-9]{2,3}(?!\w)
 
 
 class JobBuilder(TemplateFiller):
-    """Builds the jobs of one entry, one after the other."""
-
     def build(self) -> None:
         """Append the entry's jobs to the list. Raises TooManyJobs."""
         values = request.values_in(self.fields)
@@ -283,7 +281,6 @@ class JobBuilder(TemplateFiller):
         return 1
 
     def parent(self, values: Values) -> Parent | None:
-        """The job that this one was made from."""
         node = self.fields.get("from")
         if node is None or node.value is None:
             return None

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from posixpath import normpath
 
 from batchgen.catalogue import pointers
@@ -179,31 +179,30 @@ class JobList:
 
     def local_medium(self, path: str, medium: Medium) -> tuple[LocalMedium, str]:
         """The local file that `path` means, and its path as it is on the disk. Raises InputFault."""
-
-        def inspect_file() -> tuple[LocalMedium, str]:
-            existing = self.file_names.existing(self.folder, path)
-            try:
-                return inspect(self.folder, existing, medium), existing
-            except InputFault as fault:
-                if MISSING not in str(fault):
-                    raise
-                hint = missing_hint(self.file_names, self.folder, path)
-                if os.path.lexists(self.folder / existing):
-                    hint = "this is a link to a file that is not there"
-                raise InputFault(str(fault), hint) from None
-
-        return self._once(path, medium, inspect_file)
+        return self._once(path, medium, self._inspect_file)
 
     def inline_medium(self, value: str, medium: Medium) -> tuple[LocalMedium, str]:
         """The medium that stands in the request itself, and how it is sent. Raises InputFault."""
-        return self._once(value, medium, partial(inspect_text, value, medium))
+        return self._once(value, medium, inspect_text)
+
+    def _inspect_file(self, path: str, medium: Medium) -> tuple[LocalMedium, str]:
+        existing = self.file_names.existing(self.folder, path)
+        try:
+            return inspect(self.folder, existing, medium), existing
+        except InputFault as fault:
+            if MISSING not in str(fault):
+                raise
+            hint = missing_hint(self.file_names, self.folder, path)
+            if os.path.lexists(self.folder / existing):
+                hint = "this is a link to a file that is not there"
+            raise InputFault(str(fault), hint) from None
 
     def _once(
-        self, value: str, medium: Medium, judge: Callable[[], tuple[LocalMedium, str]]
+        self, value: str, medium: Medium, judge: Callable[[str, Medium], tuple[LocalMedium, str]]
     ) -> tuple[LocalMedium, str]:
         if (value, medium) not in self.media:
             try:
-                self.media[value, medium] = judge()
+                self.media[value, medium] = judge(value, medium)
             except InputFault as fault:
                 self.media[value, medium] = fault
         judged = self.media[value, medium]
@@ -226,11 +225,9 @@ class JobList:
                         location.report(message)
 
     def sent_keys(self) -> Collection[str]:
-        """The ids of the jobs of the batch that were sent already."""
         return self.already_sent(self.header.batch, self.header.service.name)
 
     def local_files(self) -> Collection[str]:
-        """The paths of the local files that requests name."""
         return {
             judged[1] for judged in self.media.values() if not isinstance(judged, InputFault) and len(judged[1]) < 5_000
         }

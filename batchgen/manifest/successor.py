@@ -22,8 +22,6 @@ Params = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What the next jobs are written for."""
-
     service: ServiceKeys
     model: str | None = None
     """Another model; None keeps that of each job."""

@@ -21,8 +21,6 @@ CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 @dataclass(slots=True)
 class Call:
-    """One request to the service."""
-
     service: SimulatedService
     request: Request
     record: RequestRecord

@@ -43,11 +43,9 @@ class ClipStore:
         self._changed: set[str] = set()
 
     def close(self) -> None:
-        """Delete the files."""
         self._folder.cleanup()
 
     async def clip(self, generation: Generation) -> Clip:
-        """The video of a completed generation."""
         original = await self._original(generation)
         if generation.id not in self._changed:
             return original

@@ -21,7 +21,6 @@ class Connection(H11Protocol):
     """One client's connection. The application finds it at `scope["state"]["connection"]`."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start to serve a client."""
         self.app_state = {**self.app_state, "connection": self}
         super().connection_made(transport)
 
@@ -83,7 +82,6 @@ class Truncated(Unanswered):
 
 
 async def wait_for_disconnect(receive: Receive) -> None:
-    """Wait until the client, or the server, has closed the connection."""
     while (await receive())["type"] != "http.disconnect":
         pass
 

@@ -56,7 +56,6 @@ class Generation(GenerationRequest):
 
     @property
     def cost_usd(self) -> Decimal:
-        """The exact price."""
         return usd(self.micro_usd)
 
 
@@ -187,7 +186,6 @@ class Ledger:
             self._db.executescript("BEGIN IMMEDIATE; COMMIT;")
 
     def close(self) -> None:
-        """Close the file."""
         self._db.close()
 
     def accept(
@@ -228,11 +226,9 @@ class Ledger:
         return rows[0]["content"] if rows else None
 
     def count_of(self, digest: str) -> int:
-        """How many generations of this body there are."""
         return len(self.query("SELECT id FROM generations WHERE digest = ?", digest))
 
     def in_flight(self, now: datetime) -> int:
-        """How many generations are in progress."""
         unfinished = "SELECT id FROM generations WHERE finishes_at > ? OR finishes_at IS NULL"
         return len(self.query(unfinished, timestamp(now)))
 

@@ -83,7 +83,6 @@ class SimulatedService:
         """Nonces of URLs that a fault has expired, with the status that they answer."""
 
     def close(self) -> None:
-        """Delete the clips and close the ledger."""
         self.clips.close()
         self.ledger.close()
 

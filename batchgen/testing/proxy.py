@@ -42,7 +42,6 @@ class Proxy:
         """Called with "sent" before a create request is forwarded, and with "accepted" before it is answered."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, with one request."""
         if task := asyncio.current_task():
             self.connections.add(task)
             task.add_done_callback(self.connections.discard)
@@ -82,7 +81,6 @@ class Proxy:
 
 
 async def close(writer: asyncio.StreamWriter) -> None:
-    """Close a connection, and wait until it is closed."""
     writer.close()
     with suppress(ConnectionError):
         await writer.wait_closed()

@@ -30,7 +30,6 @@ ROUTES = (
 
 
 async def error_response(request: Request, error: Exception) -> Response:
-    """Any error of the API."""
     assert isinstance(error, HTTPException)
     path = request.url.path
     record: RequestRecord | None = getattr(request.state, "record", None)  # of a request that has an endpoint

@@ -60,7 +60,6 @@ async def catalogue(call: Call) -> Response:
 
 
 def aliases_of(model: str) -> list[str]:
-    """The other names that the service accepts for a model."""
     return [alias for alias, name in ALIASES.items() if name == model]
 
 
