@@ -6,14 +6,11 @@ than `batchgen check`: a missing parameter shows only when templates and default
 
 import json
 from copy import deepcopy
-from typing import Any
 
 from batchgen.catalogue import conversion, register
 from batchgen.manifest.header import HeaderKeys
 from batchgen.manifest.job_keys import JOB_KEYS, NO_DEFAULTS, TEMPLATE
-from batchgen.manifest.key_errors import schema_of
-
-Schema = dict[str, Any]
+from batchgen.manifest.key_errors import Schema, schema_of
 
 NUMBER_TEXT: Schema = {"type": "string", "pattern": r"^([-+]?[0-9.]+([eE][-+]?[0-9]+)?|true|false)$"}
 

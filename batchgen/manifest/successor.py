@@ -6,18 +6,16 @@ Pure: what it makes is judged by the catalogue as the reader of a manifest judge
 import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Any
 
 from batchgen.catalogue import links, pointers, register, validation
 from batchgen.catalogue.written import trimmed
 from batchgen.manifest.header import ServiceKeys
 from batchgen.manifest.job_keys import JOB_KEYS
-from batchgen.manifest.request import HTTP
+from batchgen.manifest.request import HTTP, Params
 from batchgen.manifest.yaml_text import KEY_CHARS
 
 SEED_MAX = 2**31 - 1
 """The highest seed that is made: every model takes it."""
-Params = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -245,11 +245,8 @@ def templated(node: Node) -> bool:
     value = node.value
     if type(value) is str:
         return "{{" in value
-    if type(value) is dict or type(value) is list:
-        for child in value.values() if type(value) is dict else value:
-            if templated(child):
-                return True
-    return False
+    children = value.values() if type(value) is dict else value if type(value) is list else ()
+    return any(map(templated, children))
 
 
 @lru_cache(maxsize=100)

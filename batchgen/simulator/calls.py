@@ -44,13 +44,13 @@ class Call:
         self.service.ledger.record(self.record)
 
 
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """An ASGI application for one route. `handler` answers, or raises `HTTPException`."""
 
-    def __init__(self, kind: str, handler: Callable[[Call], Awaitable[ASGIApp]], *, needs_key: bool = True) -> None:
-        self.kind = kind
-        self.handler = handler
-        self.needs_key = needs_key
+    kind: str
+    handler: Callable[[Call], Awaitable[ASGIApp]]
+    needs_key: bool = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)

@@ -189,11 +189,7 @@ class Ledger:
         self._db.close()
 
     def accept(
-        self,
-        generation: Generation,
-        record: RequestRecord,
-        image: bytes | None,
-        transactions: Iterable[Transaction],
+        self, generation: Generation, record: RequestRecord, image: bytes | None, transactions: Iterable[Transaction]
     ) -> None:
         """Commit a generation together with its create request and with what it will move of the account's money."""
         with self._db:
