@@ -86,13 +86,13 @@ def validator_of(model: str, endpoint: str) -> Draft202012Validator:
 @cache
 def texts() -> frozenset[str]:
     """The names of the parameters, of all models, that take a text of any wording."""
-    names = {"prompt", "negative_prompt"}
-    for model in register.models():
-        for endpoint in register.endpoints(model):
-            for name, schema in register.schema(model, endpoint)["properties"].items():
-                if name != "model" and "x-media" not in schema and takes_any_text(schema.get("items", schema)):
-                    names.add(name)
-    return frozenset(names)
+    bodies = (register.schema(model, path) for model in register.models() for path in register.endpoints(model))
+    return frozenset(
+        name
+        for body in bodies
+        for name, schema in body["properties"].items()
+        if name != "model" and "x-media" not in schema and takes_any_text(schema.get("items", schema))
+    )
 
 
 def keyword_of(error: ValidationError) -> str:

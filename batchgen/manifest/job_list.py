@@ -177,13 +177,18 @@ class JobList:
             for key in [key for key, location in table.items() if location.diagnostics is file.diagnostics]:
                 del table[key]
 
-    def local_medium(self, path: str, medium: Medium) -> tuple[LocalMedium, str]:
-        """The local file that `path` means, and its path as it is on the disk. Raises InputFault."""
-        return self._once(path, medium, self._inspect_file)
-
-    def inline_medium(self, value: str, medium: Medium) -> tuple[LocalMedium, str]:
-        """The medium that stands in the request itself, and how it is sent. Raises InputFault."""
-        return self._once(value, medium, inspect_text)
+    def inspected(self, value: str, medium: Medium, *, is_text: bool) -> tuple[LocalMedium, str]:
+        """A medium that stands in the request itself as text, or the local file that `value` means; and how it is sent:
+        the text, or the path as it is on the disk. Each is judged once. Raises InputFault."""
+        if (value, medium) not in self.media:
+            try:
+                self.media[value, medium] = (inspect_text if is_text else self._inspect_file)(value, medium)
+            except InputFault as fault:
+                self.media[value, medium] = fault
+        judged = self.media[value, medium]
+        if isinstance(judged, InputFault):
+            raise judged
+        return judged
 
     def _inspect_file(self, path: str, medium: Medium) -> tuple[LocalMedium, str]:
         existing = self.file_names.existing(self.folder, path)
@@ -196,19 +201,6 @@ class JobList:
             if os.path.lexists(self.folder / existing):
                 hint = "this is a link to a file that is not there"
             raise InputFault(str(fault), hint) from None
-
-    def _once(
-        self, value: str, medium: Medium, judge: Callable[[str, Medium], tuple[LocalMedium, str]]
-    ) -> tuple[LocalMedium, str]:
-        if (value, medium) not in self.media:
-            try:
-                self.media[value, medium] = judge(value, medium)
-            except InputFault as fault:
-                self.media[value, medium] = fault
-        judged = self.media[value, medium]
-        if isinstance(judged, InputFault):
-            raise judged
-        return judged
 
     def decode(self, path: str, key: str | None, location: Location) -> None:
         """Decode a local image to its end, beside the reading of further jobs; see `report_undecodable`."""

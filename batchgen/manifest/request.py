@@ -120,7 +120,8 @@ def medium_sent(jobs: JobList, entry: Entry, key: str | None, model: str, link: 
     Blanks around it are taken away, and what can be mended is mended. A medium that cannot be sent is reported.
     """
     node, medium, value = entry.at(link.pointer), link.medium, trimmed(link.value)
-    if HTTP.match(value) or value.startswith(schemes(register.canonical(model), parameter_of(link))):
+    parameter = pointers.split(link.pointer)[0]
+    if HTTP.match(value) or value.startswith(schemes(register.canonical(model), parameter)):
         report_link(entry, node, value)
         return value, False
     is_text = DATA.match(value) is not None or is_base64(value, medium)
@@ -131,10 +132,7 @@ def medium_sent(jobs: JobList, entry: Entry, key: str | None, model: str, link: 
     path = value if is_rooted else entry.file.folder.join(value)
     sent, fault, hint = value, None, ""
     try:
-        if is_text:
-            inspected, sent = jobs.inline_medium(value, medium)
-        else:
-            inspected, sent = jobs.local_medium(path, medium)
+        inspected, sent = jobs.inspected(value if is_text else path, medium, is_text=is_text)
         if medium == "image" and jobs.validate:
             size = inspected.bytes, inspected.width, inspected.height
             fault = image_fault(register.canonical(model), inspected.media_type, *size)
@@ -184,11 +182,6 @@ def is_in_own_network(address: str) -> bool:
         return not ipaddress.ip_address(host).is_global
     except ValueError:
         return OWN_NETWORK.fullmatch(host) is not None
-
-
-def parameter_of(link: Link) -> str:
-    """The outermost parameter in which a link stands."""
-    return pointers.split(link.pointer)[0]
 
 
 def report_useless_nulls(entry: Entry, model: str, accepted: tuple[str, ...]) -> None:
