@@ -17,7 +17,8 @@ from batchgen.services.text import visible
 EXCERPT = 100
 """Characters of a line that an excerpt shows, so that it fits beside the line number in most terminals."""
 SAVE_AS_UTF8 = "save the file as UTF-8"
-LINE_END = re.compile(r"\r\n|[\r\n\x85\u2028\u2029]")
+LINE_ENDS = "\r\n\x85\u2028\u2029"
+LINE_END = re.compile(f"\r\n|[{LINE_ENDS}]")
 IN_QUOTES = re.compile(r'"(?:[^"\\\n]+|\\.)*+"')
 """A text in double quotes on one line, as JSON writes it."""
 SURROGATE_PAIR = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|\\.")
@@ -168,8 +169,9 @@ class SourceText:
 
     def position_of(self, offset: int) -> Position:
         """The position of the character at an offset from the beginning."""
-        lines = (self.text[:offset] + "?").splitlines()
-        return Position(len(lines), len(lines[-1]))
+        before = self.text[:offset]
+        line_ends = sum(map(before.count, LINE_ENDS)) - before.count("\r\n")
+        return Position(line_ends + 1, offset - max(map(before.rfind, LINE_ENDS)))
 
     def excerpt(self, position: Position, hint: str) -> str:
         """The line at `position` with a caret under it, and `hint` beside the caret."""
