@@ -18,7 +18,6 @@ from pydantic import (
 )
 
 from batchgen.catalogue import register
-from batchgen.catalogue.register import Style
 from batchgen.catalogue.wording import suggestion
 from batchgen.manifest.diagnostics import Diagnostics
 from batchgen.manifest.job_keys import MULTIPLIERS, NAME_SCHEMA, NO_DEFAULTS, OUTPUT_HELP, name_fault
@@ -83,7 +82,7 @@ class ServiceKeys(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: ServiceName = Field(default=registry.DEFAULT)
-    endpoint: Style = Field(default="universal", description="legacy: each vendor's own path.")
+    endpoint: register.Style = Field(default="universal", description="legacy: each vendor's own path.")
 
     @property
     def is_catalogued(self) -> bool:

@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from batchgen.catalogue import links, register, rules, validation
-from batchgen.catalogue.rules import conditions
 
 if TYPE_CHECKING:
     from batchgen.report.command_events import Model
@@ -36,7 +35,7 @@ def model_lines(model: str, pricing: Mapping[str, Any] | None, listed_at: dateti
         if more := [name for name in validation.parameters(model, endpoint) if name not in parameters]:
             yield f"on {register.style_of(endpoint)}, also:"
             yield from parameter_lines(register.schema(model, endpoint), more)
-    for condition in conditions(register.canonical(model)):
+    for condition in rules.conditions(register.canonical(model)):
         yield f"the model {condition.message}"
 
 
