@@ -145,7 +145,7 @@ def parse(path: str, body: bytes) -> tuple[GenerationRequest, bytes | None]:
     except (ValueError, RecursionError):  # no JSON, nested too deep, or text that is not Unicode
         raise HTTPException(400, "the body is not valid JSON") from None
     model = canonical(params["model"])
-    seconds = clip_seconds(model, path, params)
+    seconds, image = clip_seconds(model, path, params), next(iter(images), None)
     request = GenerationRequest(
         model=model,
         endpoint=path,
@@ -154,7 +154,7 @@ def parse(path: str, body: bytes) -> tuple[GenerationRequest, bytes | None]:
         prompt=str(params.get("prompt") or model),
         seconds=seconds,
         aspect=_aspect(params.get("aspect_ratio", params.get("ratio"))),
-        image=(image := next(iter(images), None)),
+        image=image,
         micro_usd=price(model, seconds),
     )
     return request, images.get(image or "")
