@@ -129,7 +129,9 @@ class Table:
         return self.change(submission.intend, self.batch_id, run_id, self.now, until, *sent)
 
     def claim(self, state: State, run_id: str = RUN, capacity: int = 100) -> list[Job]:
-        claim = delivery.claim_downloads if state is State.DOWNLOADING else partial(claim_due, state=state)
+        claim: Any = partial(claim_due, state=state, origin=self.origin)
+        if state is State.DOWNLOADING:
+            claim = delivery.claim_downloads
         return self.change(
             claim, batch_id=self.batch_id, run_id=run_id, now=self.now, until=self.now + LEASE, capacity=capacity
         )

@@ -238,7 +238,7 @@ async def test_no_more_are_in_flight_than_allowed(table: Table, clock: Clock) ->
         await turn(scheduler)
         clock.tick(1)
     assert len(service.submitted) == 3
-    table.now = table.row("j0").next_at
+    table.now, table.origin = table.row("j0").next_at, service.origin
     (job,) = table.claim(State.GENERATING, capacity=1)
     table.finish(job)
     await turn(scheduler)
