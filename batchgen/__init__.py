@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from batchgen.api.running import RunEvent, Synced, arun, plan, run
     from batchgen.api.standing import BatchStatus, status
     from batchgen.dry_run import Plan
-    from batchgen.ending import RunResult
     from batchgen.errors import (
         AccountError,
         BatchgenError,
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     )
     from batchgen.jobs import State
     from batchgen.jobtable.statistics import Event, JobResult
+    from batchgen.runs.ending import RunResult
 
 __version__ = "0.1.0"
 __all__ = [
@@ -69,7 +69,7 @@ _MODULES = {
     "errors": {name for name in __all__ if name.endswith(("Error", "Invalid", "Changed", "Unreachable", "Code"))},
     "jobs": {"State"},
     "dry_run": {"Plan"},
-    "ending": {"RunResult"},
+    "runs.ending": {"RunResult"},
     "jobtable.statistics": {"Event", "JobResult"},
 }
 

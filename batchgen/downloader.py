@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 
 from batchgen import clock
+from batchgen.context import RunContext
 from batchgen.download.fetching import fetch
 from batchgen.download.task import Abandoned, DownloadTask, GenerationEnded, Obstructed, TryFailed, path_of
 from batchgen.download.transfer import TooLarge
@@ -30,7 +31,7 @@ from batchgen.jobtable.transition import next_due
 from batchgen.limits.backoff import backoff
 from batchgen.services import file_server
 from batchgen.services.file_server import NoFile
-from batchgen.stage import LEASE, RunContext, Stage
+from batchgen.stage import LEASE, Stage
 
 T = TypeVar("T")
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from batchgen import clock
+from batchgen.context import RunContext
 from batchgen.files import copies, measures
 from batchgen.files.checker import Checker
 from batchgen.files.delivered import fault_of
@@ -25,7 +26,7 @@ from batchgen.files.video import NotVideo, Undecodable
 from batchgen.jobtable import measuring
 from batchgen.jobtable.measured_clips import MeasuredClips
 from batchgen.jobtable.measuring import DeliveredClip, UnmeasuredClip
-from batchgen.stage import RunContext, Stage
+from batchgen.stage import Stage
 
 LAST_SECONDS = 30.0
 """For which a run that has nothing else to do measures what is left: some 500 clips. The next run measures the rest."""

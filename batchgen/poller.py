@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from batchgen import clock
+from batchgen.context import RunContext
 from batchgen.jobs import ChargeSource, ErrorClass, Job, State, TimingKind
 from batchgen.jobtable import polling, timings
 from batchgen.jobtable.kinds import LimitKind
@@ -22,7 +23,7 @@ from batchgen.limits.backoff import backoff
 from batchgen.limits.generation_times import SHORTEST_SECONDS
 from batchgen.limits.rate import LimitKey
 from batchgen.services.outcomes import Failed, FetchOutcome, Finished, Throttled, Trouble, Unavailable, Working
-from batchgen.stage import LEASE, RunContext, Stage
+from batchgen.stage import LEASE, Stage
 
 POLLS_WITHOUT_FILE = 5  # "completed" without a file so often in a row is final
 RETRY_FIRST_SECONDS = 2.0  # after "completed" without a file

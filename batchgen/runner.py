@@ -17,8 +17,8 @@ from typing import Any
 from uuid import uuid4
 
 from batchgen import clock
+from batchgen.context import COMPARING, RunContext, RunSpec
 from batchgen.downloader import Downloader
-from batchgen.ending import Ending, is_any_open, judge
 from batchgen.errors import BatchgenError, ExitCode, ManifestChanged, TableLocked
 from batchgen.files import liveness
 from batchgen.files.checker import Checker
@@ -30,13 +30,14 @@ from batchgen.limits.generation_times import GenerationTimes
 from batchgen.measurer import Measurer
 from batchgen.poller import Poller
 from batchgen.reconciler import Reconciler
+from batchgen.runs.ending import Ending, is_any_open, judge
 from batchgen.runs.money import Money
 from batchgen.runs.repeat_check import RepeatCheck
 from batchgen.runs.storage import check_storage
 from batchgen.runs.upkeep import STEERING_SECONDS, Upkeep
 from batchgen.scheduler import Scheduler
 from batchgen.services.base import AT_ONCE, Service
-from batchgen.stage import COMPARING, RunContext, RunSpec, Stage, wait_for
+from batchgen.stage import Stage, wait_for
 
 LOG = logging.getLogger("batchgen.run")
 BREATH_SECONDS = 0.05  # between two ticks of one stage: tasks that end in between share a claim, which saves CPU time

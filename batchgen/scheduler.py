@@ -14,6 +14,7 @@ from weakref import WeakSet
 from sqlalchemy import Connection
 
 from batchgen import clock
+from batchgen.context import COMPARING, RunContext
 from batchgen.errors import ManifestChanged
 from batchgen.files import local_files, travelling_inputs
 from batchgen.files.input_file import InputFault
@@ -36,7 +37,7 @@ from batchgen.services.outcomes import (
     Unknown,
 )
 from batchgen.services.send_time import sending_until
-from batchgen.stage import COMPARING, LEASE, RunContext, Stage
+from batchgen.stage import LEASE, Stage
 
 FIRST_LOOK_UP = timedelta(seconds=2)  # at the service, after an answer was lost
 UNPLANNED_POLL = timedelta(minutes=1)  # after an acceptance whose run was killed before it planned the first poll

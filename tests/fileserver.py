@@ -9,6 +9,7 @@ from pathlib import Path
 
 from freezegun.api import FrozenDateTimeFactory as Clock
 
+from batchgen.context import RunContext
 from batchgen.downloader import Downloader
 from batchgen.files import video
 from batchgen.files.checker import Checker, Media
@@ -17,7 +18,6 @@ from batchgen.files.part import Part
 from batchgen.jobs import State
 from batchgen.jobtable import delivery
 from batchgen.simulator.rendering import tiny
-from batchgen.stage import RunContext
 from tests.scripted import turn
 from tests.table import RUN, Table
 from tests.wire import Wire, answer

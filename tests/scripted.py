@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from batchgen import clock
+from batchgen.context import RunContext
 from batchgen.jobs import ChargeSource
 from batchgen.jobtable.database import Database
 from batchgen.limits.generation_times import GenerationTimes
@@ -27,7 +28,7 @@ from batchgen.services.outcomes import (
     Unavailable,
     Working,
 )
-from batchgen.stage import RunContext, Stage
+from batchgen.stage import Stage
 from tests.table import RUN, Table
 
 

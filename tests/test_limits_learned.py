@@ -11,6 +11,7 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 from sqlalchemy import Connection
 
+from batchgen.context import COMPARING, RunContext
 from batchgen.jobs import ChargeSource, Outcome, State
 from batchgen.jobtable import blockers, ledger
 from batchgen.jobtable.database import Database
@@ -25,7 +26,6 @@ from batchgen.poller import Poller
 from batchgen.scheduler import Scheduler
 from batchgen.services.base import Adoption, Features, Queueing
 from batchgen.services.outcomes import Accepted, Failed, Finished, Limit, SubmitOutcome, Throttled
-from batchgen.stage import COMPARING, RunContext
 from tests.conftest import NOON
 from tests.processes import gather
 from tests.scripted import ScriptedService, context_of, settle, turn

@@ -15,7 +15,6 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 
 import batchgen
 from batchgen import clock as clock_module
-from batchgen.ending import judge
 from batchgen.errors import ExitCode
 from batchgen.files.delivered import DeliveredFile, LostFile, fault_of
 from batchgen.jobs import State
@@ -26,6 +25,7 @@ from batchgen.limits.budget import Choice
 from batchgen.report.live_view import LiveView
 from batchgen.report.progress import CAUSE_AGAIN, Progress
 from batchgen.report.words import blocker_line, lost_lines
+from batchgen.runs.ending import judge
 from tests.conftest import NOON
 from tests.scripted import ScriptedService, context_of
 from tests.stores import TestStore

@@ -19,6 +19,7 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 from PIL import Image
 
+from batchgen.context import RunContext
 from batchgen.download.task import GONE_AFTER, SAME_BYTES
 from batchgen.downloader import Downloader
 from batchgen.files import part as part_module
@@ -26,7 +27,6 @@ from batchgen.files import unpacking
 from batchgen.jobs import ErrorClass
 from batchgen.jobtable import blockers, delivery
 from batchgen.services.outcomes import Finished, Unavailable
-from batchgen.stage import RunContext
 from tests.fileserver import (
     CLIP,
     HALF,

@@ -12,6 +12,7 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 from sqlalchemy import update
 
+from batchgen.context import RunSpec
 from batchgen.errors import ManifestChanged, UsageError
 from batchgen.files.local_files import FileDigests
 from batchgen.jobs import State
@@ -30,7 +31,6 @@ from batchgen.runs.repeat_check import HISTORY_TRIES, RepeatCheck
 from batchgen.scheduler import Scheduler
 from batchgen.services.base import History, PastGeneration
 from batchgen.services.outcomes import Absent, Unavailable, Working
-from batchgen.stage import RunSpec
 from tests.conftest import NOON
 from tests.scripted import ScriptedService, context_of, settle, turn
 from tests.table import HOUR, MINUTE, RUN, SECOND, Table, spec

@@ -11,6 +11,7 @@ from decimal import Decimal
 import pytest
 
 from batchgen import runner
+from batchgen.context import RunSpec
 from batchgen.errors import ExitCode
 from batchgen.jobtable import pricelist
 from batchgen.jobtable.selection import Selection
@@ -21,7 +22,6 @@ from batchgen.manifest.limits import Limits
 from batchgen.runner import Runner
 from batchgen.services.base import Listing, Submission
 from batchgen.services.outcomes import Rejected, SubmitOutcome
-from batchgen.stage import RunSpec
 from tests.conftest import NOON
 from tests.scripted import ScriptedService
 from tests.table import MODEL, Table

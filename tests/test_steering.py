@@ -14,7 +14,7 @@ import pytest
 
 from batchgen import run
 from batchgen.api.opening import enroll_only
-from batchgen.ending import money_remarks
+from batchgen.context import RunSpec
 from batchgen.errors import ExitCode, UsageError
 from batchgen.jobtable import ledger, settings, statistics, submission
 from batchgen.jobtable.kinds import SettingName
@@ -25,10 +25,10 @@ from batchgen.limits.steering import Enrolled, read_steering
 from batchgen.manifest.limits import AUTO, Limits
 from batchgen.measurer import Measurer
 from batchgen.runner import Runner
+from batchgen.runs.ending import money_remarks
 from batchgen.scheduler import Scheduler
 from batchgen.services.base import AT_ONCE, Cancelling
 from batchgen.services.outcomes import Accepted, Blocked, FetchOutcome, SubmitOutcome, Trouble, Working
-from batchgen.stage import RunSpec
 from tests.batches import Bill, write_manifest
 from tests.conftest import NOON, Command, Launch, Simulate
 from tests.events import check_events

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from batchgen.ending import Ending, advice_of
+from batchgen.context import RunContext
 from batchgen.errors import ExitCode
 from batchgen.jobs import State
 from batchgen.jobtable.statistics import BatchSummary
 from batchgen.limits.budget import HOLD_REASONS, SETTING_OF, Hold
+from batchgen.runs.ending import Ending, advice_of
 from batchgen.services.outcomes import Trouble
-from batchgen.stage import RunContext
 
 SILENCE = timedelta(minutes=5)
 """Without an answer of the service: shorter outages pass by themselves, and no one has to be woken for them."""

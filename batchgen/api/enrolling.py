@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from batchgen import clock
 from batchgen.api.options import RunOptions, limits_of, selection_of, typed_json, until_of
+from batchgen.context import RunSpec
 from batchgen.errors import StorageError
 from batchgen.files import travelling_inputs
 from batchgen.files.local_files import NO_INPUT, FileDigests
@@ -22,7 +23,6 @@ from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
 from batchgen.limits.budget import Terms
 from batchgen.limits.steering import Enrolled
 from batchgen.manifest.reader import Manifest
-from batchgen.stage import RunSpec
 
 
 def batch_of(manifest: Manifest) -> Batch:

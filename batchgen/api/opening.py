@@ -13,8 +13,8 @@ from sqlalchemy import Connection
 from batchgen import clock
 from batchgen.api.enrolling import batch_of, prepare_run, read_digests
 from batchgen.api.options import RunOptions, hooks_of, limits_of, refuse_wrong, selection_of, until_of
+from batchgen.context import RunSpec
 from batchgen.dry_run import Plan, PlanRequest, make_plan
-from batchgen.ending import Ending
 from batchgen.files.output_urls import simulated_output
 from batchgen.hooks.run_hooks import RunHooks
 from batchgen.jobtable import batches, blockers, pricelist, repeats, statistics, sync, takeover
@@ -28,10 +28,10 @@ from batchgen.limits.budget import Terms
 from batchgen.limits.steering import steering_of
 from batchgen.manifest.reader import Manifest, read
 from batchgen.runner import Runner
+from batchgen.runs.ending import Ending
 from batchgen.services.account import Account, read_account, read_public_account
 from batchgen.services.base import Service
 from batchgen.services.registry import DEFAULT, SIMULATOR, plugin
-from batchgen.stage import RunSpec
 
 SIMULATED = "simulated"  # added to the name of a batch, and the folder of its videos
 

@@ -16,11 +16,11 @@ from batchgen.api.event_loop import complete
 from batchgen.api.opening import OpenRun, open_manifest, open_run, plan_run
 from batchgen.api.options import RunOptions
 from batchgen.dry_run import Plan
-from batchgen.ending import RunResult
 from batchgen.jobtable import statistics
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.statistics import Event
 from batchgen.jobtable.sync import SyncResult
+from batchgen.runs.ending import RunResult
 from batchgen.stage import wait_for
 
 FOLLOW_SECONDS = 1.0  # between two reads of the events: a caller needs no more

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from batchgen import clock
 from batchgen.api.opening import open_account
-from batchgen.ending import Ending
+from batchgen.context import RunSpec
 from batchgen.errors import BatchgenError, ExitCode, TableLocked
 from batchgen.files.local_files import FileDigests
 from batchgen.jobtable import enrolled, fingerprint, statistics
@@ -27,8 +27,9 @@ from batchgen.jobtable.sync import Batch, SyncResult
 from batchgen.limits.budget import Terms
 from batchgen.limits.steering import read_enrolled, read_steering
 from batchgen.runner import Runner, give_up_lock
+from batchgen.runs.ending import Ending
 from batchgen.services.registry import SIMULATOR
-from batchgen.stage import RunSpec, wait_for
+from batchgen.stage import wait_for
 
 CHECK_SECONDS = 2.0  # between two looks for batches that have work: a new one is begun within this time
 AGAIN_AFTER = timedelta(minutes=1)

@@ -15,7 +15,7 @@ from pathlib import Path
 from sqlalchemy import Connection, select
 
 from batchgen import clock
-from batchgen.ending import Ending
+from batchgen.context import RunSpec
 from batchgen.errors import AccountError, BatchgenError, ExitCode, StorageError
 from batchgen.jobs import State
 from batchgen.jobtable import billing, commands, leases
@@ -29,8 +29,8 @@ from batchgen.limits.budget import Terms
 from batchgen.limits.steering import deadline_after
 from batchgen.manifest.limits import Limits
 from batchgen.runner import Runner
+from batchgen.runs.ending import Ending
 from batchgen.services.base import Service
-from batchgen.stage import RunSpec
 
 BILLED = "the account was charged for it, so the same generation is asked for again"
 

@@ -8,6 +8,7 @@ from batchgen import clock
 from batchgen.api.opening import OpenRun
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
+from batchgen.context import RunSpec
 from batchgen.jobtable.blockers import Blocker
 from batchgen.limits.in_force import read_in_force
 from batchgen.report import hints
@@ -16,7 +17,6 @@ from batchgen.report.run_events import Elsewhere, Enrolled, Warned
 from batchgen.report.settings import in_force_lines, settings_json
 from batchgen.report.terminal import print_json, print_lines
 from batchgen.report.words import blocker_hint, blocker_line
-from batchgen.stage import RunSpec
 
 
 def announce_warnings(warnings: Sequence[str], as_json: bool) -> None:

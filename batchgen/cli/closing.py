@@ -18,7 +18,6 @@ from batchgen.api.opening import OpenRun
 from batchgen.billing.closing import CLOSING_JOBS, ClosingBill, closing_bill
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
-from batchgen.ending import Ending
 from batchgen.errors import ExitCode
 from batchgen.files.output_urls import is_url, split_url
 from batchgen.jobs import State
@@ -44,6 +43,7 @@ from batchgen.report.words import (
     suspects_json,
 )
 from batchgen.runner import Runner
+from batchgen.runs.ending import Ending
 
 LINES_SHOWN = 5  # of failures, and of remarks
 

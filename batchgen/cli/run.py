@@ -22,7 +22,6 @@ from batchgen.cli.notices import notice_advice, notice_of
 from batchgen.cli.plan import show_plan
 from batchgen.cli.run_options import run_options
 from batchgen.cli.signals import signals_handled
-from batchgen.ending import Ending
 from batchgen.errors import StorageError, UsageError
 from batchgen.files import safe_open
 from batchgen.jobtable import batches
@@ -30,6 +29,7 @@ from batchgen.jobtable.sync import OnChanged
 from batchgen.report.log import SentenceHandler, log_to_stderr
 from batchgen.report.progress import Progress
 from batchgen.report.terminal import print_lines
+from batchgen.runs.ending import Ending
 from batchgen.services.text import shell_word
 
 

@@ -19,7 +19,6 @@ from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.notices import notice_advice, notice_of
 from batchgen.cli.signals import signals_handled
-from batchgen.ending import Ending
 from batchgen.errors import BatchgenError, ExitCode, ManifestChanged, UsageError
 from batchgen.jobtable import batches
 from batchgen.jobtable.database import Database, shown
@@ -32,6 +31,7 @@ from batchgen.report.progress import Progress
 from batchgen.report.run_events import Worked
 from batchgen.report.terminal import OutputStream, print_json, print_lines
 from batchgen.report.words import summary_line
+from batchgen.runs.ending import Ending
 from batchgen.services.registry import SIMULATOR
 
 FILES_SHOWN = 3

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from batchgen import clock
+from batchgen.context import RunContext
 from batchgen.files.output_paths import FILE_NUMBER_MARK
 from batchgen.files.outputs import numbered
 from batchgen.files.part import Part
@@ -17,7 +18,6 @@ from batchgen.files.placing import Placing
 from batchgen.jobs import ErrorClass, Job, Output
 from batchgen.jobtable import delivery
 from batchgen.services.outcomes import Failed
-from batchgen.stage import RunContext
 
 SAME_BYTES = 3  # so many times the same odd file is taken for what the service has
 TRIES_TO_BELIEVE = 3  # so many tries show that a file is gone, or has become another one

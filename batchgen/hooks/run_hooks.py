@@ -13,7 +13,6 @@ from batchgen import clock
 from batchgen.advice.next_step import NextStep, StopKind, next_step, stop_of
 from batchgen.catalogue.amounts import amount_text
 from batchgen.catalogue.wording import unknown_charges
-from batchgen.ending import Ending
 from batchgen.errors import BatchgenError
 from batchgen.hooks.delivery_hook import DeliveryHook, HookResult
 from batchgen.hooks.notifier import Message, Notifier
@@ -21,6 +20,7 @@ from batchgen.jobs import State
 from batchgen.jobtable import blockers, leases, statistics
 from batchgen.jobtable.statistics import BatchSummary
 from batchgen.runner import Runner
+from batchgen.runs.ending import Ending
 from batchgen.stage import wait_for
 
 if TYPE_CHECKING:

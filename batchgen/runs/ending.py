@@ -11,6 +11,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from batchgen.catalogue.amounts import amount_text
+from batchgen.context import RunContext
 from batchgen.errors import ExitCode
 from batchgen.jobs import State
 from batchgen.jobtable import blockers, delivery, selection, statistics
@@ -21,7 +22,6 @@ from batchgen.limits import budget
 from batchgen.limits.budget import Choice, Hold
 from batchgen.services.account import Variables
 from batchgen.services.outcomes import Blocked, Trouble
-from batchgen.stage import RunContext
 
 Choose = Callable[[Connection, datetime, int], Choice]
 """The scheduler's choice among the pending jobs: up to so many, and what holds back the next one."""

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from datetime import datetime
 
 from batchgen import clock
-from batchgen.ending import Choose
+from batchgen.context import RunContext
 from batchgen.limits import accounting
 from batchgen.limits.budget import Hold
-from batchgen.stage import RunContext
+from batchgen.runs.ending import Choose
 
 CHARGE_REQUESTS = 10  # for a charge on which everything waits, a second apart
 

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from batchgen import clock
 from batchgen.catalogue.wording import plural
+from batchgen.context import RunContext, RunSpec
 from batchgen.jobs import ErrorClass
 from batchgen.jobtable import repeats, submission, takeover
 from batchgen.jobtable.enrolled import ids_of
@@ -22,7 +23,6 @@ from batchgen.limits.steering import read_enrolled, read_steering
 from batchgen.services.base import History, PastGeneration
 from batchgen.services.outcomes import Failed, Unavailable
 from batchgen.services.registry import plugin
-from batchgen.stage import RunContext, RunSpec
 
 RETRY_FIRST_SECONDS = 3.0
 RETRY_LONGEST_SECONDS = 120.0

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from batchgen.context import RunContext
 from batchgen.errors import StorageError
 from batchgen.files.disk_space import SCARCE
 from batchgen.files.outputs import judge_outputs
 from batchgen.jobs import State
 from batchgen.jobtable import selection, statistics
-from batchgen.stage import RunContext
 
 
 async def check_storage(context: RunContext) -> None:

@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 from batchgen import clock
+from batchgen.context import RunContext
 from batchgen.jobtable import leases, run_lock, statistics
 from batchgen.limits.steering import read_steering
 from batchgen.services.reachability import CLOCK_FAULT, clock_fault
-from batchgen.stage import LEASE, RunContext
+from batchgen.stage import LEASE
 
 NEIGHBOURS_SECONDS = 2.0  # between two checks for dead runs: what one held is taken over within this time
 SERVER_NEIGHBOURS_SECONDS = 0.5  # the same with PostgreSQL, where a missing lock must be seen twice

@@ -22,6 +22,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from batchgen.context import RunContext
 from batchgen.downloader import Downloader
 from batchgen.jobs import Job, State
 from batchgen.jobtable import blockers, pricelist, statistics
@@ -36,7 +37,7 @@ from batchgen.scheduler import Scheduler
 from batchgen.services.account import Account
 from batchgen.services.base import Service, Submission
 from batchgen.services.registry import plugin
-from batchgen.stage import RunContext, Stage
+from batchgen.stage import Stage
 from tests.conftest import NOON
 from tests.hostile import values
 from tests.hostile.values import KEY

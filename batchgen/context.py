@@ -1,0 +1,238 @@
+"""What the stages of one run share: `RunContext`, made from the `RunSpec` that a manifest and options give."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from batchgen import clock
+from batchgen.errors import BatchgenError, ServiceUnreachable, StorageError
+from batchgen.jobs import Job, State
+from batchgen.jobtable.database import Database
+from batchgen.jobtable.pricelist import PriceList
+from batchgen.jobtable.selection import Selection
+from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
+from batchgen.limits.budget import Terms
+from batchgen.limits.credit_wait import CreditWait
+from batchgen.limits.generation_times import GenerationTimes
+from batchgen.limits.steering import Steering, read_enrolled, read_steering
+from batchgen.manifest.limits import Limits
+from batchgen.services.base import Service
+from batchgen.services.outcomes import Blocked, FetchOutcome, Trouble, Unavailable
+
+COMPARING = "the service's log is read, to see what was paid for before"
+"""Why pending jobs wait meanwhile."""
+FIRST_CONTACT = timedelta(seconds=20)  # after it, the run gives up a service that has not answered once
+OUTAGE = timedelta(hours=6)  # after it, the run gives up a service that answered before
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSpec:
+    """A manifest whose jobs are rows, and the terms on which a run sends them."""
+
+    batch: Batch
+    jobs: int
+    """How many the manifest has."""
+    synced: SyncResult
+    folder: Path
+    limits: Limits
+    models: Sequence[str]
+    terms: Terms
+    selection: Selection
+    """The options that `terms.selected` comes from."""
+    on_changed: OnChanged = "refuse"
+    """What a person said of jobs that were edited, or paid for before."""
+    typed: str | None = None
+    """The limits that were typed as options, as JSON for the row of the run."""
+    is_worker: bool = False
+    """The run has no manifest: jobs whose local files are not here are left to other machines."""
+    waits_for_credits: bool = False
+    """Wait for a top-up where the account has no credits left, instead of submitting nothing more."""
+    verify: bool = False
+    """Read every delivered file at the end, and compare it with its SHA-256."""
+
+    @property
+    def has_typed_cap(self) -> bool:
+        """Whether `max_cost` was typed as an option."""
+        return "max_cost" in json.loads(self.typed or "{}")
+
+
+@dataclass(slots=True)
+class Contact:
+    """Whether the service answers at all. A silent service ends the run after a while (`check_contact`)."""
+
+    silent_since: datetime | None = None
+    ever: bool = False
+    """Whether it has answered in this run."""
+    reason: str = ""
+
+    def answered(self) -> None:
+        """The service sent an answer, of whatever kind."""
+        self.ever = True
+        self.silent_since = None
+
+    def silent(self, reason: str, now: datetime) -> None:
+        """A request got no answer."""
+        self.reason = reason
+        self.silent_since = self.silent_since or now
+
+
+@dataclass(slots=True)
+class RunContext:
+    """What the stages of one run share: the job table, the service, and what stops a stage (its breakers)."""
+
+    database: Database
+    service: Service
+    batch_id: int
+    run_id: str
+    """The id of the run, which owns the leases."""
+    folder: Path
+    """The manifest's folder: input and output paths are relative to it."""
+    limits: Limits
+    """Of the run's options and manifest; a person's settings go before them (`limits_in_force`)."""
+    times: GenerationTimes
+    models: Sequence[str] = ()
+    """The models of the batch."""
+    terms: Terms = field(default_factory=Terms)
+    """Of the run's options and manifest, likewise (`terms_in_force`)."""
+    steering: Steering = field(default_factory=Steering)
+    """What a person has set, as it was last read."""
+    in_flight_at_pause: int | None = None
+    """How many jobs went on when the run noticed a pause; 0 once none is left, None while it has not noticed one."""
+    prices: PriceList = field(default_factory=PriceList)
+    contact: Contact = field(default_factory=Contact)
+    blocked: Blocked | None = None
+    """Set once the account may not submit. The run submits nothing more, and goes on polling and downloading."""
+    is_worker: bool = False
+    """See `RunSpec.is_worker`."""
+    manifest: int = 0
+    """The row of the manifest from which the run has its cap, and a worker all its limits."""
+    has_typed_cap: bool = False
+    """`max_cost` was typed as an option, which goes before that of the manifest."""
+    waits_for_credits: bool = False
+    credit_wait: CreditWait = field(default_factory=CreditWait)
+    """Where the run waits for a top-up of the account instead of being blocked."""
+    refused: BatchgenError | None = None
+    """Set once a pending job shows to be paid for before, or a video could not be stored. The run submits nothing more,
+    collects, and ends with it."""
+    locked_out: bool = False
+    """Set once the service refuses the key for polls as well. The run can only download."""
+    began_at: datetime = field(default_factory=clock.utcnow)
+    awake_since: datetime | None = None
+    """Since when the run is at work without having stood still, as a machine that sleeps or a stopped process does."""
+    hold: str = ""
+    """Why pending jobs are not submitted although the limits have capacity. Empty while they are (`hold_back`)."""
+    hold_until: datetime | None = None
+    """When the hold ends, where that is known."""
+    awaits_prices: bool = False
+    """Set while the prices are asked for that a cap on the cost needs. Nothing is submitted before they are there."""
+    awaits_history: bool = False
+    """Set while the service's log is read, to see what was paid for before. Nothing is submitted before."""
+    uncompared: str = ""
+    """Why the service's log could not be compared, where the run went on without it."""
+    compared: int = 0
+    """The row of the manifest whose jobs were compared with the log. Those of a later one are not sent yet."""
+    orphans: Collection[int] = ()
+    """The jobs that were sent and are not in that manifest any more."""
+    edited: Collection[int] = ()
+    """Those of them that stand in it, with another request."""
+    warning: str = ""
+    """What a person should know although the run goes on."""
+    disk: str | None = None
+    """Set once the output folder cannot be written: the run neither downloads nor submits."""
+    obstacles: dict[str, str] = field(default_factory=dict)
+    """Jobs whose file cannot be written although others can, by key, each with the reason."""
+    answers: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """How many requests came to what: (create, accepted), (poll, working), …"""
+
+    @property
+    def decision(self) -> BatchgenError | None:
+        """What a person has to decide or to mend, where the jobs do not say it as their obstacle."""
+        is_said = self.obstacles and isinstance(self.refused, StorageError)
+        return None if is_said else self.refused
+
+    @property
+    def limits_in_force(self) -> Limits:
+        return self.steering.limits(self.limits)
+
+    @property
+    def terms_in_force(self) -> Terms:
+        return self.steering.terms(self.terms)
+
+    def heed(self, connection: Connection) -> None:
+        """Read what a person has set. A transaction that claims does this first, so that it acts on nothing older."""
+        self.follow(read_steering(connection, self.batch_id))
+
+    def follow(self, steering: Steering) -> None:
+        """Take over what a person has set, and the cap of a manifest that was enrolled again: its jobs are sent by this
+        run, too. A worker takes over all limits of it."""
+        if steering.version < self.steering.version:
+            return
+        self.steering = steering
+        if steering.manifest == self.manifest:
+            return
+        limits, self.manifest = read_enrolled(steering).limits, steering.manifest
+        if self.is_worker:
+            self.limits = limits
+        if not self.has_typed_cap:
+            self.terms = replace(self.terms, max_cost=limits.max_cost)
+
+    async def fetch(self, job: Job) -> FetchOutcome:
+        """Ask the service how the generation of a job is doing. One that was sent elsewhere is not asked for here."""
+        if job.attempt.origin not in ("", self.service.origin):
+            return Unavailable(f"it was sent to {job.attempt.origin}, and only there it can be asked for")
+        return await self.service.fetch(job.attempt.handle)
+
+    def advanceable_states(self) -> list[State]:
+        """The states from which this run can still bring a job forward."""
+        if self.disk:
+            return []
+        if self.locked_out:
+            return [State.DOWNLOADING]
+        active = [state for state in State if state.is_active]
+        return active if self.blocked or self.refused else [State.PENDING, *active]
+
+    def check_contact(self, now: datetime) -> None:
+        """Raises `ServiceUnreachable` once the service has not answered for too long."""
+        contact, service = self.contact, self.service
+        patience = OUTAGE if contact.ever else FIRST_CONTACT
+        if contact.silent_since and now - contact.silent_since >= patience:
+            raise ServiceUnreachable(
+                f"{service.base_url} does not answer: {contact.reason}."
+                "\nNothing is lost: the same command goes on once it does."
+                f" ({service.variables.base_url} sets the address.)"
+            )
+
+    def hold_back(self, reason: str = "", until: datetime | None = None) -> None:
+        """Pending jobs are not submitted for this reason, until a time where that is known; "" ends it."""
+        self.hold, self.hold_until = reason, until
+
+    def block(self, blocked: Blocked) -> None:
+        """The account may not submit. The first reason counts."""
+        self.blocked = self.blocked or blocked
+
+    def refuse(self, error: BatchgenError) -> None:
+        """A person has to decide something, or to mend it, before more is sent. What was sent is collected first."""
+        self.refused = self.refused or error
+        first, *_ = str(error).split("\n")
+        self.warn(f"nothing more is sent: {first.rstrip(':')}")
+
+    def warn(self, warning: str) -> None:
+        """Add what a person should know although the run goes on, once. An empty warning changes nothing."""
+        if warning not in self.warning:
+            self.warning = "; ".join(filter(None, (self.warning, warning)))
+
+    def owns(self, job: Job) -> bool:
+        """Whether the job was sent with this run's key: for another one, the service may not know its generation."""
+        return job.attempt.account in ("", self.service.account)
+
+    def lock_out(self, answer: Unavailable) -> None:
+        """The service refuses this key for questions."""
+        self.locked_out = True
+        self.block(Blocked(Trouble.AUTH, answer.reason, answer.http_status))
