@@ -22,13 +22,13 @@ from batchgen.report.terminal import print_json, print_lines
 @run_options
 @options.validate
 @options.json_lines
-def command(manifest: Path, db: str | None, simulate: bool, validate: bool, as_json: bool, **typed: Any) -> None:
+def command(manifest: Path, as_json: bool, **run_options: Any) -> None:
     """Needs no key, and sends no job.
 
     The prices are the service's price list if it can be reached, else the last one that was stored, with its date. The
     forecast takes the generation times that were measured and the limits in force.
     """
-    show_plan(manifest, {"db": db, "simulate": simulate, "validate": validate, **typed}, as_json=as_json)
+    show_plan(manifest, run_options, as_json=as_json)
 
 
 def show_plan(path: Path, run_options: Mapping[str, Any], *, as_json: bool) -> None:

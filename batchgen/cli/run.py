@@ -17,15 +17,13 @@ from batchgen.api.opening import OpenRun, enroll_only, open_run
 from batchgen.cli import options
 from batchgen.cli.announcements import announce, announce_elsewhere, announce_settings, announce_warnings
 from batchgen.cli.closing import show_result
-from batchgen.cli.hook_options import hook_options
 from batchgen.cli.notices import notice_advice, notice_of
 from batchgen.cli.plan import show_plan
-from batchgen.cli.run_options import run_options
+from batchgen.cli.run_options import hook_options, run_options
 from batchgen.cli.signals import signals_handled
 from batchgen.errors import StorageError, UsageError
 from batchgen.files import safe_open
 from batchgen.jobtable import batches
-from batchgen.jobtable.sync import OnChanged
 from batchgen.report.log import SentenceHandler, log_to_stderr
 from batchgen.report.progress import Progress
 from batchgen.report.terminal import print_lines
@@ -60,37 +58,16 @@ from batchgen.services.text import shell_word
 @click.option("-v", "--verbose", count=True, help="Log what the service is asked and answers; -vv: every request.")
 @options.json_lines
 def command(
-    manifest: Path,
-    db: str | None,
-    simulate: bool,
-    validate: bool,
-    changed: OnChanged | None,
-    wait_for_credits: bool,
-    verify: bool,
-    log_file: Path | None,
-    as_json: bool,
-    dry_run: bool,
-    enroll: bool,
-    verbose: int,
-    **typed: Any,
+    manifest: Path, log_file: Path | None, as_json: bool, dry_run: bool, enroll: bool, verbose: int, **typed: Any
 ) -> None:
     """After Ctrl-C, a crash or a power cut, run it again: nothing is submitted or downloaded twice.
 
     The first Ctrl-C waits for create requests on the wire and ends; the second ends at once.
     """
-    run_options: Any = {
-        "db": db,
-        "simulate": simulate,
-        "validate": validate,
-        "changed": changed,
-        "wait_for_credits": wait_for_credits,
-        "verify": verify,
-        **typed,
-    }
+    run_options: Any = typed  # the others have the names and the values of `RunOptions`
     if dry_run:
         show_plan(manifest, run_options, as_json=as_json)
         return
-
     if enroll:
         enroll_for_workers(manifest, run_options, log_file, as_json)
         return
