@@ -10,8 +10,7 @@ from batchgen import clock
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.batches import job_keys, open_batch
-from batchgen.cli.changes import print_changed
-from batchgen.cli.steering import notify_runs
+from batchgen.cli.steering import notify_runs, print_changed
 from batchgen.errors import BatchgenError
 from batchgen.jobs import State
 from batchgen.jobtable import commands

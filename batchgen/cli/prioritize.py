@@ -10,8 +10,7 @@ from batchgen import clock
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch
-from batchgen.cli.changes import print_changed
-from batchgen.cli.steering import runs_at_work
+from batchgen.cli.steering import print_changed, runs_at_work
 from batchgen.errors import UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import commands, settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -11,8 +12,7 @@ from batchgen import clock
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch
-from batchgen.cli.changes import print_changed, print_held
-from batchgen.cli.steering import notify_runs
+from batchgen.cli.steering import notify_runs, print_changed
 from batchgen.errors import UsageError
 from batchgen.jobs import Job, State
 from batchgen.jobtable import ledger, reconciliation
@@ -20,9 +20,11 @@ from batchgen.jobtable.database import Database
 from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.reconciliation import BY_PERSON
 from batchgen.limits.steering import deadline_after
+from batchgen.report import hints
+from batchgen.report.command_events import Held, HeldJob
 from batchgen.report.formats import duration, shortened
 from batchgen.report.settings import runs_line
-from batchgen.report.terminal import print_lines
+from batchgen.report.terminal import print_json, print_lines
 from batchgen.services.bounds import is_identity
 from batchgen.services.outcomes import Adopted
 from batchgen.services.registry import plugin
@@ -54,7 +56,8 @@ def command(
         raise UsageError(f"--found: {generation_id[:40]!r} is no id of a generation: copy it from the service's site")
     now, settles = clock.utcnow(), bool(generation_id or resubmit or give_up)
     with open_batch(db, manifest, simulate) as (database, batch):
-        jobs = named_jobs(database, batch.id, ids) if generation_id and ids else []
+        # Whose generation a person has named before: another one may be meant.
+        jobs = database.read_now(reconciliation.named_by_person, batch.id, ids) if generation_id else []
         jobs = jobs or held_jobs(database, batch.id, ids)
         if generation_id and len(jobs) > 1:
             raise UsageError(f"--found settles one job: name it ({shortened([job.key for job in jobs])})")
@@ -94,11 +97,6 @@ def settle(database: Database, job: Job, now: datetime, generation_id: str | Non
     return database.write_now(reconciliation.abandoned, job, "given up by a person", now)
 
 
-def named_jobs(database: Database, batch_id: int, ids: tuple[str, ...]) -> list[Job]:
-    """The jobs among these whose generation a person has named before: another one may be meant."""
-    return database.read_now(reconciliation.named_by_person, batch_id, ids)
-
-
 def adopt(database: Database, job: Job, generation_id: str, now: datetime) -> bool:
     """Let a job continue with a generation that a person names, for the first time or in place of a wrong one.
 
@@ -120,6 +118,25 @@ def held_jobs(database: Database, batch_id: int, ids: tuple[str, ...]) -> list[J
     if others := set(ids) - {job.key for job in held}:
         raise UsageError(f"not held for a person: {', '.join(sorted(others))}. Nothing has been changed.")
     return [job for job in held if not ids or job.key in ids]
+
+
+def print_held(jobs: Sequence[Job]) -> None:
+    """Print the event `held`: what a person needs to find lost requests at the service."""
+    held = [
+        HeldJob(
+            id=job.key,
+            model=job.model,
+            sent_at=job.attempt.intent_at,
+            client_request_id=job.attempt.client_request_id,
+            error=job.error,
+        )
+        for job in jobs
+    ]
+    hint = (
+        "search for them on the service's site, by time and model; if one is there: --found GENERATION-ID; if not:"
+        " --resubmit or --give-up"
+    )
+    print_json(Held(event="held", jobs=held, **hints.advice(hint, options.command_to_type("resolve"))))
 
 
 def show(job: Job, now: datetime) -> None:

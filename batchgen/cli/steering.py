@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+import click
+
 from batchgen import clock
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
@@ -10,6 +14,8 @@ from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.kinds import SettingName
 from batchgen.limits.in_force import InForce, read_in_force
+from batchgen.report import hints
+from batchgen.report.command_events import Changed
 from batchgen.report.settings import runs_line, settings_json
 from batchgen.report.terminal import print_json, print_lines
 
@@ -42,3 +48,10 @@ def notify_runs(database: Database, batch_id: int, command: SettingName, number:
         return 0
     database.write_now(settings.record, batch_id, command, plural(number, "job"), clock.utcnow(), settings.person())
     return len(runs_at_work(database, batch_id))
+
+
+def print_changed(jobs: Mapping[str, Sequence[str]], hint: str, next_command: str) -> None:
+    """Print the event `changed`: the ids of jobs by what happens to them. The command follows if there are any."""
+    command, ids = click.get_current_context().info_name or "", {name: list(keys) for name, keys in jobs.items()}
+    advice = hints.advice(hint, options.command_to_type(next_command) if any(jobs.values()) else None)
+    print_json(Changed(event="changed", command=command, jobs=ids, **advice))
