@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -114,18 +115,12 @@ def check(location: str | None, verify: bool, as_json: bool) -> None:
     Without an argument: the job table of BATCHGEN_DB, else ./batchgen.db. Exit code 0: all holds; 3: something does
     not; 8: the table itself cannot be read, or is damaged.
     """
-    from batchgen.cli.doctor import show_all
+    from batchgen.cli.doctor import mending_command, show_all
     from batchgen.doctor.consistency import examine
-    from batchgen.doctor.findings import shell
     from batchgen.jobtable.batches import table_location
 
     manifest = Path(location) if location and location.endswith(READABLE_SUFFIXES) else None
     require_manifest(manifest)
     db = None if manifest else location
     place = table_location(db, manifest or Path("batchgen.db"))
-
-    def mend(name: str, of: Path | None, *words: str) -> str:
-        options_ = ["--db", "URL" if "://" in db else db] if db else []  # A URL may hold a password.
-        return shell("batchgen", name, *([of] if of else []), *words, *options_)
-
-    show_all(examine(place, manifest, mend, verify=verify), as_json=as_json)
+    show_all(examine(place, manifest, partial(mending_command, db), verify=verify), as_json=as_json)

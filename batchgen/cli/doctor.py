@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 import click
-from click.core import ParameterSource
 
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
@@ -35,7 +34,8 @@ def command(manifest: Path | None, db: str | None, as_json: bool) -> None:
     """
     require_manifest(manifest)
     location = table_location(db, manifest or Path("batchgen.db"))
-    show_all(examine(location, manifest, partial(mending_command, db)), as_json=as_json)
+    mend = partial(mending_command, options.db_option_as_typed())
+    show_all(examine(location, manifest, mend), as_json=as_json)
 
 
 def show_all(findings: Iterable[Finding], *, as_json: bool) -> None:
@@ -51,7 +51,6 @@ def show_all(findings: Iterable[Finding], *, as_json: bool) -> None:
 
 
 def show(finding: Finding, *, as_json: bool) -> None:
-    """Write one finding."""
     if as_json:
         print_json(finding_json(finding))
         return
@@ -74,8 +73,6 @@ def finding_json(finding: Finding) -> Examined:
 
 
 def mending_command(db: str | None, name: str, manifest: Path | None, *words: str) -> str:
-    """A command of batchgen on a manifest, with the job table if one was typed."""
-    context = click.get_current_context()
-    if db and context.get_parameter_source("db") is ParameterSource.COMMANDLINE:
-        words = (*words, "--db", "URL" if "://" in db else db)  # a URL may hold a password
-    return shell("batchgen", name, *([manifest] if manifest else []), *words)
+    """A command of batchgen on a manifest, with the job table if one was typed, whose URL may hold a password."""
+    place = ["--db", "URL" if "://" in db else db] if db else []
+    return shell("batchgen", name, *([manifest] if manifest else []), *words, *place)
