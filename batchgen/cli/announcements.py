@@ -23,8 +23,7 @@ def announce_warnings(warnings: Sequence[str], as_json: bool) -> None:
     """Say what may go wrong although the manifest is valid, before anything is sent."""
     for warning in warnings:
         if as_json:
-            warned: Warned = {"event": "warning", "message": warning}
-            print_json(warned)
+            print_json(Warned(event="warning", message=warning))
         else:
             print_lines(f"warning: {warning}", err=True)
 
@@ -61,12 +60,8 @@ def announce_elsewhere(blockers: list[Blocker], as_json: bool) -> None:
     """Say which jobs were sent to another address: the run does not ask for them."""
     for blocker in blockers:
         if as_json:
-            elsewhere: Elsewhere = {
-                "event": "elsewhere",
-                "jobs": blocker.jobs,
-                "origin": blocker.origin or "",
-                **hints.advice(blocker_hint(blocker)[0]),
-            }
+            advice = hints.advice(blocker_hint(blocker)[0])
+            elsewhere = Elsewhere(event="elsewhere", jobs=blocker.jobs, origin=blocker.origin or "", **advice)
             print_json(elsewhere, is_progress=True)
         else:
             print_lines(blocker_line(blocker, clock.utcnow()), err=True)

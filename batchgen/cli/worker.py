@@ -194,13 +194,6 @@ def print_step(
     advice: Advice | None = None,
 ) -> None:
     """Print the event `worker`."""
-    event: Worked = {
-        "event": "worker",
-        "batch": batch,
-        "step": step,
-        "exit_code": code,
-        "message": message,
-        "absent": absent,
-        **(advice or hints.advice("")),
-    }
+    advice = advice or hints.advice("")
+    event = Worked(event="worker", batch=batch, step=step, exit_code=code, message=message, absent=absent, **advice)
     print_json(event, is_progress=True)

@@ -15,7 +15,7 @@ from batchgen.errors import (
     TableLocked,
     UsageError,
 )
-from batchgen.report.command_events import Error
+from batchgen.report.command_events import Error, ProblemAt
 from batchgen.report.event_fields import Advice
 from batchgen.services.text import shell_word
 
@@ -45,14 +45,8 @@ def error_json(error: BatchgenError, arguments: Sequence[str]) -> Error:
         "hint": hint,
         "next": next_after(error, arguments),
         "problems": [
-            {
-                "message": problem.message,
-                "path": str(problem.path),
-                "line": problem.line,
-                "column": problem.column,
-                "hint": problem.hint,
-            }
-            for problem in problems
+            ProblemAt(message=at.message, path=str(at.path), line=at.line, column=at.column, hint=at.hint)
+            for at in problems
         ],
     }
 

@@ -12,7 +12,7 @@ from batchgen.dry_run import ModelCost, Plan
 from batchgen.errors import ManifestChanged
 from batchgen.jobs import State
 from batchgen.manifest.limits import AUTO
-from batchgen.report.command_events import InTime, Planned, PlannedModel
+from batchgen.report.command_events import Planned, PlannedModel
 from batchgen.report.formats import counts, dollars, duration, local_time, shortened
 from batchgen.report.hints import HINTS, advice
 from batchgen.services.text import visible
@@ -106,17 +106,14 @@ def total_cost(plan: Plan) -> str:
 
 def price_source(plan: Plan) -> str:
     """Where the prices come from, and of when they are."""
-    charged = f"; {plural(plan.by_charges, 'job')} at what was charged before" if plan.by_charges else ""
-    return list_source(plan) + charged
-
-
-def list_source(plan: Plan) -> str:
     listed_at = plan.table.prices.listed_at
-    if listed_at is None:
-        return "no price list is known"
-    if plan.request.has_live_prices:
-        return "prices as the service lists them now"
-    return f"prices as listed {listed_at.astimezone():%Y-%m-%d %H:%M}; the service could not be asked for newer ones"
+    source = "no price list is known"
+    if listed_at and plan.request.has_live_prices:
+        source = "prices as the service lists them now"
+    elif listed_at:
+        at = f"{listed_at.astimezone():%Y-%m-%d %H:%M}"
+        source = f"prices as listed {at}; the service could not be asked for newer ones"
+    return source + (f"; {plural(plan.by_charges, 'job')} at what was charged before" if plan.by_charges else "")
 
 
 def within_cap(plan: Plan, max_cost: Decimal) -> str:
@@ -131,7 +128,6 @@ def within_cap(plan: Plan, max_cost: Decimal) -> str:
 
 
 def assumed_limits(plan: Plan) -> str:
-    """The limits that the forecast assumes."""
     limits = plan.request.limits
     in_flight = f"{plan.in_flight} in flight{LEARNED if limits.in_flight == AUTO else ''}"
     learned = LEARNED if limits.submits_per_minute == AUTO else ""
@@ -140,7 +136,7 @@ def assumed_limits(plan: Plan) -> str:
 
 def plan_json(plan: Plan, run_command: str) -> Planned:
     """A plan for programs; `run_command` is the run that it is of, to type."""
-    request, table = plan.request, plan.table
+    request, table, until = plan.request, plan.table, plan.request.until
     following = advice("there is nothing to send")
     if table.synced.changed or table.repeats:
         following = advice(HINTS[ManifestChanged], f"{run_command} --changed keep")
@@ -172,13 +168,9 @@ def plan_json(plan: Plan, run_command: str) -> Planned:
         "within_max_cost": {"jobs": plan.affordable, "cost_usd": plan.affordable_cost},
         "results_kept_seconds": request.keeps_results_for.total_seconds() if request.keeps_results_for else None,
         "finish": {"p50": plan.p50_at, "p90": plan.p90_at} if plan.has_end else None,
-        "until": until_json(plan, request.until) if request.until else None,
+        "until": {"at": until, "jobs": plan.in_time, "cost_usd": plan.in_time_cost} if until else None,
         **following,
     }
-
-
-def until_json(plan: Plan, until: datetime) -> InTime:
-    return {"at": until, "jobs": plan.in_time, "cost_usd": plan.in_time_cost}
 
 
 def model_json(model: ModelCost) -> PlannedModel:

@@ -160,13 +160,8 @@ class Progress:
         """Say what jobs wait for, also to programs."""
         self.write_remark(blocker_line(blocker, now))
         if self.as_json:
-            waiting: Waiting = {
-                "event": "waiting",
-                "batch": self.batch,
-                "at": now,
-                **blocker_json(blocker, self.command_line),
-            }
-            self.print(waiting)
+            wait = blocker_json(blocker, self.command_line)
+            self.print(Waiting(event="waiting", batch=self.batch, at=now, **wait))
 
     def show_notice(self, view: LiveView) -> None:
         """Show the run's notice if it has changed."""
@@ -177,14 +172,8 @@ class Progress:
         if notice:
             self.write_remark(notice)
         if self.as_json:
-            event: Notice = {
-                "event": "notice",
-                "batch": self.batch,
-                "at": clock.utcnow(),
-                "message": notice,
-                **self.notice_advice(),
-            }
-            self.print(event)
+            now = clock.utcnow()
+            self.print(Notice(event="notice", batch=self.batch, at=now, message=notice, **self.notice_advice()))
         if self.display:
             self.display.draw(render(view, clock.utcnow(), self.display.console.width))
 
@@ -201,30 +190,25 @@ class Progress:
     def write_hook(self, result: HookResult | str) -> None:
         """Say how the command of `--exec` ended for a file, or that a notification failed."""
         now = clock.utcnow()
+        event: Hooked | NotificationFailed
         if isinstance(result, str):
-            again = advice("check the address of the receiver; the run goes on without it")
-            failed: NotificationFailed = {"event": "notification_failed", "at": now, "message": result, **again}
-            self.write_hook_line(failed, result)
-            return
-        again = advice("")
-        if result.exit_code:
+            check = advice("check the address of the receiver; the run goes on without it")
+            event = NotificationFailed(event="notification_failed", at=now, message=result, **check)
+        else:
             again = advice("the next run with the same --exec starts it again", self.same_command)
-        event: Hooked = {
-            "event": "hook",
-            "at": now,
-            "id": result.key,
-            "path": result.path,
-            "exit_code": result.exit_code,
-            "message": result.message,
-            **again,
-        }
-        self.write_hook_line(event, str(result) if result.exit_code else "")
-
-    def write_hook_line(self, event: Hooked | NotificationFailed, line: str) -> None:
+            event = {
+                "event": "hook",
+                "at": now,
+                "id": result.key,
+                "path": result.path,
+                "exit_code": result.exit_code,
+                "message": result.message,
+                **(again if result.exit_code else advice("")),
+            }
         if self.as_json:
             self.print(event)
-        if line:
-            self.write_remark(line)
+        if isinstance(result, str) or result.exit_code:
+            self.write_remark(str(result))
 
     def write_remark(self, line: str) -> None:
         """Write a line that belongs to no event."""
