@@ -373,7 +373,7 @@ CLOSINGS = [
 
 @pytest.mark.parametrize(("closing", "line"), CLOSINGS)
 def test_the_bill_at_the_end_of_a_run_is_one_sentence(closing: ClosingBill | None, line: str) -> None:
-    assert bill.closing_line(closing, lambda name: f"`x {name}`") == line
+    assert bill.closing_line(closing, lambda name: f"x {name}") == line
 
 
 @pytest.mark.hostile("a text that a spreadsheet calculates", "an apostrophe makes it text")

@@ -24,7 +24,6 @@ from batchgen.jobs import State
 from batchgen.jobtable import delivery, measuring, statistics
 from batchgen.jobtable.measuring import SuspectClips
 from batchgen.jobtable.statistics import BatchSummary
-from batchgen.jobtable.sync import Batch
 from batchgen.report import hints
 from batchgen.report.bill import closing_line
 from batchgen.report.formats import counts, duration
@@ -70,17 +69,21 @@ async def show_result(opened: OpenRun, ending: Ending, began_at: datetime, *, as
         return
     failures = await database.read(statistics.failures, batch_id, LINES_SHOWN)
     remarks = await database.read(delivery.remarks, batch_id, LINES_SHOWN)
-    paths = await database.read(statistics.delivered_paths, batch_id)
-    folder = common_folder(opened.spec.folder, paths)
-    bill_line = closing_line(bill, options.quoted_command)
-    closing = closing_lines(opened, ending, folder, failed, lasted)
-    print_result(batch, ending, failures, remarks, suspects, [bill_line, *closing] if bill_line else closing)
+    folder = common_folder(opened.spec.folder, await database.read(statistics.delivered_paths, batch_id))
+    OutputStream(sys.stdout).write(f"{summary_line(batch.name, batch.service, ending.batch_summary)}; {ending.message}")
+    errors = OutputStream(sys.stderr)
+    for line in (
+        *remarkable_lines(batch.name, ending, failures, remarks, suspects),
+        *filter(None, [closing_line(bill, options.command_to_type)]),
+        *closing_lines(opened, ending, folder, failed, lasted),
+    ):
+        errors.write(line)
 
 
 def closing_lines(
     opened: OpenRun, ending: Ending, folder: str, failed: Mapping[str, int], lasted: timedelta
 ) -> list[str]:
-    """What a person needs at the end, and the next command to type."""
+    """What was delivered, what it has cost, and the next command to type."""
     summary, hooks = ending.batch_summary, opened.hooks
     delivered = summary.counts[State.DONE]
     lines = [
@@ -132,30 +135,21 @@ def common_parent(paths: Sequence[str]) -> str:
     return posixpath.commonpath([posixpath.dirname(path) for path in paths]) if paths else ""
 
 
-def print_result(
-    batch: Batch,
-    ending: Ending,
-    failures: list[str],
-    remarks: list[str],
-    suspects: SuspectClips,
-    closing: Sequence[str],
-) -> None:
-    """The result on standard output; on standard error, what a person should know and can do about it."""
-    summary = ending.batch_summary
-    OutputStream(sys.stdout).write(f"{summary_line(batch.name, batch.service, summary)}; {ending.message}")
-    errors, retry = OutputStream(sys.stderr), options.quoted_command("retry")
-    reasons = partial(reasons_command, options.command_to_type("sql"), batch.name)
+def remarkable_lines(
+    batch: str, ending: Ending, failures: list[str], remarks: list[str], suspects: SuspectClips
+) -> list[str]:
+    """What a person should know about clips and jobs, and can do about it."""
+    retry = options.command_to_type("retry")
+    reasons = partial(reasons_command, options.command_to_type("sql"), batch)
     lines = [f"  {line}" for line in remark_lines(remarks, LINES_SHOWN, reasons(State.DONE))]
     lines += [f"  {blocker_line(blocker, clock.utcnow())}" for blocker in ending.blockers]
     is_next = next_step(ending).command == "retry --download"
     if not (is_next and len(ending.lost.files) == 1):  # which the result names
-        lines += [f"  {line}" for line in lost_lines(ending.lost, "" if is_next else retry.strip("`"))]
+        lines += [f"  {line}" for line in lost_lines(ending.lost, "" if is_next else retry)]
     lines += suspect_lines(suspects, options.command_to_type("review"))
     if ending.exit_code is ExitCode.INCOMPLETE:
-        lines += advice(summary, failures, reasons(State.FAILED), retry)
-    lines += closing
-    for line in lines:
-        errors.write(line)
+        lines += advice(ending.batch_summary, failures, reasons(State.FAILED), f"`{retry}`")
+    return lines
 
 
 def advice(summary: BatchSummary, failures: list[str], reasons: str, retry: str) -> list[str]:

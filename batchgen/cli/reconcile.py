@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from decimal import Decimal
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -44,10 +45,7 @@ def command(manifest: Path, db: str | None, simulate: bool, csv_path: Path | Non
     if csv_path:
         judge(csv_path, bill.HEADER)  # before anything is read: a person need not wait for this error
     with Books() as books, open_batch(db, manifest, simulate) as (database, batch):
-        folder = manifest.absolute().parent
-
-        def tell(sentence: str) -> None:
-            print_lines(sentence, err=True)
+        folder, tell = manifest.absolute().parent, partial(print_lines, err=True)
 
         async def compare() -> Comparison | None:
             async with open_account(database, batch.service, folder) as service:
@@ -56,13 +54,15 @@ def command(manifest: Path, db: str | None, simulate: bool, csv_path: Path | Non
         comparison = asyncio.run(compare())
         if comparison is None:
             if as_json:
-                print_json(bill.nothing_json(batch.name, options.quoted_command))
+                print_json(bill.nothing_json(batch.name, options.command_to_type))
             else:
-                print_lines(bill.nothing_line(batch.name, options.quoted_command))
+                print_lines(bill.nothing_line(batch.name, options.command_to_type))
             sys.exit(ExitCode.INCOMPLETE)
         total = bill.write_csv(csv_path, batch.name, books) if csv_path else None
         if as_json:
-            report_json(batch.name, comparison, books)
+            for item in books.open_items():
+                print_json(bill.item_json(item, options.command_to_type))
+            print_json(bill.comparison_json(batch.name, comparison))
         else:
             report(batch.name, comparison, books, csv_path, total)
     if comparison.stop:
@@ -77,19 +77,13 @@ def report(batch: str, comparison: Comparison, books: Books, csv_path: Path | No
         print_lines(f"asked the service again for what was paid for: {shortened(comparison.collected)}", err=True)
     items = books.open_items()
     for item in islice(items, SHOWN):
-        print_lines(bill.item_line(item), bill.advice_line(item, options.quoted_command))
+        print_lines(bill.item_line(item), bill.advice_line(item, options.command_to_type))
     if more := sum(1 for _ in items):
         print_lines(f"  and {more:,} more; --csv FILE has all of them")
     if csv_path and total is not None:
         check_total(comparison, total)
         print_lines(f"{csv_path}: its charges add up to {dollars(total)}", err=True)
     print_lines(bill.last_line(comparison))
-
-
-def report_json(batch: str, comparison: Comparison, books: Books) -> None:
-    for item in books.open_items():
-        print_json(bill.item_json(item, options.quoted_command))
-    print_json(bill.comparison_json(batch, comparison))
 
 
 def check_total(comparison: Comparison, total: Decimal) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
 from dataclasses import asdict
 from decimal import Decimal
 from pathlib import Path
@@ -18,6 +17,7 @@ from batchgen.catalogue.wording import plural
 from batchgen.files.report_file import report_file
 from batchgen.jobs import State
 from batchgen.report.formats import dollars
+from batchgen.report.hints import CommandLine
 from batchgen.services.text import shell_word
 
 COLUMNS = (
@@ -34,9 +34,6 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 NOTHING_SENT = "this job table has sent nothing with this key to this address, so that nothing can be compared"
 COMPARES = "compares its jobs with the service's log, where that is kept, before it pays"
 """What a run does in a table that knows of no request."""
-
-NextCommand = Callable[[str], str]
-"""The command of this name on the same manifest, for a person to type."""
 
 
 def write_csv(path: Path, batch: str, books: Books) -> Decimal:
@@ -59,7 +56,6 @@ def write_rows(file: IO[str], batch: str, books: Books) -> Decimal:
 
 
 def inert(value: object) -> str:
-    """A cell that no spreadsheet calculates."""
     text = "" if value is None else str(value)
     return f"'{text}" if text.startswith(FORMULA) else text
 
@@ -111,41 +107,38 @@ def amounts_of(item: OpenItem) -> str:
     return f"{dollars(charged)}{f' instead of {dollars(expected)}' if expected not in (None, charged) else ''}"
 
 
-def advice(item: OpenItem, next_command: NextCommand) -> tuple[str, str | None]:
+def advice(item: OpenItem, command_line: CommandLine) -> tuple[str, str | None]:
     """What a person does about what does not close, and the command to type where there is one."""
     is_active = bool(item.state and State(item.state).is_active)
     match item.settlement:
         case Settlement.UNCONFIRMED if is_active:
-            return "says whether it is held for a person; otherwise a run goes on with it", next_command("resolve")
+            return "says whether it is held for a person; otherwise a run goes on with it", command_line("resolve")
         case Settlement.UNDERWAY:
-            return "goes on with it", next_command("run")
+            return "goes on with it", command_line("run")
         case Settlement.LATE | Settlement.UNIDENTIFIED | Settlement.UNCONFIRMED:
-            return "compares it again: wait, then type it", next_command("reconcile")
+            return "compares it again: wait, then type it", command_line("reconcile")
         case Settlement.UNCHARGED:
             return "nothing is to be paid now; the service may charge it later", None
         case Settlement.NOT_DELIVERED if is_active:
-            return "fetches it", next_command("run")
+            return "fetches it", command_line("run")
         case Settlement.NOT_DELIVERED:
-            retry = with_option(next_command("retry"), shell_word(item.id or ""))
+            retry = f"{command_line('retry')} {shell_word(item.id or '')}"
             return "asks for it again, for nothing; if the service has no file, ask it for a refund", retry
         case Settlement.UNKNOWN if item.state == State.PENDING:
-            return "takes it over", with_option(next_command("run"), "--changed keep")
+            return "takes it over", f"{command_line('run')} --changed keep"
         case Settlement.UNKNOWN:
             return "look it up on the service's site", None
     return "ask the service to put it right, naming the generation", None
 
 
-def advice_line(item: OpenItem, next_command: NextCommand) -> str:
-    return "    → " + " ".join(filter(None, reversed(advice(item, next_command))))
+def advice_line(item: OpenItem, command_line: CommandLine) -> str:
+    hint, command = advice(item, command_line)
+    return f"    → `{command}` {hint}" if command else f"    → {hint}"
 
 
-def with_option(command: str, option: str) -> str:
-    return f"{command.rstrip('`')} {option}`"
-
-
-def item_json(item: OpenItem, next_command: NextCommand) -> dict[str, Any]:
-    hint, command = advice(item, next_command)
-    return {"event": "discrepancy", **asdict(item), "hint": hint, "next": command and command.strip("`")}
+def item_json(item: OpenItem, command_line: CommandLine) -> dict[str, Any]:
+    hint, command = advice(item, command_line)
+    return {"event": "discrepancy", **asdict(item), "hint": hint, "next": command}
 
 
 def comparison_json(batch: str, comparison: Comparison) -> dict[str, Any]:
@@ -168,24 +161,25 @@ def comparison_json(batch: str, comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def nothing_line(batch: str, next_command: NextCommand) -> str:
+def nothing_line(batch: str, command_line: CommandLine) -> str:
     """That there was nothing to compare. The table may be a new one, in the place of one that is lost."""
-    return f"{batch}: {NOTHING_SENT}; {next_command('run')} {COMPARES}"
+    return f"{batch}: {NOTHING_SENT}; `{command_line('run')}` {COMPARES}"
 
 
-def nothing_json(batch: str, next_command: NextCommand) -> dict[str, Any]:
-    following = {"hint": f"a run {COMPARES}", "next": next_command("run").strip("`")}
+def nothing_json(batch: str, command_line: CommandLine) -> dict[str, Any]:
+    following = {"hint": f"a run {COMPARES}", "next": command_line("run")}
     return {"event": "reconciled", "batch": batch, "transactions": None, "open": 0, "closes": None, **following}
 
 
-def closing_line(bill: ClosingBill | None, next_command: NextCommand) -> str:
+def closing_line(bill: ClosingBill | None, command_line: CommandLine) -> str:
     """The bill at the end of a run, in a sentence; "" where there is nothing to say."""
     if bill is None or not (bill.charged or bill.disputed):
         return ""
-    command, charges = next_command("reconcile"), f"{plural(bill.charged, 'charge')}, {dollars(bill.charged_usd)}"
+    command = f"`{command_line('reconcile')}`"
     if bill.disputed:
         do = "does" if bill.disputed == 1 else "do"
         return f"{plural(bill.disputed, 'charge')} {do} not close: {command}"
+    charges = f"{plural(bill.charged, 'charge')}, {dollars(bill.charged_usd)}"
     if bill.awaited:
         later = f"{bill.awaited} not charged or not here yet: {command} compares them later"
         return f"the bill of this run agrees so far: {charges}; {later}"
