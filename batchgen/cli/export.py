@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 from collections.abc import Collection, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -169,8 +169,8 @@ def write_format(export: Export, form: str, path: Path | None, choice: VerdictFi
     if form == "webdataset":
         assert path
         return write_shards(export, path, choice, shard_mb)
+    write = tables.write_csv if form == "csv" else tables.write_jsonl
     if path is None:
-        write = tables.write_csv if form == "csv" else tables.write_jsonl
         output = OutputStream(sys.stdout)
 
         def write_text(content: bytes) -> None:
@@ -182,10 +182,12 @@ def write_format(export: Export, form: str, path: Path | None, choice: VerdictFi
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open_directory(path.parent) as folder, stage(folder, path.name) as staged:
+            if form == "csv":  # which Excel would read in the code page of Windows without a byte order mark
+                staged.file.write(codecs.BOM_UTF8)
             if form == "parquet":
                 tables.write_parquet(export.records(), staged.file)
             else:
-                (tables.write_csv_file if form == "csv" else tables.write_jsonl)(export.records(), staged.file.write)
+                write(export.records(), staged.file.write)
             is_new = staged.place()
     except NameTaken:
         raise UsageError(
@@ -260,9 +262,7 @@ def report(export: Export) -> bool:
 
 
 def unwritable(path: Path, error: OSError) -> StorageError:
-    place = ""
-    with suppress(AttributeError):
-        place = f" ({error.filename})" if error.filename and str(error.filename) != str(path) else ""
+    place = f" ({error.filename})" if error.filename and str(error.filename) != str(path) else ""
     return StorageError(
         f"{path}: cannot be written{place}: {error.strerror or error}. The same command goes on from there"
     )

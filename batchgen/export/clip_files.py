@@ -8,7 +8,6 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from io import FileIO
 from itertools import islice
 from pathlib import Path
 
@@ -48,7 +47,7 @@ class ClipFiles:
                 if fault:
                     self.note_lost(record, fault)
                 else:
-                    self.note_exported()
+                    self.exported += 1
                     yield record
 
     def read(self, record: Record) -> Iterator[bytes]:
@@ -58,56 +57,42 @@ class ClipFiles:
         """
         if fault := path_fault(record["path"]):
             raise ClipChanged(fault)
-        digest, missing = hashlib.sha256(), record["bytes"]
-        if is_url(record["path"]):
-            yield from self.read_object(record)
-            return
-        try:
-            # Without O_NONBLOCK, a named pipe would wait for a writer.
-            flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-            descriptor = os.open(self.folder / record["path"], flags)
-        except OSError as error:
-            raise self.changed(record, error.strerror) from error
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size != missing:
-            os.close(descriptor)
-            raise self.changed(record, "it is changing")
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
-            while missing and (chunk := self.read_chunk(file, record, missing)):
-                digest.update(chunk)
-                missing -= len(chunk)
-                yield chunk
-        if missing or digest.hexdigest() != record["sha256"]:
-            raise ClipChanged("has other content than the one that was delivered")
-
-    def read_object(self, record: Record) -> Iterator[bytes]:
-        """The bytes of a clip in an object store. Raises `ClipChanged`, and `StorageError` where it is not read."""
-        with store_errors(record):
-            if fault := fault_of(self.folder, delivered(record), verify=False):
-                raise ClipChanged(fault)
-            digest = hashlib.sha256()
-            for piece in object_store.read(record["path"], 0, record["bytes"]):
-                digest.update(piece)
-                yield piece
+        digest = hashlib.sha256()
+        for chunk in self.read_object(record) if is_url(record["path"]) else self.read_file(record):
+            digest.update(chunk)
+            yield chunk
         if digest.hexdigest() != record["sha256"]:
             raise ClipChanged("has other content than the one that was delivered")
 
-    def read_chunk(self, file: FileIO, record: Record, most: int) -> bytes:
+    def read_file(self, record: Record) -> Iterator[bytes]:
+        # Without O_NONBLOCK, a named pipe would wait for a writer.
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        missing = record["bytes"]
         try:
-            return file.read(min(CHUNK_BYTES, most))
+            descriptor = os.open(self.folder / record["path"], flags)
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_size != missing:
+                os.close(descriptor)
+                raise self.changed(record, "it is changing")
+            with os.fdopen(descriptor, "rb", buffering=0) as file:
+                while missing and (chunk := file.read(min(CHUNK_BYTES, missing))):
+                    missing -= len(chunk)
+                    yield chunk
         except OSError as error:
             raise self.changed(record, error.strerror) from error
+
+    def read_object(self, record: Record) -> Iterator[bytes]:
+        """Raises `StorageError` where the object store does not answer."""
+        with store_errors(record):
+            if fault := fault_of(self.folder, delivered(record), verify=False):
+                raise ClipChanged(fault)
+            yield from object_store.read(record["path"], 0, record["bytes"])
 
     def changed(self, record: Record, reason: str | None) -> ClipChanged:
         return ClipChanged(fault_of(self.folder, delivered(record), verify=False) or f"cannot be read: {reason}")
 
     def note_lost(self, record: Record, fault: str) -> None:
-        """Count a clip as lost, for this reason."""
         self.lost.append(LostFile(delivered(record), fault))
-
-    def note_exported(self) -> None:
-        """Count a clip as exported."""
-        self.exported += 1
 
 
 @contextmanager

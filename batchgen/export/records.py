@@ -19,8 +19,6 @@ INLINE_CHARS_MIN = 8_000  # of a parameter without a blank: longer than any link
 
 
 class FieldKind(StrEnum):
-    """The type of a column."""
-
     TEXT = "text"
     INTEGER = "integer"
     NUMBER = "number"

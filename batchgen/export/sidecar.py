@@ -46,7 +46,6 @@ def write_sidecar(outputs: OutputFolder, record: Record) -> bool:
 
 
 def sidecar_text(record: Record) -> str:
-    """The record as JSON for a person, with its digest."""
     document = json.loads(json_text(record))
     return json.dumps({**document, DIGEST: digest_of(document)}, ensure_ascii=False, indent=2) + "\n"
 

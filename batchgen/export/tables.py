@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import json
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -25,12 +24,6 @@ def write_csv(records: Iterator[Record], write: Callable[[bytes], object]) -> No
     write(csv_lines([COLUMNS]).encode())
     while chunk := list(islice(records, RECORDS_AT_ONCE)):
         write(csv_lines([cells(record) for record in chunk]).encode(errors="backslashreplace"))
-
-
-def write_csv_file(records: Iterator[Record], write: Callable[[bytes], object]) -> None:
-    """The same for a file, which Excel would read in the code page of Windows but for the byte order mark."""
-    write(codecs.BOM_UTF8)
-    write_csv(records, write)
 
 
 def cells(record: Record) -> list[str]:
@@ -76,7 +69,6 @@ def import_pyarrow() -> Any:
 
 
 def parquet_schema() -> Any:
-    """The columns with their types in Arrow."""
     import pyarrow
 
     text = pyarrow.string()

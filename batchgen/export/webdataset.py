@@ -93,7 +93,7 @@ class Shards:
                 sample = sample_name(record)
                 seen.add(sample)
                 if sample in self.sample_names:
-                    self.clips.note_exported()
+                    self.clips.exported += 1
                     if self.fills_gap:  # The lost shard ended here, so this one does too.
                         self.close_shard()
                     continue
@@ -165,7 +165,7 @@ class Shard:
             self.file.write(content)
             self.pad()
         self.samples += 1
-        self.clips.note_exported()
+        self.clips.exported += 1
 
     def add_header(self, name: str, size: int, modified: int) -> None:
         member = tarfile.TarInfo(name)
