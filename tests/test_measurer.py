@@ -359,7 +359,7 @@ async def test_a_poster_is_made_on_demand_and_kept(tmp_path: Path) -> None:
     file = ClipFile(1, path.name, "ab" * 32, len(CLIP), None, None, None, None)
     made = await source.poster(file)
     assert made
-    assert source.read(file) == made
+    assert source.posters.read(file.sha256) == made
     path.unlink()
     assert await source.poster(file) == made, "a stored one needs no file"
     assert await source.poster(replace(file, sha256="cd" * 32)) is None

@@ -39,40 +39,29 @@ the generation took. `ended` and `judged` are Unix times. `more` has the paths o
 """
 
 
-class Interned:
-    """Values that many clips share: stored once, in the order in which they were met, and named by their number."""
-
-    def __init__(self) -> None:
-        self.numbers: dict[Hashable, int] = {}
-        self.values: list[Any] = []
-
-    def number(self, key: Hashable, make: Callable[[], Any]) -> int:
-        """The number of a value, which is made where it is new."""
-        if key not in self.numbers:
-            self.numbers[key] = len(self.values)
-            self.values.append(make())
-        return self.numbers[key]
-
-
 class ClipData:
-    """The rows of clips, and the texts that they share."""
+    """The rows of clips, and the values that they share."""
 
     def __init__(self, has_poster: Callable[[str], bool]) -> None:
         self.has_poster = has_poster
-        self.shared = {name: Interned() for name in ("model", "prompt", "image", "params", "folder", "error")}
         self.rows: list[list[Any]] = []
+        names = ("model", "prompt", "image", "params", "folder", "error")
+        self.shared: dict[str, dict[Hashable, tuple[int, Any]]] = {name: {} for name in names}
+        """By value: its number in the order in which they were met, and what is shown of it."""
 
     def add(self, clip: Clip) -> None:
-        """Add a clip."""
         values = self.values_of(clip)
         row = [values.get(name) or 0 for name in FIELDS]
         while not row[-1]:
             row.pop()
         self.rows.append(row)
 
-    def number(self, name: str, text: str, most: int) -> int:
-        """The number of a shared text, counted from 1; 0 for an empty one."""
-        return self.shared[name].number(text, lambda: bounded(text, most)) + 1 if text else 0
+    def number(self, name: str, value: Hashable, most: int | None = None) -> int:
+        """The number of a shared value, counted from 1; 0 for an empty one. A text is shown up to `most` characters."""
+        shared = self.shared[name]
+        if value and value not in shared:
+            shared[value] = len(shared) + 1, bounded(value, most) if isinstance(value, str) and most else value
+        return shared[value][0] if value else 0
 
     def values_of(self, clip: Clip) -> dict[str, Any]:
         request = parsed(clip.request)
@@ -84,7 +73,7 @@ class ClipData:
             "model": self.number("model", clip.model, LABEL_CHARS),
             "prompt": self.number("prompt", prompt, PROMPT_CHARS),
             "image": self.number("image", " + ".join(links), LABEL_CHARS),
-            "params": self.shared["params"].number(tuple(params), lambda: params) + 1 if params else 0,
+            "params": self.number("params", tuple(params)),
             "take": clip.take,
             "cost": float(clip.cost_usd or 0),
             "ended": round(clip.ended_at.timestamp()) if clip.ended_at else 0,
@@ -103,7 +92,7 @@ class ClipData:
             values |= {
                 "clip": first.sha256[:CLIP_DIGITS],
                 "poster": int(self.has_poster(first.sha256)),
-                "folder": self.shared["folder"].number(folder, lambda: folder) + 1 if folder else 0,
+                "folder": self.number("folder", folder),
                 "name": "" if name == f"{clip.id}.mp4" else name,
                 "width": first.width,
                 "height": first.height,
@@ -113,8 +102,7 @@ class ClipData:
         return values
 
     def document(self) -> dict[str, Any]:
-        """The data as JSON values."""
-        shared = {name: interned.values for name, interned in self.shared.items()}
+        shared = {name: [shown for _, shown in values.values()] for name, values in self.shared.items()}
         return {"fields": FIELDS, "states": STATES, "shared": shared, "rows": self.rows}
 
 

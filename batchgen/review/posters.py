@@ -26,13 +26,9 @@ class PosterSource:
         self.posters = Posters(folder)
         self.checker = Checker()
 
-    def read(self, file: ClipFile) -> bytes | None:
-        """The stored poster of a file, as WebP."""
-        return self.posters.read(file.sha256)
-
     async def poster(self, file: ClipFile) -> bytes | None:
-        """The poster of a file, made now where none is stored; None where the file is gone or does not decode."""
-        if stored := await asyncio.to_thread(self.read, file):
+        """The poster as WebP, made now where none is stored; None where the file is gone or does not decode."""
+        if stored := await asyncio.to_thread(self.posters.read, file.sha256):
             return stored
         if not await asyncio.to_thread(self.is_there, file):
             return None

@@ -22,8 +22,6 @@ BASE64_GROWTH = 4 / 3
 
 @dataclass(frozen=True, slots=True)
 class WrittenReport:
-    """What was written."""
-
     path: Path
     bytes: int
     posters: int

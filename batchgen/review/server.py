@@ -22,6 +22,7 @@ from typing import Any
 
 from anyio import to_thread
 from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -81,9 +82,7 @@ class Review:
         self.token = secrets.token_urlsafe(24)
 
     async def page(self, _request: Request) -> Response:
-        """The page with all clips as they stand now."""
-        read = self.database.read(read_page, self.batch, lambda _sha256: True, served=True)
-        page = await read
+        page = await self.database.read(read_page, self.batch, lambda _sha256: True, served=True)
         html = await to_thread.run_sync(render, page, page.document)
         allowed = policy(media="'self'", connect="'self'")
         headers = {"content-security-policy": f"{allowed}; frame-ancestors 'none'"}
@@ -91,14 +90,18 @@ class Review:
 
     async def video(self, request: Request) -> Response:
         """A delivered file. Its path is judged again here, and no link is followed."""
-        place = request.path_params["place"]
-        file = await self.database.read(clips.find_file, self.batch.id, row_of(request), place)
-        if file is None:
-            raise HTTPException(404)
+        file = await self.delivered_file(request, request.path_params["place"])
         try:
             return await to_thread.run_sync(self.open_video, file, request)
         except (OSError, UnsafePath):
             raise HTTPException(404) from None
+
+    async def delivered_file(self, request: Request, place: int) -> ClipFile:
+        """A file of the job in an address, counted from 1. Raises 404 where there is none."""
+        file = await self.database.read(clips.find_file, self.batch.id, row_of(request), place)
+        if file is None:
+            raise HTTPException(404)
+        return file
 
     def open_video(self, file: ClipFile, request: Request) -> Response:
         if is_url(file.path):
@@ -109,10 +112,7 @@ class Review:
 
     async def show_poster(self, request: Request) -> Response:
         """The poster of a job's first delivered file, made now where there is none yet."""
-        file = await self.database.read(clips.find_file, self.batch.id, row_of(request), 1)
-        if file is None:
-            raise HTTPException(404)
-        poster = await self.posters.poster(file)
+        poster = await self.posters.poster(await self.delivered_file(request, 1))
         if not poster:
             return Response(status_code=204)  # a clip that does not decode is no fault of the page
         return Response(poster, headers=POSTER_HEADERS, media_type="image/webp")
@@ -241,9 +241,9 @@ class SafeHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_safely(message: Any) -> None:
             if message["type"] == "http.response.start":
-                names = {name for name, _ in message["headers"]}
-                headers = {name.encode(): value.encode() for name, value in HEADERS.items()}
-                message["headers"] = [*message["headers"], *(item for item in headers.items() if item[0] not in names)]
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
             await send(message)
 
         await self.app(scope, receive, send_safely)
