@@ -182,14 +182,12 @@ class Composer:
         return faults
 
     def origin(self, row: Any) -> str:
-        """Where a job comes from, in a line."""
         said = row.verdict or "no verdict"
         stars = f", {plural(row.stars, 'star')}" if row.stars else ""
         cost = f", {amount_text(row.cost_usd)} USD" if row.cost_usd is not None else ""
         return f"{row.key} of {self.made.batch}: {said}{stars}{cost}"
 
     def header(self, manifest: Path, now: datetime, name: str | None) -> list[str]:
-        """The lines before the jobs."""
         changes = [f"for {self.options.model}"] if self.options.model else []
         changes += ["with new seeds or takes"] if self.options.reseed else []
         comments = [

@@ -71,7 +71,7 @@ async def open_run(path: Path, options: RunOptions) -> AsyncIterator[OpenRun]:
         spec = await prepare_run(database, manifest, options)
         warnings = (*manifest.warnings, *spec.synced.warnings)
         last_event = await database.read(statistics.last_event)
-        async with open_service(manifest, account, database) as service:
+        async with connect(manifest.service, manifest.folder, account, database) as service:
             elsewhere = await database.read(blockers.elsewhere, spec.synced.batch_id, service.origin)
             yield OpenRun(database, spec, Runner(database, service, spec), last_event, elsewhere, warnings, hooks)
 
@@ -105,7 +105,6 @@ def settle_known(connection: Connection, spec: RunSpec, now: datetime) -> None:
 def open_manifest(
     path: Path, options: RunOptions, stack: ExitStack, patience: int | None = PATIENCE_TRIES
 ) -> tuple[Database | None, Manifest]:
-    """The job table, if there is one, and the manifest."""
     refuse_wrong(options)
     location = batches.table_location(options.get("db"), path)
     database = stack.enter_context(Database(location, patience=patience)) if batches.table_exists(location) else None
@@ -136,7 +135,6 @@ def read_manifest(path: Path, database: Database | None, *, simulate: bool, vali
 
 
 def simulated_name(batch: str) -> str:
-    """The name of a batch's simulation."""
     return f"{batch}-{SIMULATED}"
 
 
@@ -147,7 +145,7 @@ async def plan_run(database: Database, manifest: Manifest, options: RunOptions) 
     limits, selection = steering.limits(limits_of(manifest.limits, options)), selection_of(options)
     models = sorted({job.model for job in manifest.jobs})
     public = read_public_account(plugin(manifest.service).variables, manifest.folder)
-    async with open_service(manifest, public) as service:
+    async with connect(manifest.service, manifest.folder, public, None) as service:
         has_prices = await refresh_prices(database, service, clock.utcnow())
         medians = await service.typical_seconds(models) if has_prices else {}
     request = PlanRequest(
@@ -169,13 +167,6 @@ async def plan_run(database: Database, manifest: Manifest, options: RunOptions) 
 def open_account(database: Database, service: str, folder: Path) -> AbstractAsyncContextManager[Service]:
     """Connect to the service of a batch with the account that its manifest's folder names. Raises `AccountError`."""
     return connect(service, folder, read_account(plugin(service).variables, folder), database)
-
-
-def open_service(
-    manifest: Manifest, account: Account, database: Database | None = None
-) -> AbstractAsyncContextManager[Service]:
-    """Connect to the manifest's service; it is closed when the context is left."""
-    return connect(manifest.service, manifest.folder, account, database)
 
 
 def connect(

@@ -95,7 +95,6 @@ def typed_json(options: RunOptions) -> str | None:
 
 
 def selection_of(options: RunOptions) -> Selection:
-    """The jobs that the options select."""
     only = options.get("only", ())
     patterns = (only,) if isinstance(only, str) else tuple(only)
     return Selection(patterns, options.get("where"), options.get("sample"), options.get("limit"))

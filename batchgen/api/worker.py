@@ -47,7 +47,6 @@ class WorkerRun:
     """The jobs whose local files are not here as they were enrolled."""
     last_event: int
     ending: Ending | None = None
-    error: BatchgenError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +159,7 @@ class Worker:
         """Run on one batch to its end. An error ends this run only."""
         code = ExitCode.INTERNAL_ERROR
         try:
-            ending = (await self.run_batch(batch)).ending
-            code = ending.exit_code if ending else code
+            code = (await self.run_batch(batch)).exit_code
         except BatchgenError as error:
             code = error.exit_code
             self.on_error(batch, error)
@@ -173,7 +171,7 @@ class Worker:
             self.last_runs[batch.id] = LastRun(code, batch, clock.utcnow())
             self.wakeup.set()
 
-    async def run_batch(self, batch: EnrolledBatch) -> WorkerRun:
+    async def run_batch(self, batch: EnrolledBatch) -> Ending:
         read, folder = self.database.read, self.folder_of(batch)
         steering = await read(read_steering, batch.id)
         enrolled_limits = read_enrolled(steering)
@@ -201,12 +199,8 @@ class Worker:
             if self.signal:
                 run.runner.stop(self.signal)
             async with self.show(run):
-                try:
-                    run.ending = await run.runner.run()
-                except BatchgenError as error:
-                    run.error = error
-                    raise
-            return run
+                run.ending = ending = await run.runner.run()
+            return ending
 
     def folder_of(self, batch: EnrolledBatch) -> Path:
         """Where the outputs and local files of a batch are: the worker's folder, else that of the manifest if it is on
