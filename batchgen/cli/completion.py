@@ -53,19 +53,8 @@ class QuickCompletion(ShellComplete):
         return super().get_completions(args, incomplete)
 
 
-@add_completion_class
-class QuickBash(QuickCompletion, BashComplete):
-    pass
-
-
-@add_completion_class
-class QuickZsh(QuickCompletion, ZshComplete):
-    pass
-
-
-@add_completion_class
-class QuickFish(QuickCompletion, FishComplete):
-    pass
+for kind in (BashComplete, ZshComplete, FishComplete):
+    add_completion_class(type(f"Quick{kind.__name__}", (QuickCompletion, kind), {}))
 
 
 def manifests(incomplete: str) -> list[CompletionItem]:

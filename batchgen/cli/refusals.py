@@ -29,7 +29,10 @@ def refused(error: Exception) -> BatchgenError | None:
             "this machine gives batchgen no more memory or threads. End other programs, or raise what this shell allows"
             " (ulimit -v, ulimit -u); what was sent is in the job table, and the same command goes on"
         )
-    return refused_path(error)
+    if not isinstance(error, OSError) or error.filename is None or error.errno not in PATH_ADVICE:
+        return None
+    kind = UsageError if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) else StorageError
+    return kind(f"{str(error.filename)[:200]}: {error.strerror}. {PATH_ADVICE[error.errno]}")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -40,11 +43,3 @@ def is_out_of_memory(error: BaseException) -> bool:
         return error.errno == errno.ENOMEM
     is_module = isinstance(error, ImportError) and any(words in str(error) for words in NOT_MAPPED)
     return isinstance(error, MemoryError) or is_module or (isinstance(error, RuntimeError) and NO_THREAD in str(error))
-
-
-def refused_path(error: Exception) -> BatchgenError | None:
-    """What to say of a path that the system refuses to any command; None for every other exception."""
-    if not isinstance(error, OSError) or error.filename is None or error.errno not in PATH_ADVICE:
-        return None
-    kind = UsageError if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) else StorageError
-    return kind(f"{str(error.filename)[:200]}: {error.strerror}. {PATH_ADVICE[error.errno]}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from batchgen.cli.batches import commands_on
@@ -32,15 +31,11 @@ def watch(manifest: Path | None, db: str | None, *, as_json: bool) -> None:
         if at_work:
             asyncio.run(show_events(database, at_work[0], manifest, as_json=as_json))
         else:
-            print_lines(f"no run is at work on {names(candidates)}: there is nothing to watch", err=True)
-
-
-def names(batches: Sequence[StoredBatch]) -> str:
-    return " or ".join(batch.name for batch in batches) or "any batch"
+            names = " or ".join(batch.name for batch in candidates) or "any batch"
+            print_lines(f"no run is at work on {names}: there is nothing to watch", err=True)
 
 
 def is_at_work(database: Database, batch: StoredBatch) -> bool:
-    """Whether a run of the batch lives."""
     return bool(leases.live_runs(database, batch.id))
 
 
