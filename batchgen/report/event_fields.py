@@ -20,8 +20,11 @@ class Advice(TypedDict):
     """The command to type, where there is one."""
 
 
-class Wait(Advice):
-    """What some jobs wait for."""
+FOR = TypedDict("FOR", {"for": str})
+
+
+class WaitFor(Advice, FOR):
+    """What some jobs wait for, in words."""
 
     jobs: int
     until: datetime | None
@@ -34,13 +37,6 @@ class Wait(Advice):
     """The last error of most of these jobs."""
     job: str | None
     """The first of the jobs with that error."""
-
-
-FOR = TypedDict("FOR", {"for": str})
-
-
-class WaitFor(Wait, FOR):
-    """What some jobs wait for, in words."""
 
 
 class Lost(TypedDict):

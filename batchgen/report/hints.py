@@ -63,7 +63,8 @@ def next_after(error: BatchgenError, arguments: Sequence[str]) -> str | None:
     if is_missing(error):
         return None
     if isinstance(error, ManifestInvalid) and error.problems:
-        return f"batchgen check {shell_word(manifest_of(arguments) or str(error.problems[0].path))}"
+        manifest = next((word for word in arguments[1:] if word.endswith(MANIFEST_SUFFIXES)), None)
+        return f"batchgen check {shell_word(manifest or str(error.problems[0].path))}"
     if isinstance(error, ManifestChanged):
         return with_keep(arguments)
     return typed_again(arguments) if error.exit_code.is_repeatable else None
@@ -72,11 +73,6 @@ def next_after(error: BatchgenError, arguments: Sequence[str]) -> str | None:
 def is_missing(error: BatchgenError) -> bool:
     """Whether the manifest itself is not there."""
     return isinstance(error, ManifestInvalid) and any(not os.path.lexists(problem.path) for problem in error.problems)
-
-
-def manifest_of(arguments: Sequence[str]) -> str | None:
-    """The manifest that a command was about."""
-    return next((word for word in arguments[1:] if word.endswith(MANIFEST_SUFFIXES)), None)
 
 
 def advice(hint: str, command: str | None = None) -> Advice:

@@ -127,14 +127,7 @@ def model_json(model: str, pricing: Mapping[str, Any] | None, *, with_schemas: b
     """A model for programs. A model that is newer than the catalogue has nothing but a price."""
     listed = dict(pricing) if pricing is not None else None
     if not register.is_known(model):
-        return {
-            "event": "model",
-            "model": model,
-            "types": [],
-            "endpoints": [],
-            "pricing": listed,
-            "parameters": [],
-        }
+        return {"event": "model", "model": model, "types": [], "endpoints": [], "pricing": listed, "parameters": []}
     endpoints = list(register.endpoints(model))
     document: Model = {
         "event": "model",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import IO
 
@@ -24,6 +23,7 @@ from batchgen.report.run_events import Hooked, Notice, NotificationFailed, Waiti
 from batchgen.report.settings import steered_json, steered_line
 from batchgen.report.terminal import OutputStream, RedrawnLines, print_json
 from batchgen.report.words import blocker_json, blocker_line, event_json, event_line
+from batchgen.stage import wait_for
 
 READ_SECONDS = 1.0  # between two reads of the table: a person needs no more, and a run has better use for the disk
 NOTICE_SECONDS = 0.25  # between two checks of the notice, which needs no read: Ctrl-C is answered at once
@@ -101,10 +101,9 @@ class Progress:
     async def wait(self, ended: asyncio.Event, view: LiveView) -> None:
         """Wait until it is time to read the table again, or the run has ended. A new notice is shown meanwhile."""
         for _ in range(round(READ_SECONDS / NOTICE_SECONDS)):
-            with suppress(TimeoutError):
-                await asyncio.wait_for(ended.wait(), NOTICE_SECONDS)
+            is_over = await wait_for(ended, NOTICE_SECONDS)
             self.show_notice(view)
-            if ended.is_set():
+            if is_over:
                 return
 
     async def show_events(self, view: LiveView) -> None:
@@ -119,7 +118,6 @@ class Progress:
                 view.record(event)
 
     async def show_settings(self, view: LiveView) -> None:
-        """Show what a person has set since the last read."""
         for setting in await self.database.read(settings.since, self.batch_id, self.last_setting):
             self.last_setting, now = setting.id, clock.utcnow()
             line = steered_line(setting, now)
@@ -153,18 +151,15 @@ class Progress:
         return [blocker for blocker in waiting if not (self.shown_notice and blocker.is_for_place)]
 
     def print(self, event: Mapping[str, object]) -> None:
-        """Print a line for programs."""
         print_json({**event, "batch": self.batch} if self.prefix else event, is_progress=True)
 
     def write_blocker(self, blocker: Blocker, now: datetime) -> None:
-        """Say what jobs wait for, also to programs."""
         self.write_remark(blocker_line(blocker, now))
         if self.as_json:
             wait = blocker_json(blocker, self.command_line)
             self.print(Waiting(event="waiting", batch=self.batch, at=now, **wait))
 
     def show_notice(self, view: LiveView) -> None:
-        """Show the run's notice if it has changed."""
         notice = self.notice()
         if notice == self.shown_notice:
             return

@@ -92,21 +92,16 @@ class NotificationFailed(Advice):
     message: str
 
 
-class Failures(TypedDict):
-    """Why jobs are not delivered."""
-
-    failed: dict[str, int]
-    """How many jobs failed, by the class of the error."""
-    hooks_failed: int
-    """Commands of `--exec` that failed in this run."""
-
-
-class Done(Summary, More, Failures, Advice):
+class Done(Summary, More, Advice):
     """How a run ended: its last line."""
 
     event: Literal["done"]
     exit_code: int
     message: str
+    failed: dict[str, int]
+    """How many jobs failed, by the class of the error."""
+    hooks_failed: int
+    """Commands of `--exec` that failed in this run."""
 
 
 class Steered(TypedDict):

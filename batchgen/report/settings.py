@@ -14,8 +14,6 @@ from batchgen.report.formats import local_time
 from batchgen.report.hints import CommandLine, advice
 from batchgen.report.run_events import Steered
 
-UNITS = {SettingName.MAX_COST: " USD"}
-
 
 def value_text(name: SettingName, value: str | None, now: datetime) -> str:
     """A value for a person: an amount with its unit, a time in this machine's zone."""
@@ -23,7 +21,7 @@ def value_text(name: SettingName, value: str | None, now: datetime) -> str:
         return "none"
     if name is SettingName.UNTIL:
         return local_time(datetime.fromisoformat(value), now)
-    return f"{value}{UNITS.get(name, '')}"
+    return f"{value} USD" if name is SettingName.MAX_COST else value
 
 
 def source_text(value: ValueInForce, now: datetime) -> str:
@@ -91,7 +89,6 @@ def steered_line(setting: Setting, now: datetime) -> str:
 
 
 def steered_json(setting: Setting, now: datetime) -> Steered:
-    """One change, for programs."""
     return {
         "event": "steered",
         "at": setting.set_at,
@@ -103,7 +100,6 @@ def steered_json(setting: Setting, now: datetime) -> Steered:
 
 
 def settings_json(batch: str, in_force: InForce, runs: int, hint: str, command: str | None) -> Settings:
-    """What is in force, for programs."""
     return {
         "event": "settings",
         "batch": batch,

@@ -108,7 +108,6 @@ def event_line(event: Event) -> str:
 
 
 def event_json(event: Event) -> Moved:
-    """One event for programs."""
     return {
         "event": "moved",
         "at": event.at,
@@ -119,10 +118,7 @@ def event_json(event: Event) -> Moved:
     }
 
 
-def summary_json(
-    batch: str, summary: BatchSummary, blockers: Sequence[Blocker] = (), command_line: CommandLine | None = None
-) -> Summary:
-    """A batch for programs."""
+def summary_json(batch: str, summary: BatchSummary, blockers: Sequence[Blocker], command_line: CommandLine) -> Summary:
     return {
         "batch": batch,
         "jobs": summary.total,
@@ -138,8 +134,7 @@ def summary_json(
     }
 
 
-def blocker_json(blocker: Blocker, command_line: CommandLine | None = None) -> WaitFor:
-    """What jobs wait for, and why, and what a person can do about it, for programs."""
+def blocker_json(blocker: Blocker, command_line: CommandLine | None) -> WaitFor:
     hint, command = blocker_hint(blocker)
     return {
         "for": blocker.reason,
@@ -210,7 +205,6 @@ def remark_lines(remarks: Sequence[str], most: int, command: str) -> list[str]:
 
 
 def lost_json(lost: LostFiles) -> list[Lost]:
-    """The delivered files that are not there any more, for programs."""
     return [{"id": lost.file.key, "path": lost.file.path, "fault": lost.fault} for lost in lost.files]
 
 
@@ -233,5 +227,4 @@ def problem_words(problem: ClipProblem) -> str:
 
 
 def suspects_json(suspects: SuspectClips) -> dict[str, Any]:
-    """The delivered clips that look wrong, for programs."""
     return {"suspect": suspects.number, "problems": [asdict(problem) for problem in suspects.problems]}
