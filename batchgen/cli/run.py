@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from contextlib import ExitStack
+from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Any
 
@@ -85,8 +85,7 @@ def command(
             return await run_with_progress(opened, as_json, log, sentences)
 
     sentences = log_to_stderr(verbose)
-    with ExitStack() as stack:
-        log = stack.enter_context(open_log(log_file)) if log_file else None
+    with open_log(log_file) if log_file else nullcontext() as log:
         ending = asyncio.run(run(log))
     sys.exit(ending.exit_code)
 
@@ -118,14 +117,9 @@ def open_log(path: Path) -> IO[str]:
 
 
 async def run_with_progress(opened: OpenRun, as_json: bool, log: IO[str] | None, sentences: SentenceHandler) -> Ending:
-    """Run the batch to its end, showing its progress, and print the result."""
     database, spec, runner = opened.database, opened.spec, opened.runner
-    batch_id, batch, after = spec.synced.batch_id, spec.batch, opened.last_event
     progress = Progress(
-        database,
-        batch_id,
-        batch.name,
-        after,
+        *(database, spec.synced.batch_id, spec.batch.name, opened.last_event),
         as_json=as_json,
         log=log,
         notice=lambda: notice_of(runner, opened.hooks.commands_left, with_lock=sentences.is_silent),
@@ -136,14 +130,12 @@ async def run_with_progress(opened: OpenRun, as_json: bool, log: IO[str] | None,
     )
     opened.hooks.report = progress.write_hook
     sentences.is_silent = progress.display is not None
-    ended, began_at = asyncio.Event(), clock.utcnow()
-    following = asyncio.create_task(progress.follow(ended))
+    began_at = clock.utcnow()
     try:
-        with signals_handled(runner):
-            ending = await opened.run()
+        async with progress.following():
+            with signals_handled(runner):
+                ending = await opened.run()
     finally:
-        ended.set()
-        await following
         sentences.is_silent = False
     await show_result(opened, ending, began_at, as_json=as_json)
     return ending

@@ -13,7 +13,6 @@ from batchgen.jobtable.batches import StoredBatch, batches_of, open_table, store
 from batchgen.jobtable.database import Database
 from batchgen.report.progress import Progress
 from batchgen.report.terminal import print_lines
-from batchgen.stage import wait_for
 
 CHECK_SECONDS = 1.0  # between two checks whether a run is at work
 
@@ -40,21 +39,12 @@ def is_at_work(database: Database, batch: StoredBatch) -> bool:
 
 
 async def show_events(database: Database, batch: StoredBatch, manifest: Path | None, *, as_json: bool) -> None:
-    """Show what happens to a batch from now on, until no run is at work on it."""
-    after, ended = await database.read(statistics.last_event), asyncio.Event()
     progress = Progress(
-        database,
-        batch.id,
-        batch.name,
-        after,
+        *(database, batch.id, batch.name, await database.read(statistics.last_event)),
         as_json=as_json,
         stream=sys.stderr if as_json else sys.stdout,
         command_line=commands_on(batch, manifest),
     )
-    following = asyncio.create_task(progress.follow(ended))
-    try:
-        while await asyncio.to_thread(is_at_work, database, batch) and not following.done():
-            await wait_for(ended, CHECK_SECONDS)
-    finally:
-        ended.set()
-        await following
+    async with progress.following() as task:
+        while await asyncio.to_thread(is_at_work, database, batch) and not task.done():
+            await asyncio.wait([task], timeout=CHECK_SECONDS)

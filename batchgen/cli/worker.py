@@ -81,16 +81,11 @@ async def work(
     @asynccontextmanager
     async def show(run: WorkerRun) -> AsyncIterator[None]:
         announce(run, as_json)
-        over = asyncio.Event()
-        following = asyncio.create_task(progress_of(database, run, as_json).follow(over))
-        try:
+        async with progress_of(database, run, as_json).following():
             yield
-        finally:
-            over.set()
-            await following
-            if run.ending:
-                advice = report_end(database, run, run.ending, as_json)
-                advices.setdefault(run.ending.exit_code, advice)
+        if run.ending:
+            advice = report_end(database, run, run.ending, as_json)
+            advices.setdefault(run.ending.exit_code, advice)
 
     def show_error(batch: EnrolledBatch, error: BatchgenError) -> None:
         print_lines(*f"{batch.name}: {error}".split("\n"), err=True)
@@ -193,7 +188,6 @@ def print_step(
     absent: int = 0,
     advice: Advice | None = None,
 ) -> None:
-    """Print the event `worker`."""
     advice = advice or hints.advice("")
     event = Worked(event="worker", batch=batch, step=step, exit_code=code, message=message, absent=absent, **advice)
     print_json(event, is_progress=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import IO
 
@@ -97,6 +98,17 @@ class Progress:
         finally:
             if self.display:
                 self.display.close()
+
+    @asynccontextmanager
+    async def following(self) -> AsyncIterator[asyncio.Task[None]]:
+        """Show what happens meanwhile, in a task of its own, and at the end everything that had happened by then."""
+        ended = asyncio.Event()
+        task = asyncio.create_task(self.follow(ended))
+        try:
+            yield task
+        finally:
+            ended.set()
+            await task
 
     async def wait(self, ended: asyncio.Event, view: LiveView) -> None:
         """Wait until it is time to read the table again, or the run has ended. A new notice is shown meanwhile."""
