@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.cli import load
-from batchgen.cli.retry import Retried, report
+from batchgen.cli.retry import report
 from batchgen.errors import ManifestChanged
 from batchgen.jobs import ErrorClass, State
 from batchgen.jobtable import polling, reconciliation, settings, statistics
@@ -313,5 +313,6 @@ def test_a_failure_says_what_it_may_have_cost(table: Table) -> None:
 def test_a_job_that_the_manifest_does_not_ask_for_is_not_passed_over_in_silence(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    report(["mona"], Retried([], [], []), free_only=False, runs=0, are_named=True)
+    jobs: dict[str, list[str]] = {"pending": [], "asked_again": [], "fetched_again": []}
+    report(jobs, ["mona"], free_only=False, runs=0, are_named=True)
     assert capsys.readouterr().out.startswith("mona: the manifest, as it was last run, does not ask for this.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -44,32 +43,15 @@ def command(
         raise UsageError("--download fetches what is paid for, --new pays again: choose one")
     with open_batch(db, manifest, simulate) as (database, batch):
         keys, lost = choose_jobs(database, batch.id, manifest, ids, download=download)
-        retried = change_rows(database, batch.id, keys, lost, download=download, new=new)
-        number = len(retried.moved)
-        runs = notify_runs(database, batch.id, SettingName.RETRIED, number)
+        jobs = change_rows(database, batch.id, keys, lost, download=download, new=new)
+        moved = {key for changed in jobs.values() for key in changed}
+        runs = notify_runs(database, batch.id, SettingName.RETRIED, len(moved))
     if as_json:
-        hint = runs_line(runs) if number else "there is nothing to retry"
-        following = "status" if runs or not number else "run"
-        jobs = {"pending": retried.pending, "asked_again": retried.resumed, "fetched_again": retried.fetched}
-        print_changed(jobs, hint, following)
+        hint = runs_line(runs) if moved else "there is nothing to retry"
+        print_changed(jobs, hint, "status" if runs or not moved else "run")
     else:
-        report(keys, retried, free_only=download, runs=runs, are_named=bool(ids))
-
-
-@dataclass(frozen=True, slots=True)
-class Retried:
-    """The jobs that go on, by their ids."""
-
-    pending: list[str]
-    """They are submitted again."""
-    resumed: list[str]
-    """The same generation is asked for again."""
-    fetched: list[str]
-    """Lost files of theirs are fetched again."""
-
-    @property
-    def moved(self) -> set[str]:
-        return {*self.pending, *self.resumed, *self.fetched}
+        rest = [key for key in keys if key not in moved]
+        report(jobs, rest, free_only=download, runs=runs, are_named=bool(ids))
 
 
 def choose_jobs(
@@ -95,8 +77,12 @@ def change_rows(
     *,
     download: bool,
     new: bool,
-) -> Retried:
-    """Let the jobs go on: with `new` by a new generation, else for nothing where that may be."""
+) -> dict[str, list[str]]:
+    """Let the jobs go on: with `new` by a new generation, else for nothing where that may be.
+
+    Returns the ids of those that are submitted again, whose generation is asked for again, and whose lost files are
+    fetched again.
+    """
     now, orphans = clock.utcnow(), database.read_now(orphans_of, batch_id)
     resumed: list[str] = []
     if new:
@@ -106,7 +92,8 @@ def change_rows(
         resumed, pending = database.write_now(
             commands.retry_for_nothing, batch_id, keys, now, deadline_at, orphans, may_buy=not download
         )
-    return Retried(pending, resumed, database.write_now(commands.fetch_again, batch_id, lost, now))
+    fetched = database.write_now(commands.fetch_again, batch_id, lost, now)
+    return {"pending": pending, "asked_again": resumed, "fetched_again": fetched}
 
 
 def find_lost(
@@ -135,9 +122,10 @@ def find_lost(
     return numbers
 
 
-def report(keys: Sequence[str], retried: Retried, *, free_only: bool, runs: int, are_named: bool) -> None:
-    """Say what happens to the jobs, what it costs, and what comes next."""
-    pending, resumed, fetched = retried.pending, retried.resumed, retried.fetched
+def report(jobs: dict[str, list[str]], rest: list[str], *, free_only: bool, runs: int, are_named: bool) -> None:
+    """Say what happens to the jobs, of which `rest` stay as they are, and what comes next."""
+    pending, resumed, fetched = jobs.values()
+    is_moved = bool(pending or resumed or fetched)
     if pending:
         print_lines(f"{plural(len(pending), 'job')} pending again: {shortened(pending)}")
     if resumed:
@@ -146,19 +134,18 @@ def report(keys: Sequence[str], retried: Retried, *, free_only: bool, runs: int,
         )
     if fetched:
         print_lines(f"{plural(len(fetched), 'job')}: the file is fetched again, for nothing: {shortened(fetched)}")
-    rest = [key for key in keys if key not in retried.moved]
     if rest and free_only:
         print_lines(f"{shortened(rest)}: the service has accepted nothing for it that could be fetched")
-    elif rest and not retried.moved:
+    elif rest and not is_moved:
         print_lines(
             f"{shortened(rest)}: the manifest, as it was last run, does not ask for this. Run it, or cancel the job"
         )
-    if not retried.moved and not rest:
+    if not is_moved and not rest:
         subject = "none of these jobs has failed or lost its file" if are_named else "no job has failed"
         print_lines(f"{subject}: there is nothing to retry")
     if runs:
         print_lines(runs_line(runs), err=True)
-    elif retried.moved:
+    elif is_moved:
         print_lines(f"Next: {options.quoted_command('run')}", err=True)
     if resumed:
         print_lines("Where the service has nothing any more: --new pays for a new generation.", err=True)
