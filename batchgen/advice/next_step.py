@@ -77,7 +77,7 @@ RAISED = {Hold.BUDGET: "a higher max_cost", Hold.TIME: "a later until"}
 """With what a run goes on that a limit has ended."""
 
 
-def after(code: ExitCode, hold: Hold | None = None, *, is_limit_set: bool = False) -> NextStep:
+def after(code: ExitCode, hold: Hold | None = None, is_limit_set: bool = False) -> NextStep:
     """What a person does after a run that ended so, for `hold` where that is known, whatever its jobs are."""
     if hold and is_limit_set:
         return NextStep("raise the limit where it was set; then the same command goes on", f"set {SETTING_OF[hold]}=…")
@@ -93,7 +93,7 @@ def next_step(ending: Ending) -> NextStep:
     if ending.exit_code is ExitCode.DELIVERED and not ending.batch_summary.counts[State.DONE]:
         return NextStep("")
     if ending.exit_code is not ExitCode.INCOMPLETE:
-        return after(ending.exit_code, ending.hold, is_limit_set=ending.is_limit_set)
+        return after(ending.exit_code, ending.hold, ending.is_limit_set)
     return next_of(ending.batch_summary, has_lost_files=bool(ending.lost.files))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -85,7 +85,6 @@ def command(manifest: Path | None, db: str | None, verify: bool, watch: bool, as
 
 
 def print_status_json(status: BatchStatus, manifest: Path | None) -> None:
-    """Print the event `status`."""
     batch, summary, blockers = status.batch, status.summary, status.blockers
     to_type = commands_after(status, manifest)
     fields: dict[str, Any] = {"runs": status.runs, "missing": lost_json(status.lost), "remarks": status.remarks}
@@ -110,7 +109,6 @@ def print_status_json(status: BatchStatus, manifest: Path | None) -> None:
 
 
 def print_status(status: BatchStatus, manifest: Path | None) -> None:
-    """Print how a batch stands."""
     batch, summary, blockers = status.batch, status.summary, status.blockers
     now, to_type = clock.utcnow(), commands_after(status, manifest)
     reasons = partial(reasons_command, to_type("sql"), batch.name)
@@ -136,8 +134,8 @@ def print_status(status: BatchStatus, manifest: Path | None) -> None:
             first, *rest = last.message.split("\n")
             lines += [f"the last run ended {local_time(last.ended_at, now)}: {first}", *rest]
         before = obstacle(status)
-        then = ", once the pause has ended" if status.in_force.pause else condition(status, before, to_type)
-        run = "run --changed keep" if before is ExitCode.USAGE else "run"
+        then = ", once the pause has ended" if status.in_force.pause else condition(before, to_type)
+        run = "run --changed keep" if before and before.code is ExitCode.USAGE else "run"
         is_sent = is_selection_sent(status)
         lines.append(
             f"no run is at work{f'; {SELECTION_SENT}' if is_sent else ''}:"
@@ -152,9 +150,9 @@ def commands_after(status: BatchStatus, manifest: Path | None) -> hints.CommandL
     to_type, last = commands_on(status.batch, manifest), status.last_run
     if not last:
         return to_type
-    hold = hold_before(status) if obstacle(status) else None
-    selection = None if is_selection_sent(status) else last.selection
-    options = options_of(last.limits, selection, reached=SETTING_OF.get(hold) if hold else None)
+    before = obstacle(status)
+    reached = SETTING_OF.get(before.hold) if before and before.hold else None
+    options = options_of(last.limits, None if is_selection_sent(status) else last.selection, reached=reached)
     return lambda name: to_type(name) + (options if name.startswith("run") else "")
 
 
@@ -163,45 +161,46 @@ def is_selection_sent(status: BatchStatus) -> bool:
     return bool(status.left_out) and status.left_out == status.summary.waiting
 
 
-def obstacle(status: BatchStatus) -> ExitCode | None:
+class Obstacle(NamedTuple):
     """How the last run ended, where the same command would end so again."""
-    last = status.last_run
+
+    code: ExitCode
+    hold: Hold | None
+    """What held back the next job."""
+    is_limit_set: bool
+    """Whether that is a limit of `batchgen set`."""
+
+
+def obstacle(status: BatchStatus) -> Obstacle | None:
+    """What ended the last run, and would end the next one."""
+    last, values = status.last_run, status.in_force.set_values
     if not last or not last.ended_at or last.exit_code not in CONDITIONS:
         return None
-    changes = [value.set_at for value in status.in_force.set_values if value.set_at]
-    is_changed = last.exit_code == ExitCode.LIMIT_REACHED and any(at > last.ended_at for at in changes)
-    is_charged = hold_before(status) is Hold.PRICE and not status.summary.unpriced
-    return None if is_changed or is_charged else ExitCode(last.exit_code)
+    hold = hold_of(last.message)
+    is_changed = any(value.set_at and value.set_at > last.ended_at for value in values)
+    is_charged = hold is Hold.PRICE and not status.summary.unpriced
+    if is_charged or (is_changed and last.exit_code == ExitCode.LIMIT_REACHED):
+        return None
+    is_limit_set = hold is not None and any(value.name is SETTING_OF.get(hold) for value in values)
+    return Obstacle(ExitCode(last.exit_code), hold, is_limit_set)
 
 
-def hold_before(status: BatchStatus) -> Hold | None:
-    """What held back the next job when the last run ended."""
-    return hold_of(status.last_run.message) if status.last_run else None
-
-
-def is_limit_set(status: BatchStatus) -> bool:
-    """Whether `batchgen set` has the limit that ended the last run."""
-    hold = hold_before(status)
-    return hold is not None and any(value.name is SETTING_OF.get(hold) for value in status.in_force.set_values)
-
-
-def condition(status: BatchStatus, before: ExitCode | None, to_type: hints.CommandLine) -> str:
+def condition(before: Obstacle | None, to_type: hints.CommandLine) -> str:
     """On what the next run goes on; "" where nothing keeps it from that."""
-    hold = hold_before(status)
     if not before:
         return ""
-    if hold is Hold.PRICE:
+    if before.hold is Hold.PRICE:
         return WHEN_CHARGED
-    if not hold:
-        return CONDITIONS[before]
-    step = after(before, hold, is_limit_set=is_limit_set(status))
-    return f", with {RAISED[hold]}{f': `{to_type(step.command)}`' if step.command else ''}"
+    if not before.hold:
+        return CONDITIONS[before.code]
+    step = after(*before)
+    return f", with {RAISED[before.hold]}{f': `{to_type(step.command)}`' if step.command else ''}"
 
 
 def step_after(status: BatchStatus) -> NextStep | None:
     """What a person does about what ended the last run, and would end the next one."""
     if before := obstacle(status):
-        return after(before, hold_before(status), is_limit_set=is_limit_set(status))
+        return after(*before)
     if is_selection_sent(status):
         return NextStep(f"{SELECTION_SENT}; a run without the selection sends the rest", "run")
     return None
