@@ -59,22 +59,20 @@ def options_of(*texts: str | None, reached: str | None = None) -> str:
 
 def with_keep(arguments: Sequence[str]) -> str:
     """The same command with --changed keep, whatever it said before."""
-    return typed_again([*without_changed(arguments), "--changed", "keep"])
+    return typed_again([*without(arguments, "--changed"), "--changed", "keep"])
 
 
 def without_redo(arguments: Sequence[str]) -> str:
     """The command that goes on with a run. What was to be paid for again is in the job table: said once more, it would
     be said of what nobody has been shown."""
     is_redo = "--changed=redo" in arguments or "--changed redo" in " ".join(arguments)
-    return typed_again(without_changed(arguments) if is_redo else arguments)
+    return typed_again(without(arguments, "--changed") if is_redo else arguments)
 
 
-def without_changed(arguments: Sequence[str]) -> list[str]:
-    return [
-        word
-        for before, word in zip(["", *arguments], arguments, strict=False)
-        if "--changed" not in (before, word.partition("=")[0])
-    ]
+def without(arguments: Sequence[str], option: str) -> list[str]:
+    """The arguments without an option and its value."""
+    pairs = zip(["", *arguments], arguments, strict=False)
+    return [word for before, word in pairs if option not in (before, word.partition("=")[0])]
 
 
 def typed_again(arguments: Sequence[str]) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
-from click.core import ParameterSource
 
 from batchgen import clock
-from batchgen.advice.command_line import MANIFEST_SUFFIXES, command_line
+from batchgen.advice.command_line import MANIFEST_SUFFIXES, command_line, typed_again, without
 from batchgen.api.next_jobs import NextManifest, NextOptions
 from batchgen.api.next_manifest import left_out_words, next_manifest, same_but_for_the_time
 from batchgen.catalogue.wording import plural
@@ -25,7 +25,6 @@ from batchgen.manifest import bounds
 from batchgen.report.formats import shortened
 from batchgen.report.terminal import print_lines
 from batchgen.services.registry import SIMULATOR
-from batchgen.services.text import shell_word
 
 SHOWN_IDS = 5
 STDOUT = Path("-")
@@ -76,7 +75,8 @@ def command(
     choice = choice_of(picked=picked, rejected=rejected, stars=stars)
     if path:
         judge_output(path)
-    next_options = NextOptions(choice, model, reseed, validate, path, typed(), options.command_to_type)
+    typed = typed_again(without(sys.argv[1:], "--db"))  # the address of a job table may hold a password
+    next_options = NextOptions(choice, model, reseed, validate, path, typed, options.command_to_type)
     with open_batch(db, manifest, simulate) as (database, batch):
         made = next_manifest(database, batch, manifest, next_options, clock.utcnow())
     if path is None:
@@ -113,23 +113,6 @@ def other_table(database: Database, path: Path) -> str | Path | None:
         return options.db_option_as_typed()
     usual = Path(table_location(None, path)).absolute()
     return None if usual == database.path.absolute() else database.path
-
-
-def typed() -> str:
-    """The command as it was typed, but for the job table, whose address may hold a password."""
-    context = click.get_current_context()
-    words = ["batchgen", "next", str(context.params["manifest"])]
-    for option in context.command.params:
-        name = str(option.name)
-        is_typed = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if not isinstance(option, click.Option) or not is_typed or name == "db":
-            continue
-        value = context.params[name]
-        if option.is_flag:
-            words.append((option.opts if value else option.secondary_opts)[0])
-        else:
-            words += [option.opts[0], str(value)]
-    return " ".join(map(shell_word, words))
 
 
 def write(path: Path, text: str) -> bool:
