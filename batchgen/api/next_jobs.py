@@ -71,19 +71,11 @@ class Composer:
     """Adds one chosen job after the other to the text of a manifest."""
 
     def __init__(
-        self,
-        made: NextManifest,
-        target: Target,
-        options: NextOptions,
-        folder: Path,
-        used: UsedSeeds,
-        name: str,
+        self, made: NextManifest, target: Target, options: NextOptions, folder: Path, used: UsedSeeds, name: str
     ) -> None:
         self.made, self.target, self.options = made, target, options
-        self.folder = folder
+        self.folder, self.used, self.name = folder, used, name
         self.new_folder = options.path.absolute().parent if options.path else folder
-        self.used = used
-        self.name = name
         self.digests = FileDigests(folder)
         self.outputs: set[str] = set()
         self.problems: list[str] = []
@@ -211,5 +203,5 @@ class Composer:
 
 def chosen_words(choice: VerdictFilter, batch: str) -> str:
     """What was chosen, for sentences: "picked jobs of spring with 4 stars or more"."""
-    stars = f" with {choice.stars} star{'s' if choice.stars > 1 else ''} or more" if choice.stars else ""
+    stars = f" with {plural(choice.stars, 'star')} or more" if choice.stars else ""
     return f"{choice.verdict or ''} jobs of {batch}{stars}".lstrip()

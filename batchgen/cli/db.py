@@ -89,7 +89,6 @@ def copy(source: str, target: str, batch: str | None, abort: bool, as_json: bool
 
 
 def show_progress(table: str, digest: Digest) -> None:
-    """Say on standard error that a large table was copied."""
     from batchgen.report.terminal import print_lines
 
     if digest.rows >= 10_000:

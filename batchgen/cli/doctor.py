@@ -60,7 +60,6 @@ def show(finding: Finding, *, as_json: bool) -> None:
 
 
 def finding_json(finding: Finding) -> Examined:
-    """A finding for programs."""
     hint = "" if finding.is_ok else "mend it with this command" if finding.mend else "mend it as the message says"
     return {
         "event": "finding",

@@ -37,5 +37,4 @@ def command(path: Path) -> None:
 
 
 def example_manifest(name: str) -> str:
-    """The text of the example, for a file of this name."""
     return Path(__file__).with_name("example.yaml").read_text("utf-8").replace("MANIFEST", name)

@@ -32,7 +32,6 @@ def command(manifest: Path, as_json: bool, **run_options: Any) -> None:
 
 
 def show_plan(path: Path, run_options: Mapping[str, Any], *, as_json: bool) -> None:
-    """Make a plan and print it."""
     plan = running.plan(path, **run_options)
     if as_json:
         words = [word for word in sys.argv[2:] if word != "--dry-run"]

@@ -18,7 +18,7 @@ from batchgen.jobtable.clips import ClipFile
 from batchgen.report.terminal import print_lines
 from batchgen.review.page import read_page
 from batchgen.review.posters import PosterSource
-from batchgen.review.report import MARK, WrittenReport, write_report
+from batchgen.review.report import MARK, write_report
 
 INLINE_MB = 20.0  # of posters in the page: those of some 2,000 clips
 MEGABYTE = 1_000_000
@@ -54,7 +54,15 @@ def command(manifest: Path, db: str | None, simulate: bool, output: Path | None,
         judge(path, MARK)  # before anything is read
         posters = asyncio.run(read_posters(PosterSource(folder), database.read_now(clips.first_files, batch.id)))
         page = database.read_now(read_page, batch, posters.__contains__, served=False)
-    show(write_report(page, path, folder, posters.get, inline * MEGABYTE), len(page.document["rows"]))
+    report = write_report(page, path, folder, posters.get, inline * MEGABYTE)
+    place = report.poster_folder or "the page"
+    with_posters = f", {plural(report.posters, 'poster')} in {place}" if report.posters else ""
+    jobs = plural(len(page.document["rows"]), "job")
+    print_lines(f"{report.path}: {jobs}, {filesize.decimal(report.bytes)}{with_posters}")
+    print_lines(
+        f"Open it in a browser. {options.quoted_command('verdicts import FILE')} reads the verdicts that it saves.",
+        err=True,
+    )
 
 
 async def read_posters(source: PosterSource, files: list[ClipFile]) -> dict[str, bytes]:
@@ -63,13 +71,3 @@ async def read_posters(source: PosterSource, files: list[ClipFile]) -> dict[str,
         return {file.sha256: poster for file in files if (poster := await source.poster(file))}
     finally:
         await source.close()
-
-
-def show(report: WrittenReport, jobs: int) -> None:
-    place = f"{report.poster_folder}" if report.poster_folder else "the page"
-    posters = f", {plural(report.posters, 'poster')} in {place}" if report.posters else ""
-    print_lines(f"{report.path}: {plural(jobs, 'job')}, {filesize.decimal(report.bytes)}{posters}")
-    print_lines(
-        f"Open it in a browser. {options.quoted_command('verdicts import FILE')} reads the verdicts that it saves.",
-        err=True,
-    )

@@ -140,7 +140,6 @@ def print_held(jobs: Sequence[Job]) -> None:
 
 
 def show(job: Job, now: datetime) -> None:
-    """Print what a person needs to find the request at the service."""
     attempt = job.attempt
     print_lines(f"{job.key}  {job.model}")
     print_lines(

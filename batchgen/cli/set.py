@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from datetime import datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -68,14 +66,10 @@ def command(
     print_lines(*in_force_lines(in_force, now, options.command_to_type))
     if changes:
         print_lines(runs_line(len(runs)), err=True)
-        print_lines(*remarks(changes, totals.committed), err=True)
-
-
-def remarks(changes: Mapping[SettingName, Any], committed: Decimal) -> Iterator[str]:
-    """What a person may not have meant. `committed` is what the batch has spent or reserved, in USD."""
-    cap = changes.get(SettingName.MAX_COST)
-    if cap is not None and cap <= committed:
-        yield f"{amount_text(committed)} USD of that is spent or reserved: nothing more is sent until it is raised"
+        cap, committed = changes.get(SettingName.MAX_COST), amount_text(totals.committed)
+        if cap is not None and cap <= totals.committed:
+            remark = f"{committed} USD of that is spent or reserved: nothing more is sent until it is raised"
+            print_lines(remark, err=True)
 
 
 def read_changes(assignments: tuple[str, ...], unset: tuple[str, ...]) -> dict[SettingName, Any]:

@@ -101,7 +101,6 @@ def utf8(query: str) -> str:
 
 
 def run(manifest: Path | None, query: str, db: str | None, timeout: float, *, as_csv: bool, as_json: bool) -> None:
-    """Execute a query and write its rows."""
     from batchgen.jobtable.batches import open_table  # The list of views needs no database.
     from batchgen.jobtable.query import QueryLimit, run_query
     from batchgen.report import rows
@@ -130,7 +129,6 @@ def not_a_query(name: str) -> str:
 
 
 def show_views() -> None:
-    """Print the views, their columns and the queries to begin with."""
     print_lines("The views of the job table. `batchgen sql VIEW` explains the columns of one; times are UTC.")
     for name, view in VIEWS.items():
         print_lines("", f"{name}: {view.rows}", *wrapped(", ".join(view.columns), "    "))
@@ -140,7 +138,6 @@ def show_views() -> None:
 
 
 def show_view(name: str) -> None:
-    """Print the columns of one view, with what they hold."""
     view = VIEWS[name]
     print_lines(f"{name}: {view.rows}")
     width = max(map(len, view.columns))

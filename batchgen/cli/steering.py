@@ -21,7 +21,6 @@ from batchgen.report.terminal import print_json, print_lines
 
 
 def runs_at_work(database: Database, batch_id: int) -> list[str]:
-    """The ids of the runs that are at work on a batch."""
     return sorted(leases.live_runs(database, batch_id))
 
 

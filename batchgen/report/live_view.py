@@ -100,7 +100,6 @@ def render(view: LiveView, now: datetime, width: int) -> RenderableType:
 
 
 def figures(view: LiveView, now: datetime) -> list[str]:
-    """How long the run has lasted, how fast it is, what is left, the cost and the bytes delivered."""
     texts = [duration(now - view.began_at)]
     if delivered := view.summary.counts[State.DONE] - view.done_before:
         minutes = max((now - view.began_at).total_seconds(), 1.0) / 60

@@ -91,7 +91,6 @@ def length_bounds(parameter: Schema, keyword: str, unit: str = "") -> str:
 
 
 def number_bounds(parameter: Schema) -> str:
-    """The bounds of a number."""
     keywords = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
     bounds = [f"{word} {parameter[keyword]}" for keyword, word in keywords.items() if keyword in parameter]
     return f", {' '.join(bounds)}" if bounds else ""

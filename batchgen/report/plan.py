@@ -80,7 +80,6 @@ def job_counts(plan: Plan) -> str:
 
 
 def model_cost(model: ModelCost) -> str:
-    """What one job of a model costs, and all of them."""
     if model.lowest_usd is None or model.highest_usd is None or model.cost_usd is None:
         return "price unknown"
     one = dollars(model.lowest_usd)
@@ -105,7 +104,6 @@ def total_cost(plan: Plan) -> str:
 
 
 def price_source(plan: Plan) -> str:
-    """Where the prices come from, and of when they are."""
     listed_at = plan.table.prices.listed_at
     source = "no price list is known"
     if listed_at and plan.request.has_live_prices:
@@ -117,7 +115,6 @@ def price_source(plan: Plan) -> str:
 
 
 def within_cap(plan: Plan, max_cost: Decimal) -> str:
-    """How many of the jobs would be sent under the cap."""
     cap = f"within {dollars(max_cost)}: "
     unpriced = "one job of a model without a price is sent first, and its charge is then taken as the price"
     if plan.unpriced and plan.unpriced == plan.to_send:

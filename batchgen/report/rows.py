@@ -182,7 +182,6 @@ def short_time(text: str) -> str:
 
 
 def block(number: int, names: Sequence[str], row: Sequence[str], width: int) -> Iterator[str]:
-    """The lines of one row, a column on each."""
     indent = max(map(cell_len, names)) + len(GAP)
     yield f"-- row {number} ".ljust(min(width, 40), "-")
     for name, text in zip(names, row, strict=True):

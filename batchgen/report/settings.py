@@ -25,7 +25,6 @@ def value_text(name: SettingName, value: str | None, now: datetime) -> str:
 
 
 def source_text(value: ValueInForce, now: datetime) -> str:
-    """Where a value comes from, in words."""
     match value.source:
         case Source.SETTING if value.set_at:
             text = f"set at {local_time(value.set_at, now)} by {value.set_by}"
@@ -65,7 +64,6 @@ def pause_notice(pause: Setting, in_flight: int, now: datetime, command_line: Co
 
 
 def runs_line(runs: int) -> str:
-    """Who acts on a change, and when."""
     if not runs:
         return "no run is at work: the next one, or a worker, acts on it"
     return f"{plural(runs, 'run')} at work {'acts' if runs == 1 else 'act'} on it within 2 seconds"

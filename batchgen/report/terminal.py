@@ -125,7 +125,6 @@ def print_text(text: str) -> None:
 
 
 def raise_failure(output: OutputStream) -> None:
-    """Raise why a stream could not be written, if it could not."""
     if isinstance(output.failure, BrokenPipeError):
         raise output.failure
     if output.failure:
@@ -179,7 +178,6 @@ class RedrawnLines:
         return not (self.console.is_dumb_terminal or self.console.legacy_windows)
 
     def draw(self, content: RenderableType) -> None:
-        """Replace what was drawn last."""
         from rich.segment import Segment, SegmentLines
 
         width = max(self.console.width - 1, 1)

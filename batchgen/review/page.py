@@ -49,7 +49,6 @@ class PageData:
 def read_page(
     connection: Connection, batch: StoredBatch, has_poster: Callable[[str], bool], *, served: bool
 ) -> PageData:
-    """Read a batch as the page needs it."""
     data, chart_data, posters = ClipData(has_poster), ChartData(), {}
     marks = clip_rows.newest(connection, batch.id)
     for clip in clip_rows.clips(connection, batch.id):
@@ -128,7 +127,6 @@ def script() -> str:
 
 @cache
 def style() -> str:
-    """Our style, without comments and blanks."""
     from rcssmin import cssmin
 
     minified: str = cssmin("".join(map(asset, STYLES)))

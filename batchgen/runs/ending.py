@@ -186,7 +186,6 @@ def is_set(choice: Choice, context: RunContext) -> bool:
 
 
 def explain_block(blocked: Blocked, variables: Variables) -> str:
-    """What a person does about a blocked account, with the service's words."""
     advice = advice_of(blocked, variables)
     return f"{advice}, then run the same command. No job has failed for it. (The service says: {blocked.reason})"
 
