@@ -11,7 +11,7 @@ import pytest
 
 import batchgen
 from batchgen.api.opening import open_run
-from batchgen.cli.announcements import announce_warnings
+from batchgen.cli.run import announce_warnings
 from batchgen.errors import ManifestInvalid
 from batchgen.manifest import reader
 from batchgen.manifest.reader import Manifest
