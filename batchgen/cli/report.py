@@ -58,7 +58,7 @@ def command(manifest: Path, db: str | None, simulate: bool, output: Path | None,
     place = report.poster_folder or "the page"
     with_posters = f", {plural(report.posters, 'poster')} in {place}" if report.posters else ""
     jobs = plural(len(page.document["rows"]), "job")
-    print_lines(f"{report.path}: {jobs}, {filesize.decimal(report.bytes)}{with_posters}")
+    print_lines(f"{path}: {jobs}, {filesize.decimal(report.bytes)}{with_posters}")
     print_lines(
         f"Open it in a browser. {options.quoted_command('verdicts import FILE')} reads the verdicts that it saves.",
         err=True,

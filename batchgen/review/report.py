@@ -22,7 +22,6 @@ BASE64_GROWTH = 4 / 3
 
 @dataclass(frozen=True, slots=True)
 class WrittenReport:
-    path: Path
     bytes: int
     posters: int
     poster_folder: Path | None
@@ -50,7 +49,7 @@ def write_report(
         file.write(content)
         if poster_folder:
             write_posters(poster_folder, posters)
-    return WrittenReport(path, len(content.encode("utf-8", "replace")), len(posters), poster_folder)
+    return WrittenReport(len(content.encode("utf-8", "replace")), len(posters), poster_folder)
 
 
 def address_of(folder: Path, base: Path) -> str:

@@ -74,10 +74,8 @@ class Review:
 
     def __init__(self, database: Database, batch: StoredBatch, folder: Path, names: Sequence[str]) -> None:
         """`names` are the hosts under which a browser may ask; their ports do not matter, as a tunnel has another."""
-        self.database = database
-        self.batch = batch
-        self.outputs = OutputFolder(folder)
-        self.posters = PosterSource(folder)
+        self.database, self.batch = database, batch
+        self.outputs, self.posters = OutputFolder(folder), PosterSource(folder)
         self.names = list(names)
         self.token = secrets.token_urlsafe(24)
 
@@ -225,9 +223,8 @@ class TokenGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         token = scope.get("path_params", {}).get("token", "")
-        if len(scope["path"]) > PATH_CHARS:  # Python reads no number of thousands of digits
-            raise HTTPException(404)
-        if not hmac.compare_digest(token.encode("utf-8", "replace"), self.token):
+        is_known = hmac.compare_digest(token.encode("utf-8", "replace"), self.token)
+        if not is_known or len(scope["path"]) > PATH_CHARS:  # Python reads no number of thousands of digits
             raise HTTPException(404)
         await self.app(scope, receive, send)
 
@@ -305,11 +302,8 @@ class ReviewServer(Server):
             timeout_graceful_shutdown=1,  # a browser keeps the connection of a video open
         )
         super().__init__(config)
-        self.review = review
-        self.listener = listener
-        self.on_ready = on_ready
-        self.on_trouble = on_trouble
-        self.is_troubled = False
+        self.review, self.listener = review, listener
+        self.on_ready, self.on_trouble, self.is_troubled = on_ready, on_trouble, False
 
     def serve_until_stopped(self) -> None:
         with suppress(KeyboardInterrupt):  # it has ended in good order, and passes the signal on
