@@ -61,7 +61,6 @@ class PlanRequest:
     keeps_results_for: timedelta | None = None
     """How long the service keeps a finished file."""
     warnings: tuple[str, ...] = ()
-    """What may go wrong although the manifest is valid."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,9 +48,7 @@ class OpenRun:
     elsewhere: list[Blocker]
     """The jobs that were sent to another address, for which the run does not ask."""
     warnings: tuple[str, ...]
-    """What may go wrong although the manifest is valid."""
     hooks: RunHooks
-    """What the run calls outside."""
 
     async def run(self) -> Ending:
         """Run the batch to its end, with its hooks. Raises `ServiceUnreachable`, `StorageError`, `ManifestChanged`."""

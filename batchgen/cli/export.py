@@ -29,7 +29,7 @@ from batchgen.jobtable.delivered_clips import clip_pages, read_clips
 from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.verdicts import STARS_MAX, VerdictFilter
 from batchgen.report.formats import shortened
-from batchgen.report.terminal import OutputStream, print_lines, raise_failure
+from batchgen.report.terminal import print_lines, print_text
 from batchgen.report.words import lost_lines
 
 FORMATS = ("csv", "jsonl", "parquet", "webdataset")
@@ -171,13 +171,7 @@ def write_format(export: Export, form: str, path: Path | None, choice: VerdictFi
         return write_shards(export, path, choice, shard_mb)
     write = tables.write_csv if form == "csv" else tables.write_jsonl
     if path is None:
-        output = OutputStream(sys.stdout)
-
-        def write_text(content: bytes) -> None:
-            output.write_text(content.decode())
-            raise_failure(output)
-
-        write(export.records(), write_text)
+        write(export.records(), lambda content: print_text(content.decode()))
         return True
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -71,10 +71,9 @@ def quoted_command(name: str) -> str:
 
 def command_to_type(name: str) -> str:
     """The command to type, without backquotes, for programs."""
-    params = click.get_current_context().params
-    manifest, simulate = params.get("manifest") or "MANIFEST", bool(params.get("simulate"))
-    simulate = simulate or IS_SIMULATED in click.get_current_context().meta
-    return command_line(name, manifest, simulate=simulate, db=db_option_as_typed())
+    context = click.get_current_context()
+    simulate = bool(context.params.get("simulate")) or IS_SIMULATED in context.meta
+    return command_line(name, context.params.get("manifest") or "MANIFEST", simulate=simulate, db=db_option_as_typed())
 
 
 def db_option_as_typed() -> str | None:

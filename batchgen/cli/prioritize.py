@@ -21,15 +21,13 @@ from batchgen.report.settings import runs_line
 from batchgen.report.terminal import print_lines
 
 
-@options.add(
-    options.manifest,
-    click.argument("ids", nargs=-1, metavar="ID..."),
-    click.option("--last", is_flag=True, help="Send them after all others."),
-    click.option("--unset", is_flag=True, help="Give them back the manifest's order. Without IDs: all jobs."),
-    options.db,
-    options.simulate,
-    options.json_lines,
-)
+@options.manifest
+@click.argument("ids", nargs=-1, metavar="ID...")
+@click.option("--last", is_flag=True, help="Send them after all others.")
+@click.option("--unset", is_flag=True, help="Give them back the manifest's order. Without IDs: all jobs.")
+@options.db
+@options.simulate
+@options.json_lines
 def command(
     manifest: Path, ids: tuple[str, ...], last: bool, unset: bool, db: str | None, simulate: bool, as_json: bool
 ) -> None:

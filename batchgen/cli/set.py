@@ -26,14 +26,12 @@ from batchgen.report.terminal import print_lines
 NAMES = ", ".join(steering.STEERED)
 
 
-@options.add(
-    options.manifest,
-    click.argument("assignments", nargs=-1, metavar="[NAME=VALUE]..."),
-    click.option("--unset", multiple=True, metavar="NAME", help="Go back to what the options and the manifest say."),
-    options.db,
-    options.simulate,
-    options.json_lines,
-)
+@options.manifest
+@click.argument("assignments", nargs=-1, metavar="[NAME=VALUE]...")
+@click.option("--unset", multiple=True, metavar="NAME", help="Go back to what the options and the manifest say.")
+@options.db
+@options.simulate
+@options.json_lines
 def command(
     manifest: Path,
     assignments: tuple[str, ...],

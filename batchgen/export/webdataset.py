@@ -57,7 +57,6 @@ class Shards:
     numbers: set[int] = field(default_factory=set)
     """Numbers of the existing shards."""
     sample_names: set[str] = field(default_factory=set)
-    """Names of the samples in them."""
     written: list[str] = field(default_factory=list)
     """The shards that this export has made."""
     shard: Shard | None = None

@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import IO
 
 from batchgen import clock
@@ -29,7 +29,6 @@ from batchgen.stage import wait_for
 READ_SECONDS = 1.0  # between two reads of the table: a person needs no more, and a run has better use for the disk
 NOTICE_SECONDS = 0.25  # between two checks of the notice, which needs no read: Ctrl-C is answered at once
 CAUSE_AGAIN = timedelta(minutes=10)  # between two lines about one cause for which jobs wait
-EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 SILENCE = timedelta(seconds=30)  # then plain output says what the batch waits for: a pause must not look like a hang
 
 
@@ -153,7 +152,7 @@ class Progress:
         if self.log or not self.display:
             for blocker in await self.database.read(blockers.lasting_causes, self.batch_id):
                 cause = blockers.without_figures(f"{blocker.reason}: {blocker.cause}")
-                if now - self.shown_causes.get(cause, EARLIEST) >= CAUSE_AGAIN:
+                if cause not in self.shown_causes or now - self.shown_causes[cause] >= CAUSE_AGAIN:
                     self.shown_causes[cause] = now
                     self.write_blocker(blocker, now)
 

@@ -23,6 +23,8 @@ from batchgen.report.run_events import Moved
 from batchgen.services.registry import SIMULATOR
 from batchgen.services.text import shell_word
 
+SHOWN = 5  # lost files, and clips that look wrong
+
 
 def notes(summary: BatchSummary) -> str:
     """Which of the jobs, counted in their states already, need attention."""
@@ -163,19 +165,17 @@ def blocker_hint(blocker: Blocker) -> tuple[str, str]:
     return "nothing to do: a run goes on with them by itself", "run"
 
 
-def lost_lines(lost: LostFiles, retry: str, limit: int = 5) -> list[str]:
+def lost_lines(lost: LostFiles, retry: str) -> list[str]:
     """Which delivered files are not there any more, and how they come back. `retry` is the command to type; "" where
     that is said elsewhere."""
     lines = []
     if lost.files:
         number = len(lost.files)
         subject = "1 delivered file is" if number == 1 else f"{number} delivered files are"
-        lines.append(f"{subject} not there as delivered: {'; '.join(map(str, lost.files[:limit]))}")
-        if number > limit:
-            lines[0] += f"; and {number - limit} more"
-        key = f" {shell_word(lost.files[0].file.key)}" if number == 1 else ""
+        more = f"; and {number - SHOWN} more" if number > SHOWN else ""
+        lines.append(f"{subject} not there as delivered: {'; '.join(map(str, lost.files[:SHOWN]))}{more}")
         if retry:
-            them = "it" if number == 1 else "them"
+            key, them = (f" {shell_word(lost.files[0].file.key)}", "it") if number == 1 else ("", "them")
             lines.append(f"`{retry}{key} --download`, then a run, fetches {them} for nothing")
     if lost.obstacle:
         lines.append(f"delivered files could not be looked at: {lost.obstacle}")
@@ -208,13 +208,13 @@ def lost_json(lost: LostFiles) -> list[Lost]:
     return [{"id": lost.file.key, "path": lost.file.path, "fault": lost.fault} for lost in lost.files]
 
 
-def suspect_lines(suspects: SuspectClips, review: str, limit: int = 5) -> list[str]:
+def suspect_lines(suspects: SuspectClips, review: str) -> list[str]:
     """Which delivered clips look wrong, and why. `review` is the command that shows them."""
     if not suspects.number:
         return []
     subject = "1 clip looks" if suspects.number == 1 else f"{suspects.number:,} clips look"
-    parts = [problem_words(problem) for problem in suspects.problems[:limit]]
-    clips = len({problem.id for problem in suspects.problems[:limit]})
+    shown = suspects.problems[:SHOWN]
+    parts, clips = [problem_words(problem) for problem in shown], len({problem.id for problem in shown})
     if suspects.number > clips:
         parts.append(f"and {suspects.number - clips:,} more")
     return [f"{subject} wrong: {'; '.join(parts)}", f"`{review}` shows {'it' if suspects.number == 1 else 'them'}"]
