@@ -24,23 +24,10 @@ from batchgen.jobs import State
 from batchgen.jobtable import delivery, measuring, statistics
 from batchgen.jobtable.measuring import SuspectClips
 from batchgen.jobtable.statistics import BatchSummary
-from batchgen.report import hints
+from batchgen.report import hints, words
 from batchgen.report.bill import closing_line
 from batchgen.report.formats import counts, duration
-from batchgen.report.terminal import OutputStream, print_json
-from batchgen.report.words import (
-    blocker_line,
-    failure_lines,
-    lost_json,
-    lost_lines,
-    money_words,
-    reasons_command,
-    remark_lines,
-    summary_json,
-    summary_line,
-    suspect_lines,
-    suspects_json,
-)
+from batchgen.report.terminal import OutputStream, print_json, print_lines
 from batchgen.runner import Runner
 from batchgen.runs.ending import Ending
 
@@ -60,24 +47,24 @@ async def show_result(opened: OpenRun, ending: Ending, began_at: datetime, *, as
     if as_json:
         step = next_step(ending)
         result = {"event": "done", "exit_code": ending.exit_code, "message": ending.message}
-        summary = summary_json(batch.name, ending.batch_summary, ending.blockers, options.command_to_type)
+        summary = words.summary_json(batch.name, ending.batch_summary, ending.blockers, options.command_to_type)
         remarks = await database.read(delivery.remarks, batch_id)
-        more = {"missing": lost_json(ending.lost), "remarks": remarks, "failed": failed, **suspects_json(suspects)}
+        more = {"missing": words.lost_json(ending.lost), "remarks": remarks, "failed": failed}
         advice = hints.advice(step.hint, command_of(step))
         rest = {"hooks_failed": opened.hooks.failed, "bill": bill and asdict(bill)}
-        print_json({**result, **summary, **more, **rest, **advice}, is_progress=True)
+        print_json({**result, **summary, **more, **words.suspects_json(suspects), **rest, **advice}, is_progress=True)
         return
     failures = await database.read(statistics.failures, batch_id, LINES_SHOWN)
     remarks = await database.read(delivery.remarks, batch_id, LINES_SHOWN)
     folder = common_folder(opened.spec.folder, await database.read(statistics.delivered_paths, batch_id))
-    OutputStream(sys.stdout).write(f"{summary_line(batch.name, batch.service, ending.batch_summary)}; {ending.message}")
-    errors = OutputStream(sys.stderr)
-    for line in (
+    line = words.summary_line(batch.name, batch.service, ending.batch_summary)
+    OutputStream(sys.stdout).write(f"{line}; {ending.message}")
+    print_lines(
         *remarkable_lines(batch.name, ending, failures, remarks, suspects),
         *filter(None, [closing_line(bill, options.command_to_type)]),
         *closing_lines(opened, ending, folder, failed, lasted),
-    ):
-        errors.write(line)
+        err=True,
+    )
 
 
 def closing_lines(
@@ -89,7 +76,7 @@ def closing_lines(
     lines = [
         f"delivered: {plural(delivered, 'clip')}, in {folder}" if delivered else "",
         f"failed: {counts((kind, number) for kind, number in failed.items())}" if failed else "",
-        f"cost: {money_words(summary)}; this run took {duration(lasted)}",
+        f"cost: {words.money_words(summary)}; this run took {duration(lasted)}",
     ]
     if hooks.command and (ended := (hooks.ended_well, hooks.failed, hooks.command.broken_off)) != (0, 0, 0):
         again = "; the next run with the same --exec starts the others again" if ended[1] + ended[2] else ""
@@ -140,13 +127,13 @@ def remarkable_lines(
 ) -> list[str]:
     """What a person should know about clips and jobs, and can do about it."""
     retry = options.command_to_type("retry")
-    reasons = partial(reasons_command, options.command_to_type("sql"), batch)
-    lines = [f"  {line}" for line in remark_lines(remarks, LINES_SHOWN, reasons(State.DONE))]
-    lines += [f"  {blocker_line(blocker, clock.utcnow())}" for blocker in ending.blockers]
+    reasons = partial(words.reasons_command, options.command_to_type("sql"), batch)
+    lines = [f"  {line}" for line in words.remark_lines(remarks, LINES_SHOWN, reasons(State.DONE))]
+    lines += [f"  {words.blocker_line(blocker, clock.utcnow())}" for blocker in ending.blockers]
     is_next = next_step(ending).command == "retry --download"
     if not (is_next and len(ending.lost.files) == 1):  # which the result names
-        lines += [f"  {line}" for line in lost_lines(ending.lost, "" if is_next else retry)]
-    lines += suspect_lines(suspects, options.command_to_type("review"))
+        lines += [f"  {line}" for line in words.lost_lines(ending.lost, "" if is_next else retry)]
+    lines += words.suspect_lines(suspects, options.command_to_type("review"))
     if ending.exit_code is ExitCode.INCOMPLETE:
         lines += advice(ending.batch_summary, failures, reasons(State.FAILED), f"`{retry}`")
     return lines
@@ -155,7 +142,7 @@ def remarkable_lines(
 def advice(summary: BatchSummary, failures: list[str], reasons: str, retry: str) -> list[str]:
     """What a person can do about jobs that are not delivered. `reasons` lists why all of them failed."""
     failed = summary.counts[State.FAILED]
-    lines = [f"  {line}" for line in failure_lines(failures, failed, reasons)]
+    lines = [f"  {line}" for line in words.failure_lines(failures, failed, reasons)]
     if failed and summary.held:  # without held jobs, it is the next step
         lines.append(f"  {retry} makes the failed jobs pending again; then run.")
     if late := summary.late + summary.stuck:

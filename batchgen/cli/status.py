@@ -23,22 +23,10 @@ from batchgen.jobtable.blockers import RESUME
 from batchgen.jobtable.delivery import REMARKS_READ
 from batchgen.jobtable.moves import Departure
 from batchgen.limits.budget import SETTING_OF, Hold, hold_of
-from batchgen.report import hints
+from batchgen.report import hints, words
 from batchgen.report.formats import local_time
 from batchgen.report.settings import in_force_lines, setting_value
 from batchgen.report.terminal import print_json, print_lines
-from batchgen.report.words import (
-    blocker_line,
-    failure_lines,
-    lost_json,
-    lost_lines,
-    reasons_command,
-    remark_lines,
-    summary_json,
-    summary_line,
-    suspect_lines,
-    suspects_json,
-)
 
 OTHERWISE_SHOWN = (ExitCode.DELIVERED, ExitCode.INCOMPLETE, ExitCode.INTERNAL_ERROR)
 """Endings of a run whose reasons are among what the jobs wait for, and why they failed."""
@@ -87,8 +75,8 @@ def command(manifest: Path | None, db: str | None, verify: bool, watch: bool, as
 def print_status_json(status: BatchStatus, manifest: Path | None) -> None:
     batch, summary, blockers = status.batch, status.summary, status.blockers
     to_type = commands_after(status, manifest)
-    fields: dict[str, Any] = {"runs": status.runs, "missing": lost_json(status.lost), "remarks": status.remarks}
-    fields |= suspects_json(status.suspects)
+    fields: dict[str, Any] = {"runs": status.runs, "missing": words.lost_json(status.lost), "remarks": status.remarks}
+    fields |= words.suspects_json(status.suspects)
     in_force = status.in_force
     fields["paused_at"] = in_force.pause.set_at if in_force.pause else None
     fields["settings"] = [setting_value(value) for value in in_force.set_values]
@@ -103,7 +91,7 @@ def print_status_json(status: BatchStatus, manifest: Path | None) -> None:
     else:
         step = next_of(summary, has_lost_files=bool(status.lost.files), last=step_after(status))
         advice = hints.advice(step.hint, step.command and to_type(step.command))
-    document = summary_json(batch.name, summary, blockers, to_type)
+    document = words.summary_json(batch.name, summary, blockers, to_type)
     more = {"last_run": last_run, "moved_to": status.move and status.move.place}
     print_json({"event": "status", **document, **fields, **more, **advice})
 
@@ -111,16 +99,16 @@ def print_status_json(status: BatchStatus, manifest: Path | None) -> None:
 def print_status(status: BatchStatus, manifest: Path | None) -> None:
     batch, summary, blockers = status.batch, status.summary, status.blockers
     now, to_type = clock.utcnow(), commands_after(status, manifest)
-    reasons = partial(reasons_command, to_type("sql"), batch.name)
-    print_lines(summary_line(batch.name, batch.service, summary))
+    reasons = partial(words.reasons_command, to_type("sql"), batch.name)
+    print_lines(words.summary_line(batch.name, batch.service, summary))
     # The line of the pause says more than what the pending jobs wait for.
     waiting = [blocker for blocker in blockers if not blocker.reason.startswith(RESUME)]
-    lines = [blocker_line(blocker, now) for blocker in waiting]
-    lines += failure_lines(status.failures, summary.counts[State.FAILED], reasons(State.FAILED))
+    lines = [words.blocker_line(blocker, now) for blocker in waiting]
+    lines += words.failure_lines(status.failures, summary.counts[State.FAILED], reasons(State.FAILED))
     lines += in_force_lines(status.in_force, now, to_type, only_set=True)
-    lines += lost_lines(status.lost, to_type("retry"))
-    lines += remark_lines(status.remarks, REMARKS_READ, reasons(State.DONE))
-    lines += suspect_lines(status.suspects, to_type("review"))
+    lines += words.lost_lines(status.lost, to_type("retry"))
+    lines += words.remark_lines(status.remarks, REMARKS_READ, reasons(State.DONE))
+    lines += words.suspect_lines(status.suspects, to_type("review"))
     step = next_of(summary)
     if step.command in BY_A_PERSON and not (status.move or status.runs):
         lines.append(f"Next: {step.hint}: `{to_type(step.command)}`")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired  # pydantic reads the ones of `typing` from Python 3.12 on
 
 from typing_extensions import TypedDict
 
@@ -106,17 +106,7 @@ class Planned(Advice):
     until: InTime | None
 
 
-class ModelFields(TypedDict, total=False):
-    """What a model has that the catalogue knows."""
-
-    retired: bool
-    parameters: list[str]
-    """Of the endpoint that is used by default: where more than one model may be meant."""
-    schemas: dict[str, dict[str, Any]]
-    """The JSON Schema of the body by endpoint, of the one model that was named."""
-
-
-class Model(ModelFields):
+class Model(TypedDict):
     """A model: a line of `models`."""
 
     event: Literal["model"]
@@ -125,6 +115,11 @@ class Model(ModelFields):
     endpoints: list[str]
     pricing: dict[str, Any] | None
     """Its entry in the service's price list."""
+    retired: NotRequired[bool]
+    parameters: NotRequired[list[str]]
+    """Of the endpoint that is used by default: where more than one model may be meant."""
+    schemas: NotRequired[dict[str, dict[str, Any]]]
+    """The JSON Schema of the body by endpoint, of the one model that was named."""
 
 
 class VerdictsImported(TypedDict):

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import (
-    Literal,
-    NotRequired,  # pydantic reads the one of `typing` from Python 3.12 on
-)
+from typing import Literal, NotRequired  # pydantic reads the ones of `typing` from Python 3.12 on
 
 from typing_extensions import TypedDict
 
