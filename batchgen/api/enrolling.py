@@ -26,7 +26,6 @@ from batchgen.manifest.reader import Manifest
 
 
 def batch_of(manifest: Manifest) -> Batch:
-    """The identity of a manifest in the job table."""
     return Batch(manifest.batch, manifest.service, manifest.path.absolute(), manifest.sha256)
 
 

@@ -29,8 +29,6 @@ WRITTEN = "Written "
 
 @dataclass(frozen=True, slots=True)
 class NextOptions:
-    """What `batchgen next` is asked for."""
-
     choice: VerdictFilter
     model: str | None = None
     reseed: bool = False

@@ -38,8 +38,6 @@ SIMULATED = "simulated"  # added to the name of a batch, and the folder of its v
 
 @dataclass(frozen=True, slots=True)
 class OpenRun:
-    """A run that is ready to begin."""
-
     database: Database
     spec: RunSpec
     runner: Runner

@@ -39,8 +39,6 @@ BATCHES_AT_ONCE = 8  # runs of one worker: each has connections, threads and a c
 
 @dataclass(slots=True)
 class WorkerRun:
-    """One run of a worker on one batch."""
-
     batch: EnrolledBatch
     runner: Runner
     absent: list[JobWithFiles]

@@ -85,7 +85,6 @@ def job_keys(
 
 
 def unknown_id(id_: str, keys: Collection[str]) -> str:
-    """What to say of an id that no job has, with the nearest one."""
     hint = nearest_hint(id_, keys)
     return f"{id_}: there is no such job in this batch{f'; {hint}' if hint else ''}"
 

@@ -49,7 +49,6 @@ class Export:
 
     @property
     def total(self) -> int:
-        """How many clips the job table has."""
         return sum(map(len, self.pages))
 
     def all_records(self) -> Iterator[Record]:

@@ -9,6 +9,7 @@ import click
 
 from batchgen.advice.command_line import MANIFEST_SUFFIXES, command_line
 from batchgen.errors import StorageError, UsageError
+from batchgen.files.staged_file import write_new
 from batchgen.manifest import schema
 from batchgen.report.terminal import print_lines
 
@@ -23,12 +24,9 @@ def command(path: Path) -> None:
     if path.suffix not in MANIFEST_SUFFIXES:
         raise UsageError(f"{path}: the name of a manifest must end in .yaml")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("x", encoding="utf-8") as file:
-            file.write(example_manifest(path.name))
-        # "x" follows no link, not even one to nowhere, and opens nothing that exists.
-        with suppress(FileExistsError), path.with_name("manifest.schema.json").open("x", encoding="utf-8") as file:
-            file.write(schema.text())
+        write_new(path, example_manifest(path.name).encode())
+        with suppress(FileExistsError):
+            write_new(path.with_name("manifest.schema.json"), schema.text().encode())
     except FileExistsError:
         raise UsageError(f"{path}: already exists, and was not changed") from None
     except OSError as error:

@@ -46,10 +46,12 @@ def notice_of(
     return "; ".join(filter(None, (lock, reason, waiting, context.warning)))
 
 
-def notice_advice(runner: Runner, same_command: str, command_line: CommandLine = options.command_to_type) -> Advice:
+def notice_advice(runner: Runner, command_line: CommandLine = options.command_to_type) -> Advice:
     """What a person does about why a run is doing less than it could."""
     if stop := stop_of(runner.context, clock.utcnow()):
-        return hints.advice(stop.hint, same_command)
-    if runner.context.steering.pause and not runner.signal:
+        return hints.advice(stop.hint, options.same_command())
+    if runner.signal:
+        return hints.advice("the same command goes on", options.same_command())
+    if runner.context.steering.pause:
         return hints.advice("resume the batch", command_line("resume"))
-    return hints.advice("the same command goes on" if runner.signal else "", same_command if runner.signal else None)
+    return hints.advice("")

@@ -35,7 +35,6 @@ def show_change(database: Database, batch: StoredBatch, lines: list[str], *, as_
 
 
 def show_json(database: Database, batch: StoredBatch, runs: list[str]) -> None:
-    """Print the event `settings`."""
     in_force: InForce = database.read_now(read_in_force, batch.id, runs)
     hint, command = ("resume the batch", options.command_to_type("resume")) if in_force.pause else ("", None)
     print_json(settings_json(batch.name, in_force, len(runs), hint, command))

@@ -74,7 +74,6 @@ def command(
 async def work(
     database: Database, folder: Path | None, stays: bool, waits_for_credits: bool, as_json: bool
 ) -> ExitCode:
-    """Run the worker until it has nothing to do, or a signal comes."""
     advices: dict[ExitCode, Advice] = {}
     """What to do after the first run that ended with each code."""
 
@@ -89,13 +88,12 @@ async def work(
 
     def show_error(batch: EnrolledBatch, error: BatchgenError) -> None:
         print_lines(*f"{batch.name}: {error}".split("\n"), err=True)
-        hint, decide = "", None
+        advice = hints.advice("")
         if isinstance(error, ManifestChanged):
-            hint, decide = "a person decides, where the manifest is", command_for(database, batch, "run --changed keep")
-            print_lines(
-                f"A worker does not decide that: `{decide}`, or --changed redo, where the manifest is", err=True
-            )
-        advice = hints.advice(hint, decide)
+            decide = command_for(database, batch, "run --changed keep")
+            advice = hints.advice("a person decides, where the manifest is", decide)
+            says = f"A worker does not decide that: `{decide}`, or --changed redo, where the manifest is"
+            print_lines(says, err=True)
         advices.setdefault(error.exit_code, advice)
         if as_json:
             print_step(batch.name, "ended", str(error), error.exit_code, advice=advice)
@@ -116,11 +114,10 @@ async def work(
     )
     with signals_handled(worker):
         code = await worker.run()
-    message = (
-        "stopped: what was begun, others go on with" if worker.signal else "nothing is left that this worker can do"
-    )
-    if as_json or not worker.last_runs or worker.signal:
-        show_idle(message, code)
+    if worker.signal:
+        show_idle("stopped: what was begun, others go on with", code)
+    elif as_json or not worker.last_runs:
+        show_idle("nothing is left that this worker can do", code)
     return code
 
 
@@ -132,7 +129,7 @@ def progress_of(database: Database, run: WorkerRun, as_json: bool) -> Progress:
         *(database, run.batch.id, name, run.last_event),
         as_json=as_json,
         notice=lambda: notice_of(runner, with_lock=False, command_line=to_type),
-        notice_advice=lambda: notice_advice(runner, options.same_command(), to_type),
+        notice_advice=lambda: notice_advice(runner, to_type),
         command_line=to_type,
         same_command=options.same_command(),
         origin=runner.context.service.origin,
@@ -158,7 +155,6 @@ def announce(run: WorkerRun, as_json: bool) -> None:
 
 
 def absent_words(absent: Sequence[JobWithFiles]) -> str:
-    """Which jobs are left to other machines, and why."""
     names = list(dict.fromkeys(name for job in absent for name in job.names))
     one = len(absent) == 1
     return (

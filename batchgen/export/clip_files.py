@@ -14,7 +14,7 @@ from pathlib import Path
 from batchgen.errors import StorageError
 from batchgen.export.records import Record
 from batchgen.files import object_store
-from batchgen.files.delivered import DeliveredFile, LostFile, fault_of, faults_of
+from batchgen.files.delivered import OTHER_CONTENT, DeliveredFile, LostFile, fault_of, faults_of
 from batchgen.files.output_paths import path_fault
 from batchgen.files.output_urls import is_url
 
@@ -62,7 +62,7 @@ class ClipFiles:
             digest.update(chunk)
             yield chunk
         if digest.hexdigest() != record["sha256"]:
-            raise ClipChanged("has other content than the one that was delivered")
+            raise ClipChanged(OTHER_CONTENT)
 
     def read_file(self, record: Record) -> Iterator[bytes]:
         # Without O_NONBLOCK, a named pipe would wait for a writer.

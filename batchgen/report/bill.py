@@ -89,7 +89,6 @@ def last_line(comparison: Comparison) -> str:
 
 
 def item_line(item: OpenItem) -> str:
-    """What does not close, in a line."""
     name = item.id or f"a charge of {item.at:%Y-%m-%d %H:%M} UTC"
     attempt = f" (attempt {item.attempt})" if item.attempt and item.attempt > 1 else ""
     facts = [item.settlement.meaning, amounts_of(item), item.note]

@@ -214,22 +214,7 @@ class Discrepancy(Advice):
     note: str
 
 
-class Reconciliation(TypedDict, total=False):
-    """What a comparison has where there was something to compare."""
-
-    since: datetime
-    lists_charges: bool
-    """Whether the service lists what it charged."""
-    unreadable: int
-    charged_usd: Decimal
-    balance_usd: Decimal | None
-    settlements: dict[str, dict[str, Any]]
-    """How many attempts or charges there are of each kind, and what they were charged."""
-    collected: list[str]
-    """Jobs whose video was paid for and is fetched now."""
-
-
-class Reconciled(Reconciliation, Advice):
+class Reconciled(Advice):
     """Whether the account was charged what it should be: the last line of `reconcile`."""
 
     event: Literal["reconciled"]
@@ -240,6 +225,16 @@ class Reconciled(Reconciliation, Advice):
     """What does not close."""
     closes: bool | None
     """Null where nothing was compared."""
+    since: NotRequired[datetime]
+    lists_charges: NotRequired[bool]
+    """Whether the service lists what it charged."""
+    unreadable: NotRequired[int]
+    charged_usd: NotRequired[Decimal]
+    balance_usd: NotRequired[Decimal | None]
+    settlements: NotRequired[dict[str, dict[str, Any]]]
+    """How many attempts or charges there are of each kind, and what they were charged."""
+    collected: NotRequired[list[str]]
+    """Jobs whose video was paid for and is fetched now."""
 
 
 class Examined(Advice):

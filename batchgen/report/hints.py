@@ -59,7 +59,6 @@ def usage_json(message: str, arguments: Sequence[str]) -> Error:
 
 
 def next_after(error: BatchgenError, arguments: Sequence[str]) -> str | None:
-    """The command to type after an error."""
     if is_missing(error):
         return None
     if isinstance(error, ManifestInvalid) and error.problems:

@@ -62,7 +62,6 @@ def describe(parameter: Schema) -> str:
 
 
 def allowed_values(parameter: Schema) -> str:
-    """What a parameter's JSON Schema allows, in a few words."""
     if branches := parameter.get("anyOf") or parameter.get("oneOf"):
         return " or ".join(dict.fromkeys(allowed_values(branch) for branch in branches))
     if "const" in parameter:

@@ -24,7 +24,6 @@ LEARNED = " (learned from the account, or assumed)"
 
 
 def plan_lines(plan: Plan, now: datetime) -> Iterator[str]:
-    """The lines of a plan: warnings, jobs, the first prompts, costs, the end."""
     yield from (f"warning: {warning}" for warning in (*plan.request.warnings, *beside_warning(plan)))
     yield f"{plan.request.batch.name}: {plural(sum(plan.table.states.values()), 'job')}: {job_counts(plan)}"
     width = max((len(model.model) for model in plan.models), default=0)
@@ -64,7 +63,6 @@ def prompt_lines(plan: Plan) -> Iterator[str]:
 
 
 def job_counts(plan: Plan) -> str:
-    """How many jobs would be sent, and where the others are."""
     table = plan.table
     parts = [
         ("to send", plan.to_send),

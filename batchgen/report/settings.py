@@ -49,7 +49,6 @@ def in_force_lines(in_force: InForce, now: datetime, command_line: CommandLine, 
 
 
 def pause_line(pause: Setting, now: datetime, command_line: CommandLine) -> str:
-    """That a batch is paused, and how that ends."""
     by = f"at {local_time(pause.set_at, now)} by {pause.set_by}"
     return f"paused {by}: nothing is sent; `{command_line('resume')}` goes on"
 

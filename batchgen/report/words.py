@@ -38,7 +38,6 @@ def notes(summary: BatchSummary) -> str:
 
 
 def state_counts(summary: BatchSummary) -> str:
-    """How many jobs are in each state, in the order in which a job passes through them."""
     states = counts((state, summary.counts[state]) for state in State)
     return ", ".join(filter(None, [states, notes(summary)])) or "no jobs"
 
@@ -100,7 +99,6 @@ APPEARANCES = {
 
 
 def event_line(event: Event) -> str:
-    """One event, with its local time of day."""
     words = APPEARANCES[event.to_state].words
     if event.from_state == event.to_state:
         words = f"{event.to_state}:"  # a remark, such as "archived as mona~1"

@@ -37,8 +37,6 @@ SCRIPTS = (
 
 @dataclass(frozen=True, slots=True)
 class PageData:
-    """A batch, ready to be a page."""
-
     batch: str
     document: Mapping[str, Any]
     charts: str
