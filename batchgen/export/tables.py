@@ -9,12 +9,12 @@ from typing import Any, BinaryIO
 
 from batchgen.errors import UsageError
 from batchgen.export.records import COLUMNS, FieldKind, Record
-from batchgen.report.rows import cell_text, csv_lines, json_value
+from batchgen.report.rows import cell_text, chunks, csv_lines, json_value
 from batchgen.services.text import visible_json
 
 RECORDS_AT_ONCE = 200  # in one write
 GROUP_RECORDS = 5_000  # in one row group of Parquet
-GROUP_CHARS = 32_000_000  # of parameters in one row group, which lies in memory
+GROUP_CHARS = 32_000_000  # of texts in one row group, which lies in memory
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 """A cell that begins with one of them is a formula for a spreadsheet, which may send data away (CSV injection)."""
 
@@ -53,9 +53,10 @@ def write_parquet(records: Iterator[Record], file: BinaryIO) -> None:
     import pyarrow
 
     schema = parquet_schema()
+    rows = ([parquet_value(record[name], kind) for name, kind in COLUMNS.items()] for record in records)
     with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
-        for group in groups(records):
-            columns = {name: [parquet_value(record[name], kind) for record in group] for name, kind in COLUMNS.items()}
+        for group in chunks(rows, GROUP_RECORDS, GROUP_CHARS):
+            columns = dict(zip(COLUMNS, map(list, zip(*group, strict=True)), strict=True))
             writer.write_table(pyarrow.table(columns, schema=schema))
 
 
@@ -87,17 +88,3 @@ def parquet_schema() -> Any:
 
 def parquet_value(value: Any, kind: FieldKind) -> Any:
     return cell_text(value) if kind is FieldKind.PARAMS else value
-
-
-def groups(records: Iterator[Record]) -> Iterator[list[Record]]:
-    """Records by row groups: so many, or as many as fit into memory."""
-    group: list[Record] = []
-    chars = 0
-    for record in records:
-        group.append(record)
-        chars += len(cell_text(record["params"])) + len(record["prompt"] or "")
-        if len(group) == GROUP_RECORDS or chars > GROUP_CHARS:
-            yield group
-            group, chars = [], 0
-    if group:
-        yield group

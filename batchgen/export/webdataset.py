@@ -133,12 +133,8 @@ class Shard:
     """One tar file while it is written. Its headers have nothing but what the job table says."""
 
     def __init__(self, staged: StagedFile, clips: ClipFiles) -> None:
-        self.staged, self.clips = staged, clips
-        self.samples = 0
-
-    @property
-    def file(self) -> BinaryIO:
-        return self.staged.file
+        self.staged, self.clips, self.samples = staged, clips, 0
+        self.file: BinaryIO = staged.file
 
     def has_space(self, size: int, bytes_max: int) -> bool:
         return not self.samples or self.file.tell() + size <= bytes_max

@@ -122,14 +122,14 @@ def print_json_lines(names: Sequence[str], rows: Iterator[Row]) -> None:
         print_text("".join(f"{visible_json(line)}\n" for line in lines))
 
 
-def chunks(rows: Iterator[Row], most: int = ROWS_AT_ONCE) -> Iterator[list[Row]]:
+def chunks(rows: Iterator[Row], most: int = ROWS_AT_ONCE, chars_most: int = CHARS_AT_ONCE) -> Iterator[list[Row]]:
     """Some rows at a time, at most so many, and fewer where their texts are long: all of them are in memory at once."""
     chunk: list[Row] = []
     chars = 0
     for row in rows:
         chunk.append(row)
         chars += sum(len(value) for value in row if isinstance(value, str | bytes))
-        if len(chunk) >= most or chars >= CHARS_AT_ONCE:
+        if len(chunk) >= most or chars >= chars_most:
             yield chunk
             chunk, chars = [], 0
     if chunk:
