@@ -75,12 +75,7 @@ async def prepare_run(database: Database, manifest: Manifest, options: RunOption
 
 
 def chosen_keys(
-    connection: Connection,
-    batch: Batch,
-    manifest: Manifest,
-    selection: Selection,
-    now: datetime,
-    digests: FileDigests,
+    connection: Connection, batch: Batch, manifest: Manifest, selection: Selection, now: datetime, digests: FileDigests
 ) -> Collection[str] | None:
     """The jobs of the manifest, as it is now, that a run with this selection may send, by their keys; None for all."""
     with connection.begin_nested() as savepoint:

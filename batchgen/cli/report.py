@@ -29,10 +29,7 @@ UNSAFE = r"[^\w.-]"  # characters of a batch's name that may mean something in a
 @options.db
 @options.simulate
 @click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    help="The page. Default: BATCH-report.html beside the manifest.",
+    "-o", "--output", type=click.Path(path_type=Path), help="The page. Default: BATCH-report.html beside the manifest."
 )
 @click.option(
     "--inline",

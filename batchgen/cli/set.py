@@ -33,12 +33,7 @@ NAMES = ", ".join(steering.STEERED)
 @options.simulate
 @options.json_lines
 def command(
-    manifest: Path,
-    assignments: tuple[str, ...],
-    unset: tuple[str, ...],
-    db: str | None,
-    simulate: bool,
-    as_json: bool,
+    manifest: Path, assignments: tuple[str, ...], unset: tuple[str, ...], db: str | None, simulate: bool, as_json: bool
 ) -> None:
     """NAME is in_flight, submits_per_minute, polls_per_minute, downloads, max_cost or until; NAME= is the same as
     --unset NAME. Without any, shows what is in force and where each value comes from.

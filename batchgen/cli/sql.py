@@ -68,7 +68,7 @@ def command(words: tuple[str, ...], db: str | None, as_csv: bool, as_json: bool,
     elif query.casefold() in VIEWS:
         show_view(query.casefold())
     else:
-        run(manifest, utf8(read_stdin() if query == STDIN else query), db, timeout, as_csv=as_csv, as_json=as_json)
+        run(manifest, read_query(query), db, timeout, as_csv=as_csv, as_json=as_json)
 
 
 def split(words: tuple[str, ...]) -> tuple[Path | None, str]:
@@ -84,15 +84,10 @@ def split(words: tuple[str, ...]) -> tuple[Path | None, str]:
     return Path(first) if has_manifest else None, "".join(query).strip()
 
 
-def read_stdin() -> str:
-    query = sys.stdin.read().strip()
-    if not query:
+def read_query(query: str) -> str:
+    """The query itself, or that on standard input. Raises `UsageError` for none, and for bytes that are no text."""
+    if query == STDIN and not (query := sys.stdin.read().strip()):
         raise UsageError("standard input has no query")
-    return query
-
-
-def utf8(query: str) -> str:
-    """The query itself. Raises `UsageError` where bytes of it are no text, which no database takes."""
     try:
         query.encode()
     except UnicodeEncodeError:

@@ -53,7 +53,8 @@ def write_parquet(records: Iterator[Record], file: BinaryIO) -> None:
     import pyarrow
 
     schema = parquet_schema()
-    rows = ([parquet_value(record[name], kind) for name, kind in COLUMNS.items()] for record in records)
+    texts = {name for name, kind in COLUMNS.items() if kind is FieldKind.PARAMS}
+    rows = ([cell_text(value) if name in texts else value for name, value in record.items()] for record in records)
     with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
         for group in chunks(rows, GROUP_RECORDS, GROUP_CHARS):
             columns = dict(zip(COLUMNS, map(list, zip(*group, strict=True)), strict=True))
@@ -84,7 +85,3 @@ def parquet_schema() -> Any:
         FieldKind.INPUTS: pyarrow.list_(pyarrow.struct([("param", text), ("file", text), ("sha256", text)])),
     }
     return pyarrow.schema([(name, types[kind]) for name, kind in COLUMNS.items()])
-
-
-def parquet_value(value: Any, kind: FieldKind) -> Any:
-    return cell_text(value) if kind is FieldKind.PARAMS else value

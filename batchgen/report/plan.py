@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
 from textwrap import wrap
+from typing import cast
 
 from batchgen.catalogue.wording import plural, unknown_charges
 from batchgen.dry_run import ModelCost, Plan
 from batchgen.errors import ManifestChanged
 from batchgen.jobs import State
 from batchgen.manifest.limits import AUTO
-from batchgen.report.command_events import Planned, PlannedModel
+from batchgen.report.command_events import Planned, PlannedModel, PlannedPrompt
 from batchgen.report.formats import counts, dollars, duration, local_time, shortened
 from batchgen.report.hints import HINTS, advice
 from batchgen.services.text import visible
@@ -149,10 +151,10 @@ def plan_json(plan: Plan, run_command: str) -> Planned:
         "states": dict(table.states),
         "to_send": plan.to_send,
         "not_selected": table.left_out,
-        "prices": [model_json(model) for model in plan.models],
+        "prices": [cast("PlannedModel", asdict(model)) for model in plan.models],
         "prices_listed_at": table.prices.listed_at,
         "prices_live": request.has_live_prices,
-        "first_prompts": [{"job": first.job, "prompt": first.prompt} for first in table.prompts],
+        "first_prompts": [cast("PlannedPrompt", asdict(first)) for first in table.prompts],
         "warnings": [*request.warnings, *beside_warning(plan)],
         "cost_usd": plan.cost if plan.unpriced < plan.to_send or not plan.to_send else None,
         "unknown": plan.unpriced,
@@ -165,15 +167,4 @@ def plan_json(plan: Plan, run_command: str) -> Planned:
         "finish": {"p50": plan.p50_at, "p90": plan.p90_at} if plan.has_end else None,
         "until": {"at": until, "jobs": plan.in_time, "cost_usd": plan.in_time_cost} if until else None,
         **following,
-    }
-
-
-def model_json(model: ModelCost) -> PlannedModel:
-    return {
-        "model": model.model,
-        "jobs": model.jobs,
-        "unknown": model.unknown,
-        "lowest_usd": model.lowest_usd,
-        "highest_usd": model.highest_usd,
-        "cost_usd": model.cost_usd,
     }
