@@ -22,15 +22,10 @@ def command(manifest: Path, validate: bool, online: bool, as_json: bool) -> None
     """All problems are shown at once, with exit code 2."""
     valid = check(manifest, validate=validate, online=online)
     if as_json:
-        line: Checked = {
-            "event": "checked",
-            "batch": valid.batch,
-            "jobs": valid.jobs,
-            "models": dict(valid.models),
-            "warnings": list(valid.warnings),
-            **hints.advice("`plan` says what a run would cost", options.command_to_type("plan")),
-        }
-        print_json(line)
+        models, warnings = dict(valid.models), list(valid.warnings)
+        advice = hints.advice("`plan` says what a run would cost", options.command_to_type("plan"))
+        event = Checked(event="checked", batch=valid.batch, jobs=valid.jobs, models=models, warnings=warnings, **advice)
+        print_json(event)
         return
     for warning in valid.warnings:
         print_lines(f"warning: {warning}", err=True)

@@ -52,23 +52,14 @@ def show_all(findings: Iterable[Finding], *, as_json: bool) -> None:
 
 def show(finding: Finding, *, as_json: bool) -> None:
     if as_json:
-        print_json(finding_json(finding))
+        hint = "" if finding.is_ok else "mend it with this command" if finding.mend else "mend it as the message says"
+        name, message, code = finding.check, finding.message, finding.exit_code
+        advice = hints.advice(hint, finding.mend)
+        print_json(Examined(event="finding", check=name, ok=finding.is_ok, message=message, exit_code=code, **advice))
         return
     print_lines(f"{'ok' if finding.is_ok else 'PROBLEM':8} {finding.check}: {finding.message}")
     if finding.mend:
         print_lines(f"{'':8} {finding.mend}")
-
-
-def finding_json(finding: Finding) -> Examined:
-    hint = "" if finding.is_ok else "mend it with this command" if finding.mend else "mend it as the message says"
-    return {
-        "event": "finding",
-        "check": finding.check,
-        "ok": finding.is_ok,
-        "message": finding.message,
-        "exit_code": finding.exit_code,
-        **hints.advice(hint, finding.mend),
-    }
 
 
 def mending_command(db: str | None, name: str, manifest: Path | None, *words: str) -> str:

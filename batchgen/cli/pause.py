@@ -23,4 +23,4 @@ def command(manifest: Path, db: str | None, simulate: bool, as_json: bool) -> No
         pause, is_new = database.write_now(steering.pause, batch.id, now, person())
         line = "paused" if is_new else f"paused already, at {local_time(pause.set_at, now)} by {pause.set_by}"
         line += f": nothing is sent; what is in flight goes on. {options.quoted_command('resume')} goes on"
-        show_change(database, batch, [line], as_json=as_json)
+        show_change(database, batch, line, as_json=as_json)

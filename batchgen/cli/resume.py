@@ -22,6 +22,6 @@ def command(manifest: Path, db: str | None, simulate: bool, as_json: bool) -> No
         pause = database.write_now(steering.resume, batch.id, now, person())
         if pause or as_json:
             line = f"resumed: it was paused at {local_time(pause.set_at, now)} by {pause.set_by}" if pause else ""
-            show_change(database, batch, [line], as_json=as_json)
+            show_change(database, batch, line, as_json=as_json)
         else:
             print_lines("not paused: there is nothing to resume")

@@ -24,13 +24,13 @@ def runs_at_work(database: Database, batch_id: int) -> list[str]:
     return sorted(leases.live_runs(database, batch_id))
 
 
-def show_change(database: Database, batch: StoredBatch, lines: list[str], *, as_json: bool) -> None:
+def show_change(database: Database, batch: StoredBatch, line: str, *, as_json: bool) -> None:
     """Print what a command has changed, and who acts on it."""
     runs = runs_at_work(database, batch.id)
     if as_json:
         show_json(database, batch, runs)
         return
-    print_lines(*lines)
+    print_lines(line)
     print_lines(runs_line(len(runs)), err=True)
 
 

@@ -53,16 +53,8 @@ def import_(manifest: Path, files: tuple[Path, ...], db: str | None, simulate: b
     problems = [problem for file in read for problem in file.problems]
     problems += [f"{verdict.source}: {verdict.id}: {reason}" for verdict, reason in imported.refused]
     if as_json:
-        print_json(
-            {
-                "event": "imported",
-                "batch": batch.name,
-                "imported": imported.new,
-                "unchanged": imported.old,
-                "problems": problems,
-                "jobs": totals,
-            }
-        )
+        numbers = {"imported": imported.new, "unchanged": imported.old}
+        print_json({"event": "imported", "batch": batch.name, **numbers, "problems": problems, "jobs": totals})
     else:
         unchanged = f", {imported.old} not newer than the table's" if imported.old else ""
         print_lines(f"{batch.name}: {plural(imported.new, 'verdict')} imported{unchanged}")

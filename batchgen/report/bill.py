@@ -141,16 +141,12 @@ def item_json(item: OpenItem, command_line: CommandLine) -> dict[str, Any]:
 
 
 def comparison_json(batch: str, comparison: Comparison) -> dict[str, Any]:
-    statement = comparison.statement
     return {
         "event": "reconciled",
         "batch": batch,
         "since": comparison.since,
         "lists_charges": comparison.is_listed,
-        "transactions": statement.transactions,
-        "unreadable": statement.unreadable,
-        "charged_usd": statement.charged_usd,
-        "balance_usd": statement.balance_usd,
+        **asdict(comparison.statement),
         "settlements": {settlement: asdict(tally) for settlement, tally in comparison.tallies.items()},
         "collected": comparison.collected,
         "open": comparison.open,

@@ -86,14 +86,8 @@ def steered_line(setting: Setting, now: datetime) -> str:
 
 
 def steered_json(setting: Setting, now: datetime) -> Steered:
-    return {
-        "event": "steered",
-        "at": setting.set_at,
-        "name": setting.name,
-        "value": setting.value,
-        "by": setting.set_by,
-        "message": steered_line(setting, now) or f"{setting.name}: {setting.value}",
-    }
+    name, value, message = setting.name, setting.value, steered_line(setting, now) or f"{setting.name}: {setting.value}"
+    return Steered(event="steered", at=setting.set_at, name=name, value=value, by=setting.set_by, message=message)
 
 
 def settings_json(batch: str, in_force: InForce, runs: int, hint: str, command: str | None) -> Settings:
