@@ -8,8 +8,6 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -111,7 +109,7 @@ class Commands(click.Group):
                 from batchgen.report.hints import usage_json
 
                 arguments = sys.argv[1:] if sys.argv[1] in COMMANDS else []
-                print_error(usage_json(error.format_message(), arguments))
+                print_json(usage_json(error.format_message(), arguments), is_progress=True)
             raise
         except BrokenPipeError:  # `| head` has read enough
             discard(sys.stdout)
@@ -165,12 +163,7 @@ def report_error(error: BatchgenError) -> None:
     if is_json():
         from batchgen.report.hints import error_json
 
-        print_error(error_json(error, sys.argv[1:]))
-
-
-def print_error(event: Mapping[str, Any]) -> None:
-    with suppress(BatchgenError, OSError):  # The command has failed already, and its exit code says why.
-        print_json(event, is_progress=True)
+        print_json(error_json(error, sys.argv[1:]), is_progress=True)
 
 
 def main() -> None:

@@ -43,8 +43,7 @@ def command(words: tuple[str, ...], db: str | None, refresh: bool, as_json: bool
         if as_json:
             print_json(model_json(name, entry, with_schemas=True))
             return
-        for line in model_lines(name, entry, prices.listed_at if prices and entry else None):
-            print_lines(line)
+        print_lines(*model_lines(name, entry, prices.listed_at if prices and entry else None))
         return
     for model in matching_models(words, sorted(pricing)):
         if as_json:

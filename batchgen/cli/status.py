@@ -73,14 +73,12 @@ def command(manifest: Path | None, db: str | None, verify: bool, watch: bool, as
 
 
 def print_status_json(status: BatchStatus, manifest: Path | None) -> None:
-    batch, summary, blockers = status.batch, status.summary, status.blockers
+    summary, in_force, last = status.summary, status.in_force, status.last_run
     to_type = commands_after(status, manifest)
     fields: dict[str, Any] = {"runs": status.runs, "missing": words.lost_json(status.lost), "remarks": status.remarks}
     fields |= words.suspects_json(status.suspects)
-    in_force = status.in_force
     fields["paused_at"] = in_force.pause.set_at if in_force.pause else None
     fields["settings"] = [setting_value(value) for value in in_force.set_values]
-    last = status.last_run
     last_run = None
     if last and last.ended_at:
         last_run = {"ended_at": last.ended_at, "exit_code": last.exit_code, "message": last.message}
@@ -91,7 +89,7 @@ def print_status_json(status: BatchStatus, manifest: Path | None) -> None:
     else:
         step = next_of(summary, has_lost_files=bool(status.lost.files), last=step_after(status))
         advice = hints.advice(step.hint, step.command and to_type(step.command))
-    document = words.summary_json(batch.name, summary, blockers, to_type)
+    document = words.summary_json(status.batch.name, summary, status.blockers, to_type)
     more = {"last_run": last_run, "moved_to": status.move and status.move.place}
     print_json({"event": "status", **document, **fields, **more, **advice})
 

@@ -60,7 +60,8 @@ class ClipData:
         """The number of a shared value, counted from 1; 0 for an empty one. A text is shown up to `most` characters."""
         shared = self.shared[name]
         if value and value not in shared:
-            shared[value] = len(shared) + 1, bounded(value, most) if isinstance(value, str) and most else value
+            shown = bounded(value, most) if isinstance(value, str) and most else value
+            shared[value] = len(shared) + 1, shown
         return shared[value][0] if value else 0
 
     def values_of(self, clip: Clip) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def script() -> str:
     """Our script, without comments and blanks. `jsmin` takes blanks out of a template literal in another one."""
     from rjsmin import jsmin
 
-    minified: str = jsmin("".join(map(asset, SCRIPTS)))
+    minified = jsmin("".join(map(asset, SCRIPTS)))
     return f'(() => {{\n"use strict";\n{minified}\n}})();'
 
 
@@ -127,8 +127,7 @@ def script() -> str:
 def style() -> str:
     from rcssmin import cssmin
 
-    minified: str = cssmin("".join(map(asset, STYLES)))
-    return minified
+    return str(cssmin("".join(map(asset, STYLES))))
 
 
 def asset(name: str) -> str:
