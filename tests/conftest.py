@@ -76,8 +76,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Two workers per core, because a test that runs batchgen mostly waits."""
-    return 2 * (os.cpu_count() or 1)
+    """One worker more than there are cores, because a test that runs batchgen often waits."""
+    return 1 + (os.cpu_count() or 1)
 
 
 @pytest.fixture
