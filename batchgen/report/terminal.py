@@ -13,6 +13,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import IO, TYPE_CHECKING, Any
 
+from batchgen.catalogue.amounts import amount_text
 from batchgen.errors import StorageError
 from batchgen.services.text import visible, visible_json
 
@@ -152,8 +153,6 @@ def print_json(document: Mapping[str, Any], *, is_progress: bool = False) -> Non
 
 def json_default(value: datetime | Decimal) -> str:
     """The text in JSON of a value that JSON has no type for."""
-    from batchgen.catalogue.amounts import amount_text  # Imported here: `--help` waits for no catalogue.
-
     return value.isoformat() if isinstance(value, datetime) else amount_text(value)
 
 

@@ -33,7 +33,7 @@ def character_fault(name: str) -> str | None:
     char = None if name.isprintable() else next((char for char in name if not is_harmless(char)), None)
     if char is None:
         return None
-    from batchgen.catalogue.wording import character_name  # Imported here: `--help` waits for no catalogue.
+    from batchgen.catalogue.wording import character_name  # Imported here: `--help` does without it.
 
     return f"holds a character that cannot be printed: {character_name(char)}"
 
