@@ -162,6 +162,16 @@ def test_every_key_of_a_job_is_drawn() -> None:
     assert not missing, "KEPT_KEYS draws each key that `next` keeps"
 
 
+@pytest.mark.parametrize("number", ["1e19", "-1e19", "1.5e21", "1e22", "2e300", "9999999999999999999"])
+def test_a_number_of_many_digits_is_written_as_it_is_read(tmp_path: Path, number: str) -> None:
+    source = tmp_path / "m.yaml"
+    source.write_text(f"jobs: [{{id: a, model: {TEXT_MODEL}, prompt: x, camera_control: {number}}}]\n")
+    sent = reader.read(source, validate=False)
+    compose(sent, tmp_path / "next.yaml")
+    read_back = reader.read(tmp_path / "next.yaml", validate=False)
+    assert [job.request for job in read_back.jobs] == [job.request for job in sent.jobs]
+
+
 @pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None, database=None)
 @given(

@@ -12,6 +12,7 @@ from batchgen.catalogue.written import Written, trimmed
 
 INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
 NUMBER = re.compile(r"[-+]?([0-9]{1,18}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][-+]?[0-9]{1,2})?")
+LONGEST_INTEGER = 10**18
 DECIMAL_COMMA = re.compile(r"^([-+]?[0-9]{1,18}),([0-9]{1,2})$")
 """A number as European spreadsheets write it: one or two decimals behind a comma."""
 
@@ -41,8 +42,8 @@ def read_written(schema: Mapping[str, Any], value: Any) -> Any:
         if type(number) is not bool and takes_any_text(schema):
             return value.text
         types = {branch.get("type") for branch in branches_of(schema)}
-        if type(number) is float and number.is_integer() and types & {"integer", "string"} and "number" not in types:
-            return int(number)  # a spreadsheet writes 5 as 5.0
+        if type(number) is float and types & {"integer", "string"} and "number" not in types:
+            return as_integer(number)  # a spreadsheet writes 5 as 5.0
         return number
     if kind is dict:
         members: dict[str, Any] = {}
@@ -68,8 +69,7 @@ def convert(schema: Mapping[str, Any], value: Any) -> Any:
         value = trimmed(value) or value
     match value:
         case str() if expected in ("integer", "number") and (number := number_of(value)) is not None:
-            whole = isinstance(number, float) and number.is_integer() and expected == "integer"
-            return int(number) if whole else number
+            return as_integer(number) if expected == "integer" else number
         case str() if expected == "boolean" and value.casefold() in ("true", "false"):
             return value.casefold() == "true"
         case bool():
@@ -90,6 +90,12 @@ def convert(schema: Mapping[str, Any], value: Any) -> Any:
         case dict() if "properties" in schema:
             return {name: convert(schema["properties"].get(name, {}), item) for name, item in value.items()}
     return value
+
+
+def as_integer(number: float) -> int | float:
+    """A whole number as an integer, unless it has more digits than a manifest can hold: then it stays 1e19."""
+    is_short = type(number) is float and number.is_integer() and abs(number) < LONGEST_INTEGER
+    return int(number) if is_short else number
 
 
 def number_of(text: str) -> int | float | None:
