@@ -94,9 +94,9 @@ def record(
     False where another run has done so, or the file was delivered again meanwhile.
     """
     values = asdict(measures) if measures else dict.fromkeys(Measures.__dataclass_fields__)
-    own = (outputs.c.id == clip.id, outputs.c.sha256 == clip.file.sha256, IS_UNMEASURED)
-    recorded = update(outputs).where(*own).values(**values, copy_of=copy_of, measured_at=now)
-    return connection.execute(recorded).rowcount == 1
+    params = {f"set_{name}": value for name, value in {**values, "copy_of": copy_of, "measured_at": now}.items()}
+    own = {"of_output": clip.id, "of_sha256": clip.file.sha256}
+    return connection.execute(RECORD, {**params, **own}).rowcount == 1
 
 
 IS_UNMEASURED = IS_DELIVERED & outputs.c.measured_at.is_(None)
@@ -136,4 +136,9 @@ PROBLEMS = (
         VIEW.c.problem != "remark",  # which `status` shows for itself
     )
     .order_by(VIEW.c.id, VIEW.c.output, VIEW.c.problem)
+)
+RECORD = (
+    update(outputs)
+    .where(outputs.c.id == bindparam("of_output"), outputs.c.sha256 == bindparam("of_sha256"), IS_UNMEASURED)
+    .values({name: bindparam(f"set_{name}") for name in (*Measures.__dataclass_fields__, "copy_of", "measured_at")})
 )

@@ -57,9 +57,7 @@ def bring_forward(connection: Connection, earlier: Mapping[int, tuple[datetime, 
     """
     moves = [{"of_job": job_id, "planned": at, "earlier": new} for job_id, (at, new) in earlier.items()]
     if moves:
-        at_plan = (jobs.c.id == bindparam("of_job"), jobs.c.next_at == bindparam("planned"))
-        forward = update(jobs).where(*at_plan, jobs.c.state == State.GENERATING).values(next_at=bindparam("earlier"))
-        connection.execute(forward, moves)
+        connection.execute(BRING_FORWARD, moves)
 
 
 def without_file(connection: Connection, job: Job, run_id: str, word: str, failures: int, next_at: datetime) -> bool:
@@ -92,7 +90,7 @@ def finished(
         return False
     end(connection, job, outcome.word, now, outcome.cost_usd, source, collect_by=collect_by)
     files = [{"attempt_id": job.attempt.id, "number": n, "url": url} for n, url in enumerate(outcome.files, 1)]
-    connection.execute(insert(outputs), files)
+    connection.execute(INSERT_OUTPUT, files)
     return True
 
 
@@ -131,3 +129,11 @@ def end(
     if cost_usd is not None:
         new |= {"cost_usd": cost_usd, "charge_source": source}
     ledger.update_attempt(connection, job.attempt.id, (Outcome.ACCEPTED,), new, ledger.entry_of(job, Outcome.ACCEPTED))
+
+
+INSERT_OUTPUT = insert(outputs)
+BRING_FORWARD = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("of_job"), jobs.c.state == State.GENERATING, jobs.c.next_at == bindparam("planned"))
+    .values(next_at=bindparam("earlier"))
+)

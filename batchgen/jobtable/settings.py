@@ -44,8 +44,7 @@ def current(connection: Connection, batch_id: int) -> list[Setting]:
 
 def since(connection: Connection, batch_id: int, after: int) -> list[Setting]:
     """All settings that were made after the row `after`, replaced ones included."""
-    newer = select(*_columns).where(settings.c.id > after, settings.c.batch_id == batch_id).order_by(settings.c.id)
-    return [to_setting(*row) for row in connection.execute(newer)]
+    return [to_setting(*row) for row in connection.execute(SINCE, {"in_batch": batch_id, "after": after})]
 
 
 def newest(connection: Connection, batch_id: int) -> int:
@@ -123,4 +122,5 @@ def to_setting(number: int, name: str, value: str | None, set_at: datetime, set_
 _columns = (settings.c.id, settings.c.name, settings.c.value, settings.c.set_at, settings.c.set_by)
 _of_batch = settings.c.batch_id == bindparam("in_batch")
 CURRENT = select(*_columns).where(_of_batch, text(SETTING_IS_CURRENT))
+SINCE = select(*_columns).where(settings.c.id > bindparam("after"), _of_batch).order_by(settings.c.id)
 SELECT_NEWEST_ID = select(func.coalesce(func.max(settings.c.id), 0)).where(_of_batch, text(SETTING_IS_CURRENT))

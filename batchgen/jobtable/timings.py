@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 
 from batchgen.jobs import TimingKind
 from batchgen.jobtable.schema import timings
@@ -46,12 +46,17 @@ def learn(connection: Connection, service: str, kind: TimingKind, seconds: float
     """Add one generation that took about `seconds`. Returns the new distribution."""
     model, clip_seconds = kind
     key = {"service": service, "model": model, "clip_seconds": clip_seconds}
-    columns = (timings.c.generations, timings.c.log_mean, timings.c.log_m2)
-    of_kind = select(*columns).filter_by(**key).with_for_update()
-    row = connection.execute(of_kind).one_or_none()
+    row = connection.execute(SELECT_TIMING, {f"of_{name}": value for name, value in key.items()}).one_or_none()
     timing = (Timing(*row) if row else Timing()).with_one(seconds)
     values = {"generations": timing.count, "log_mean": timing.log_mean, "log_m2": timing.log_m2}
     is_updated = row is not None and guarded_update(connection, timings, key, values)
     if not is_updated:
         connection.execute(insert(timings).values(**key, **values))
     return timing
+
+
+SELECT_TIMING = (
+    select(timings.c.generations, timings.c.log_mean, timings.c.log_m2)
+    .where(*(timings.c[name] == bindparam(f"of_{name}") for name in ("service", "model", "clip_seconds")))
+    .with_for_update()
+)

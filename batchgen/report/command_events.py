@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Literal, NotRequired  # pydantic reads the ones of `typing` from Python 3.12 on
+from typing import Any, Literal, NotRequired
 
-from typing_extensions import TypedDict
+from typing_extensions import TypedDict  # pydantic reads that of `typing` from Python 3.12 on
 
 from batchgen.jobs import State
 from batchgen.report.event_fields import Advice, LastRun, More, SettingValue, Summary

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal, NotRequired  # pydantic reads the ones of `typing` from Python 3.12 on
+from typing import Literal, NotRequired
 
-from typing_extensions import TypedDict
+from typing_extensions import TypedDict  # pydantic reads that of `typing` from Python 3.12 on
 
 from batchgen.jobs import State
 from batchgen.report.event_fields import Advice, More, Summary, WaitFor
