@@ -13,7 +13,7 @@ FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class InputFault(Exception):
-    """The file cannot be read as input. `str(error)` says why, `hint` what to do, if that is known."""
+    """Input that cannot be read: a file, or those of a pattern. `str(error)` says why, `hint` perhaps what to do."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)

@@ -146,16 +146,22 @@ def charges_of(generation: Generation, fault: Fault | None, speed: float) -> lis
     if generation.outcome != "completed" and not (name == "charged_failure" and generation.outcome == "error"):
         return foreign
     half = charge.credits // 2
-    charges = {
-        "late": [replace(charge, listed_at=later(late_seconds))],
-        "missing": [replace(charge, listed_at=None)],
-        "doubled": [charge, charge],
-        "in_parts": [replace(charge, credits=half), replace(charge, credits=charge.credits - half)],
-        "refunded": [charge, replace(charge, direction="TOPUP", type="REFUND", at=later(1), listed_at=later(1))],
-        "null_reference": [replace(charge, reference_id=None)],
-        "wrong_amount": [replace(charge, credits=2 * charge.credits)],
-    }
-    return charges.get(name, [charge, *foreign])
+    match name:
+        case "late":
+            return [replace(charge, listed_at=later(late_seconds))]
+        case "missing":
+            return [replace(charge, listed_at=None)]
+        case "doubled":
+            return [charge, charge]
+        case "in_parts":
+            return [replace(charge, credits=half), replace(charge, credits=charge.credits - half)]
+        case "refunded":
+            return [charge, replace(charge, direction="TOPUP", type="REFUND", at=later(1), listed_at=later(1))]
+        case "null_reference":
+            return [replace(charge, reference_id=None)]
+        case "wrong_amount":
+            return [replace(charge, credits=2 * charge.credits)]
+    return [charge, *foreign]
 
 
 class Ledger:

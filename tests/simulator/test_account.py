@@ -99,6 +99,11 @@ async def test_a_row_of_the_log_is_late_or_missing(settings: dict[str, Any]) -> 
         assert (await log(client))["data"] == []
 
 
+async def test_only_a_late_charge_asks_for_seconds_that_a_date_can_hold() -> None:
+    async with simulated(faults={"billing": {"missing": {"seconds": 1e30}}}) as client:
+        assert await create(client)
+
+
 async def test_the_log_is_of_the_time_between_two_moments() -> None:
     async with simulated() as client:
         await create(client)
