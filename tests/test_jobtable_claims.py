@@ -7,12 +7,13 @@ from dataclasses import replace
 from datetime import datetime
 
 import pytest
+from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 
 from batchgen.jobs import Outcome, State
 from batchgen.jobtable import delivery, in_flight, leases, polling, reconciliation
 from batchgen.jobtable.in_flight import InFlight
-from batchgen.jobtable.schema import attempts
+from batchgen.jobtable.schema import attempts, jobs
 from batchgen.jobtable.transition import claim_due, next_due
 from batchgen.services.outcomes import Finished
 from tests.processes import gather
@@ -176,6 +177,22 @@ def test_what_the_service_keeps_for_hours_only_is_downloaded_before_it_is_delete
     assert claim(1, results_expire=True) == ["a"]
     table.bury()
     assert claim(2) == ["a", "b"]
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize("results_expire", [False, True])
+def test_a_due_download_is_claimed_also_in_a_table_that_is_damaged(table: Table, results_expire: bool) -> None:
+    """Otherwise it would be due for ever, and the run that waits for it would never end."""
+    for key in ("a", "b"):
+        table.bring(State.DOWNLOADING, key)
+    table.change(
+        lambda c: c.execute(update(jobs).where(jobs.c.key == "b").values(attempt_id=table.row("a").attempt_id))
+    )
+    until = table.now + LEASE
+    claimed = table.change(
+        delivery.claim_downloads, table.batch_id, RUN, table.now, until, 9, results_expire=results_expire
+    )
+    assert len(claimed) == 2
 
 
 CLAIM = """

@@ -79,8 +79,7 @@ def keep(
 ) -> None:
     """Take what an attempt was charged into the highest charges: of its model, of clips of its length, and of requests
     with its estimate, where that was lower."""
-    of_model = CHARGES_OF_SERVICE.where(prices.c.model == model)
-    row = connection.execute(of_model, {"of_service": service}).one_or_none()
+    row = connection.execute(CHARGES_OF_MODEL, {"of_service": service, "of_model": model}).one_or_none()
     before = seen(row) if row else SeenCharges()
     by_seconds, by_estimate = dict(before.by_seconds), dict(before.by_estimate)
     seconds = connection.execute(SELECT_CLIP_SECONDS, {"attempt": attempt_id}).scalar()
@@ -112,4 +111,5 @@ def raise_to(highest: dict[K, Decimal], kind: K, cost: Decimal) -> None:
 CHARGES_OF_SERVICE = select(prices.c.model, prices.c.highest_usd, prices.c.charged).where(
     prices.c.service == bindparam("of_service")
 )
+CHARGES_OF_MODEL = CHARGES_OF_SERVICE.where(prices.c.model == bindparam("of_model"))
 SELECT_CLIP_SECONDS = select(jobs.c.clip_seconds).select_from(ATTEMPTS).where(attempts.c.id == bindparam("attempt"))

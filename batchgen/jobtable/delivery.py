@@ -206,7 +206,9 @@ def remarks(connection: Connection, batch_id: int, capacity: int = REMARKS_READ)
 
 
 LEASE_DUE = lease(DUE.order_by(jobs.c.next_at))
-LEASE_EXPIRING = lease(DUE.select_from(CURRENT_ATTEMPTS).order_by(attempts.c.collect_by.nulls_last(), jobs.c.next_at))
+LEASE_EXPIRING = lease(
+    DUE.join(attempts, attempts.c.id == jobs.c.attempt_id).order_by(attempts.c.collect_by.nulls_last(), jobs.c.next_at)
+)
 """What the service deletes first, first. SQLite would put those without such a time in front, PostgreSQL at the end."""
 
 SELECT_OUTPUT_PATH = select(jobs.c.output_path).where(jobs.c.id == bindparam("of_job"))
