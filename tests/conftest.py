@@ -66,13 +66,21 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+QUICK = "not slow"
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Leave out the slow tests where no path is typed. Stop before the first test where no job table can be opened."""
     if config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.option.markexpr:
-        config.option.markexpr = "not slow"
+        config.option.markexpr = QUICK
     newest = max(path.name.partition("_")[0] for path in (migrations_folder() / "versions").glob("*.py"))
     if newest != HEAD:
         raise pytest.UsageError(f"HEAD of jobtable/migrations.py is {HEAD}, and the newest migration is {newest}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.option.markexpr == QUICK:
+        terminalreporter.write_line("the slow tests are left out: `pytest tests` runs them as well")
 
 
 def pytest_xdist_auto_num_workers() -> int:
