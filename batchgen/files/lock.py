@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
+
+from batchgen.files.safe_open import Directory
 
 LOCKED_BYTE = 1 << 30  # on Windows a locked byte cannot be read by others, so it lies behind any content
 
@@ -30,3 +33,11 @@ def try_lock(descriptor: int) -> bool:
     except (BlockingIOError, PermissionError):
         return False
     return True
+
+
+def is_own(directory: Directory, name: str, descriptor: int) -> bool:
+    """Lock a file that was just opened. False if another process has it, or has placed or removed it meanwhile."""
+    with suppress(OSError):  # Some file systems have no locks. The lease of the job keeps other runs out.
+        if not try_lock(descriptor):
+            return False
+    return directory.has(name, descriptor)

@@ -6,8 +6,6 @@ A path comes from a row of the job table, and the table may have come with the f
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -83,7 +81,7 @@ class OutputFolder:
             return measure_object(output)
         try:
             with self.open_parent(output) as directory:
-                status, digest = directory.stat(name_of(output)), digest_of(directory, name_of(output))
+                status, digest = directory.stat(name_of(output)), directory.digest_of(name_of(output))
         except (OSError, UnsafePath):
             return None
         return (status.st_size, digest) if status and status.st_size and digest else None
@@ -158,21 +156,6 @@ def measure_object(url: str) -> tuple[int, str] | None:
         if (stored := object_store.describe(url)) and stored.size:
             return stored.size, stored.sha256 or object_store.digest_of(url)
     return None
-
-
-def holds(directory: Directory, name: str, size: int, sha256: str) -> bool:
-    status = directory.stat(name)
-    return status is not None and status.st_size == size and digest_of(directory, name) == sha256
-
-
-def digest_of(directory: Directory, name: str) -> str | None:
-    """The SHA-256 of a regular file; None for what is not one, or may not be read."""
-    try:
-        descriptor = directory.open(name, os.O_RDONLY)
-    except (OSError, UnsafePath):
-        return None
-    with os.fdopen(descriptor, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def name_of(output: str) -> str:

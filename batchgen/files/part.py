@@ -22,9 +22,9 @@ from threading import Lock
 from weakref import WeakValueDictionary
 
 from batchgen.files.disk_space import FILE_BYTES_MAX, check_space
-from batchgen.files.lock import try_lock
-from batchgen.files.outputs import OutputFolder, holds, name_of, paths_for
-from batchgen.files.safe_open import Directory, UnsafePath, set_mode
+from batchgen.files.lock import is_own
+from batchgen.files.outputs import OutputFolder, name_of, paths_for
+from batchgen.files.safe_open import UnsafePath, set_mode
 
 MARK_CHARS = 12  # of an attempt's id, in the name of its `.part`: 48 bits, so that no two attempts share one
 
@@ -154,7 +154,7 @@ class Part:
         self.sync()
         with self.outputs.open_parent(self.target) as directory:
             target = target or self.target
-            if holds(directory, name_of(target), self.size, self.sha256):
+            if directory.holds(name_of(target), self.size, self.sha256):
                 directory.unlink(self.name)
                 self.close()
                 return target
@@ -177,7 +177,7 @@ class Part:
                 placed = directory.stat(name_of(path))
                 if placed is None:
                     return None
-                if holds(directory, name_of(path), size, sha256):
+                if directory.holds(name_of(path), size, sha256):
                     leftover = directory.stat(self.name)
                     if leftover and os.path.samestat(leftover, placed):
                         directory.unlink(self.name)
@@ -215,14 +215,6 @@ class Part:
                     raise PartBusy(f"another process downloads {self.target}")
             self._descriptor = descriptor
         return self._descriptor
-
-
-def is_own(directory: Directory, name: str, descriptor: int) -> bool:
-    """Lock a file that was just opened. False if another process has it, or has placed or removed it meanwhile."""
-    with suppress(OSError):  # Some file systems have no locks. The lease of the job keeps other runs out.
-        if not try_lock(descriptor):
-            return False
-    return directory.has(name, descriptor)
 
 
 def mark_of(attempt: str) -> str:

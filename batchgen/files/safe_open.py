@@ -9,6 +9,7 @@ name comes before it is opened.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import secrets
 import stat
@@ -109,6 +110,20 @@ class Directory:
             os.close(descriptor)
             raise
         return descriptor
+
+    def digest_of(self, name: str) -> str | None:
+        """The SHA-256 of a regular file; None for what is not one, or may not be read."""
+        try:
+            descriptor = self.open(name, os.O_RDONLY)
+        except (OSError, UnsafePath):
+            return None
+        with os.fdopen(descriptor, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def holds(self, name: str, size: int, sha256: str) -> bool:
+        """Whether a file of this content has the name."""
+        status = self.stat(name)
+        return status is not None and status.st_size == size and self.digest_of(name) == sha256
 
     def judge(self, name: str, status: os.stat_result, *, is_read: bool = False) -> None:
         """Raise `UnsafePath` if this is not a regular file, or one to write that has other names or another owner.

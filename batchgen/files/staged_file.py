@@ -14,8 +14,7 @@ from io import BufferedRandom
 from pathlib import Path
 
 from batchgen.errors import StorageError
-from batchgen.files.outputs import holds
-from batchgen.files.part import is_own
+from batchgen.files.lock import is_own
 from batchgen.files.safe_open import Directory, open_directory, set_mode, user_mode
 
 
@@ -53,7 +52,7 @@ class StagedFile:
         if status is None or status.st_size != self.file.seek(0, os.SEEK_END):
             return False
         self.file.seek(0)
-        return holds(self.folder, self.name, status.st_size, hashlib.file_digest(self.file, "sha256").hexdigest())
+        return self.folder.holds(self.name, status.st_size, hashlib.file_digest(self.file, "sha256").hexdigest())
 
 
 @contextmanager
