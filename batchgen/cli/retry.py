@@ -124,7 +124,7 @@ def find_lost(
 
 def report(jobs: dict[str, list[str]], rest: list[str], *, free_only: bool, runs: int, are_named: bool) -> None:
     """Say what happens to the jobs, of which `rest` stay as they are, and what comes next."""
-    pending, resumed, fetched = jobs.values()
+    pending, resumed, fetched = jobs["pending"], jobs["asked_again"], jobs["fetched_again"]
     is_moved = bool(pending or resumed or fetched)
     if pending:
         print_lines(f"{plural(len(pending), 'job')} pending again: {shortened(pending)}")

@@ -229,9 +229,7 @@ class TableExam:
             message = f"{name}: delivered files could not be looked at: {lost.obstacle}"
             return problem("files", message, "", ExitCode.STORAGE)
         keys = {file.file.key for file in lost.files}
-        shown_files = "; ".join(map(str, lost.files[:SHOWN]))
-        more = f"; and {len(lost.files) - SHOWN} more" if len(lost.files) > SHOWN else ""
-        message = f"{name}: {plural(len(lost.files), 'delivered file')} not there as delivered: {shown_files}{more}"
+        message = f"{name}: {plural(len(lost.files), 'delivered file')} not there as delivered: {lost.listed(SHOWN)}"
         fetch = self.command("retry", manifest, *(keys if len(keys) == 1 else ()), "--download", *flags)
         return problem("files", message, f"{fetch} && {self.command('run', manifest, *flags)}")
 

@@ -49,6 +49,11 @@ class LostFiles:
     obstacle: str = ""
     """Why the others could not be looked at: their store does not answer. They are not lost for that."""
 
+    def listed(self, most: int) -> str:
+        """The first of them, and how many more there are."""
+        more = f"; and {len(self.files) - most} more" if len(self.files) > most else ""
+        return "; ".join(map(str, self.files[:most])) + more
+
 
 def claim_downloads(
     connection: Connection,

@@ -55,6 +55,7 @@ def end_run(connection: Connection, run_id: str, exit_code: int, now: datetime, 
 
 
 def renew(connection: Connection, run_id: str, now: datetime, until: datetime) -> None:
+    """Extend all leases of a living run to `until`."""
     connection.execute(update(runs).where(runs.c.id == run_id).values(seen_at=now))
     connection.execute(update(jobs).where(jobs.c.leased_by == run_id).values(leased_until=until, next_at=until))
 

@@ -234,6 +234,7 @@ def made_outputs(connection: Connection, folder: Path) -> set[str]:
 
 
 def with_output(folder: Path, pending: Sequence[Any]) -> list[Any]:
+    """The pending jobs at whose output a file lies."""
 
     @cache
     def names_in(directory: str) -> set[str]:

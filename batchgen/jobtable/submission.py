@@ -184,6 +184,7 @@ def accepted(
 
 
 def has_accepted(connection: Connection, service: str, origin: str) -> bool:
+    """Whether the service at this origin has ever accepted a request."""
     accepted_there = {"service": service, "origin": origin, "outcome": Outcome.ACCEPTED}
     return connection.execute(select(attempts.c.id).filter_by(**accepted_there).limit(1)).first() is not None
 

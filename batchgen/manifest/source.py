@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol, Self
 
-from rich.cells import cell_len
 from yaml.error import Mark
 
 from batchgen.catalogue.links import NOUNS
@@ -175,6 +174,8 @@ class SourceText:
 
     def excerpt(self, position: Position, hint: str) -> str:
         """The line at `position` with a caret under it, and `hint` beside the caret."""
+        from rich.cells import cell_len  # Imported here: a sound manifest needs no caret.
+
         line = self.line(position.line)
         column = min(position.column - 1, len(line))
         width = position.width or len(line.rstrip()) - column

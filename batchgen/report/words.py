@@ -170,8 +170,7 @@ def lost_lines(lost: LostFiles, retry: str) -> list[str]:
     if lost.files:
         number = len(lost.files)
         subject = "1 delivered file is" if number == 1 else f"{number} delivered files are"
-        more = f"; and {number - SHOWN} more" if number > SHOWN else ""
-        lines.append(f"{subject} not there as delivered: {'; '.join(map(str, lost.files[:SHOWN]))}{more}")
+        lines.append(f"{subject} not there as delivered: {lost.listed(SHOWN)}")
         if retry:
             key, them = (f" {shell_word(lost.files[0].file.key)}", "it") if number == 1 else ("", "them")
             lines.append(f"`{retry}{key} --download`, then a run, fetches {them} for nothing")
