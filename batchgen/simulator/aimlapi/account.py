@@ -33,8 +33,8 @@ WHERE r.kind = 'create' AND r.key = ? AND r.logged_at <= ? AND r.at BETWEEN ? AN
 TRANSACTIONS = """
 SELECT strftime('%Y-%m-%dT%H:%M:%fZ', at) AS created_at, direction, type, model, reference_id, credits AS amount
 FROM transactions
-WHERE ifnull(key, ?1) = ?1 AND listed_at <= ?2 AND at BETWEEN ?3 AND ?4
-  AND (?5 IS NULL OR direction = ?5) AND (?6 IS NULL OR type = ?6)
+WHERE (key IS NULL OR key = ?) AND listed_at <= ? AND at BETWEEN ? AND ?
+  AND direction = ifnull(?, direction) AND type = ifnull(?, type)
 ORDER BY at DESC, n DESC"""
 DIRECTIONS = ("CHARGE", "TOPUP")
 TYPES = ("MODEL_USAGE", "PAYMENT", "BONUS", "REFUND", "ADJUSTMENT", "CREDITS_EXPIRED", "INIT")
