@@ -12,7 +12,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, chdir
+from contextlib import ExitStack, chdir, suppress
 from functools import cache
 from multiprocessing import connection, get_context
 from multiprocessing.context import ForkServerContext
@@ -162,8 +162,10 @@ class Fork:
         return stdout, stderr
 
     def send_signal(self, number: signal.Signals) -> None:
+        # The fork server may have collected an ended process whose exit code is not here yet.
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)
