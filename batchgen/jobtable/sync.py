@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -30,8 +30,7 @@ from batchgen.jobtable.transition import change_state
 CHUNK_ROWS = 5_000
 """Rows inserted at once: bounds the memory for their values, and is large enough that the size no longer matters."""
 LABELS = (jobs.c.priority, jobs.c.tags)
-"""The columns of the manifest that are no part of the request: they follow it after a job was sent, too. Where a paid
-job takes another name, it takes those of its new entry."""
+"""The columns of the manifest that are no part of the request: they follow it after a job was sent, too."""
 READ_COLUMNS = (
     *(jobs.c.id, jobs.c.batch_id, jobs.c.key, jobs.c.state, jobs.c.fingerprint, jobs.c.output_path, *LABELS),
     *(jobs.c.error_class, jobs.c.leased_by, jobs.c.attempt_id, jobs.c.parent_batch, jobs.c.parent_key),
@@ -40,10 +39,11 @@ READ_COLUMNS = (
     case((jobs.c.input_pointers != "[]", jobs.c.request)).label("request"),
 )
 """The columns that are compared with the manifest."""
-
 STAYS_SHOWN = 5  # clips that are named in a warning
 
 OnChanged = Literal["refuse", "keep", "redo"]
+Pair = tuple[Any, JobSpec]
+"""The row of a job, and what the manifest has under its name."""
 
 
 @dataclass(slots=True)
@@ -138,8 +138,7 @@ def sync_manifest(
     """Bring the job table up to date with a manifest, wholly or not at all.
 
     A redo makes the edited jobs again that are `chosen`, by their keys, and leaves the others; None: all of them.
-    Raises `ManifestChanged` where jobs changed after they were sent and `on_changed` is "refuse"; in a trial, the
-    result names them.
+    Raises `ManifestChanged` where jobs changed after they were sent, `on_changed` is "refuse" and this is no trial.
     """
     allow_idle(connection)  # the fingerprints of a million jobs take a while
     result = SyncResult(upsert_batch(connection, batch, now))
@@ -147,63 +146,54 @@ def sync_manifest(
     of_batch = select(*READ_COLUMNS).select_from(CURRENT_OR_NONE).where(jobs.c.batch_id == result.batch_id)
     rows: dict[str, Any] = {row.key: row for row in connection.execute(of_batch)}
     new: list[JobSpec] = []
-    changed: list[tuple[Any, JobSpec]] = []
-    relabelled: list[dict[str, Any]] = []
+    unsent: list[Pair] = []
+    same: list[Pair] = []
+    corrected: list[Pair] = []
+    changed: list[Pair] = []
     for spec in specs:
         row = rows.pop(spec.key, None)
         if row is None:
             new.append(spec)
-        elif State(row.state).is_unsent and row.attempt_id is None:
-            edited = follow_manifest(connection, row, manifest_columns(spec, digests), now)
-            result.edited += edited
-            result.unchanged += not edited
+        elif not was_sent(row):
+            unsent.append((row, spec))
         elif row.fingerprint == fingerprint_of(spec, digests, row.input_digests):
-            move_output(connection, row, spec)
-            if labels := new_labels(row, spec):
-                relabelled.append(labels)
-            if stays(row, spec):
-                result.stays.append(
-                    f"{row.key}: its clip stays {row.output_path}, although `output` is {spec.output} now"
-                )
-            result.unchanged += 1
+            same.append((row, spec))
         elif is_corrected(row, on_changed):
-            connection.execute(update(jobs).where(jobs.c.id == row.id).values(manifest_columns(spec, digests)))
-            commands.renew(connection, row, now)
-            result.edited += 1
+            corrected.append((row, spec))
         else:
             changed.append((row, spec))
-    if relabelled:
-        connection.execute(UPDATE_LABELS, relabelled)
-    result.orphans = frozenset(row.id for row in rows.values() if row.attempt_id or not State(row.state).is_unsent)
-    gone = (ErrorClass.GONE, commands.GONE, now)
-    result.gone = sum(commands.cancel_row(connection, row, *gone) for row in rows.values())
-    free = [row for row in rows.values() if row.state == State.FAILED and is_free(row)]
-    result.gone += sum(commands.cancel_row(connection, row, *gone, State.FAILED) for row in free)
-    result.orphans -= {row.id for row in free}
+    followed = sum(follow_manifest(connection, row, manifest_columns(spec, digests), now) for row, spec in unsent)
+    for row, spec in corrected:
+        connection.execute(update(jobs).where(jobs.c.id == row.id).values(manifest_columns(spec, digests)))
+        commands.renew(connection, row, now)
+    result.stays = follow_names(connection, same)
+    cancel_gone(connection, rows.values(), result, now)
     result.changed = [describe_change(connection, row, spec, batch.manifest) for row, spec in changed]
-    result.orphans |= {row.id for row, _ in changed}
     if changed and on_changed == "refuse" and not is_trial:
         sent = {row.fingerprint for row, _ in changed}
         moved = sum(fingerprint_of(spec, digests) in sent for spec in (*new, *(spec for _, spec in changed)))
         raise ManifestChanged(refusal(batch.manifest, result.changed, moved))
-    if on_changed == "redo":
-        redone = [(row, spec) for row, spec in changed if chosen is None or row.key in chosen]
-        for row, spec in redone:
-            archive_version(connection, row, batch.manifest.parent, now)
-            new.append(spec)
-        result.redone = len(redone)
-        changed = [(row, spec) for row, spec in changed if chosen is not None and row.key not in chosen]
-    result.edited_after = frozenset(row.id for row, _ in changed)
-    result.unchanged += len(changed)
-    add_jobs(connection, result.batch_id, batch.service, new, digests, now)
-    result.new = len(new) - result.redone
+    redone = [pair for pair in changed if on_changed == "redo" and (chosen is None or pair[0].key in chosen)]
+    for row, _ in redone:
+        archive_version(connection, row, batch.manifest.parent, now)
+    add_jobs(connection, result.batch_id, batch.service, [*new, *(spec for _, spec in redone)], digests, now)
+    result.orphans |= {row.id for row, _ in changed}
+    result.edited_after = frozenset(row.id for row, _ in changed) - {row.id for row, _ in redone}
+    result.new, result.redone = len(new), len(redone)
+    result.edited = followed + len(corrected)
+    result.unchanged = len(unsent) - followed + len(same) + len(changed) - len(redone)
     if on_changed == "keep":
         pending = (jobs.c.batch_id == result.batch_id, jobs.c.state == State.PENDING)
-        ordered = update(jobs).where(*pending, jobs.c.repeat_ordered.is_not(None))
-        result.recalled = connection.execute(ordered.values(repeat_ordered=None)).rowcount
+        ordered = update(jobs).where(*pending, jobs.c.repeat_ordered.is_not(None)).values(repeat_ordered=None)
+        result.recalled = connection.execute(ordered).rowcount
     if result.has_changes:
         connection.execute(update(batches).where(batches.c.id == result.batch_id).values(compared_at=None))
     return result
+
+
+def was_sent(row: Any) -> bool:
+    """Whether a create request was begun for a job, which may be paid for."""
+    return row.attempt_id is not None or not State(row.state).is_unsent
 
 
 def follow_manifest(connection: Connection, row: Any, values: dict[str, Any], now: datetime) -> bool:
@@ -220,22 +210,34 @@ def follow_manifest(connection: Connection, row: Any, values: dict[str, Any], no
     return True
 
 
-def move_output(connection: Connection, row: Any, spec: JobSpec) -> None:
-    """Take over another output path while no file is there and no run is writing one."""
-    if row.output_path != spec.output and row.state != State.DONE and row.leased_by is None:
-        connection.execute(update(jobs).where(jobs.c.id == row.id).values(output_path=spec.output))
+def follow_names(connection: Connection, same: Sequence[Pair]) -> list[str]:
+    """Take over labels and outputs of jobs whose request is as it was sent. Returns, in words, which clips stay."""
+    stays: list[str] = []
+    relabelled: list[dict[str, Any]] = []
+    for row, spec in same:
+        is_moved, is_delivered = row.output_path != spec.output, row.state == State.DONE
+        if is_moved and not is_delivered and row.leased_by is None:  # No run is writing a file there.
+            connection.execute(update(jobs).where(jobs.c.id == row.id).values(output_path=spec.output))
+        if is_moved and is_delivered and spec.output != unnumbered(row.output_path):
+            stays.append(f"{row.key}: its clip stays {row.output_path}, although `output` is {spec.output} now")
+        labels = labels_of(spec)
+        if any(getattr(row, name) != value for name, value in labels.items()):
+            relabelled.append({"of_job": row.id, **labels})
+    if relabelled:
+        connection.execute(UPDATE_LABELS, relabelled)
+    return stays
 
 
-def new_labels(row: Any, spec: JobSpec) -> dict[str, Any]:
-    """The labels of a job that was sent, for `UPDATE_LABELS`; nothing where they are as they were."""
-    labels = labels_of(spec)
-    is_new = any(getattr(row, name) != value for name, value in labels.items())
-    return {"of_job": row.id, **labels} if is_new else {}
-
-
-def stays(row: Any, spec: JobSpec) -> bool:
-    """Whether a clip was delivered under another name than the manifest has now, and not because that was taken."""
-    return row.state == State.DONE and spec.output not in (row.output_path, unnumbered(row.output_path))
+def cancel_gone(connection: Connection, rows: Iterable[Any], result: SyncResult, now: datetime) -> None:
+    """Cancel jobs that have left the manifest and cost nothing. What may be paid for is an orphan."""
+    orphans = set()
+    for row in rows:
+        has_failed_for_nothing = row.state == State.FAILED and is_free(row)
+        leaving = State.FAILED if has_failed_for_nothing else State.PENDING
+        result.gone += commands.cancel_row(connection, row, ErrorClass.GONE, commands.GONE, now, leaving)
+        if was_sent(row) and not has_failed_for_nothing:
+            orphans.add(row.id)
+    result.orphans = frozenset(orphans)
 
 
 def is_corrected(row: Any, on_changed: OnChanged) -> bool:
@@ -290,9 +292,9 @@ def add_jobs(
         rows = [{"key": spec.key, **new, **manifest_columns(spec, digests)} for spec in chunk]
         connection.execute(insert(jobs), rows)
     constants = (literal(now, UTCDateTime), literal(State.PENDING.value), literal("added"))
-    added = select(jobs.c.batch_id, jobs.c.id, *constants)
-    added = added.where(jobs.c.batch_id == batch_id, jobs.c.id > newest).order_by(jobs.c.id)
-    connection.execute(insert(events).from_select(("batch_id", "job_id", "at", "to_state", "detail"), added))
+    added = select(jobs.c.batch_id, jobs.c.id, *constants).where(jobs.c.batch_id == batch_id, jobs.c.id > newest)
+    columns = ("batch_id", "job_id", "at", "to_state", "detail")
+    connection.execute(insert(events).from_select(columns, added.order_by(jobs.c.id)))
 
 
 UPDATE_LABELS = update(jobs).where(jobs.c.id == bindparam("of_job"))
