@@ -135,53 +135,63 @@ class TableExam:
         run = self.command("run", self.manifest or Path("MANIFEST"), "--changed", "keep")
         return f"{move_aside(paths)} && {run}"
 
+    def fault(self, message: str, mend: str = "", exit_code: ExitCode = ExitCode.STORAGE) -> Finding:
+        return problem("table", f"{shown(self.url)}: {message}", mend, exit_code)
+
     def examine_condition(self) -> Iterator[Finding]:
-        condition, path, name = self.condition, path_of(self.url), shown(self.url)
-        files = [file for suffix in DATABASE_SUFFIXES if path and (file := Path(f"{path}{suffix}")).exists()]
-        # SQLite needs the folder of a table, too.
-        may_be_read = path and os.access(path, os.R_OK) and os.access(path.parent, os.R_OK | os.X_OK)
-
-        def fault(message: str, mend: str = "", exit_code: ExitCode = ExitCode.STORAGE) -> Finding:
-            return problem("table", f"{name}: {message}", mend, exit_code)
-
-        if condition.error and not path:
-            yield fault(f"it cannot be used: {condition.error}")
-        elif condition.error and not may_be_read:
-            yield fault(f"it may not be read ({condition.error}): you have no right to the file or its folder")
-        elif condition.error and path and path.suffix not in TABLE_SUFFIXES:
-            yield fault(f"this is no job table ({condition.error}); name another one with --db", "", ExitCode.USAGE)
-        elif condition.error or (condition.faults and not condition.is_only_indexes):
-            reason = condition.error or "; ".join(condition.faults)
-            message = (
-                f"it is damaged ({reason}). Put a copy of it back, if you have one. Without one, a new table takes over"
-                " what the service's log has, but no verdicts"
-            )
-            yield fault(message, self.begin_again(files))
+        condition = self.condition
+        if condition.error:
+            yield self.unreadable(condition.error)
+        elif condition.faults and not condition.is_only_indexes:
+            yield self.damaged("; ".join(condition.faults))
         elif condition.faults:
-            reindex = shell(sys.executable, "-c", REINDEX, path or "")
-            yield fault(f"its indexes are damaged, its rows are whole ({condition.faults[0]})", reindex)
-        elif condition.version is None:
-            yield fault("this is no job table; name another one with --db", "", ExitCode.USAGE)
-        elif condition.version > HEAD:
-            upgrade = shell(sys.executable, "-m", "pip", "install", "--upgrade", "batchgen")
-            message = f"it is of version {condition.version}, and this batchgen knows {HEAD}"
-            yield fault(message, upgrade, ExitCode.USAGE)
-        elif condition.version != HEAD:
-            message = f"it is of version {condition.version}; any command brings it to {HEAD}"
-            yield fault(message, self.command("status", self.manifest), ExitCode.INCOMPLETE)
-        elif condition.missing_views:
-            views = ", ".join(condition.missing_views)
-            yield fault(f"somebody has dropped its views {views}: put a copy of it back", "", ExitCode.INCOMPLETE)
+            reindex = shell(sys.executable, "-c", REINDEX, path_of(self.url) or "")
+            yield self.fault(f"its indexes are damaged, its rows are whole ({condition.faults[0]})", reindex)
+        else:
+            yield from self.examine_version()
         if condition.is_standby:
             advice = "name the server that is no standby, or ask for the right to write"
-            yield fault(f"it may only be read here: {advice}")
-        elif condition.missing_rights:
-            some = ", ".join(condition.missing_rights[:SHOWN])
-            more = f" and {len(condition.missing_rights) - SHOWN} more" if len(condition.missing_rights) > SHOWN else ""
-            message = f"this role may not write what a run writes ({some}{more}). The owner of the tables types: "
-            yield fault(message + condition.grants)
+            yield self.fault(f"it may only be read here: {advice}")
+        elif rights := condition.missing_rights:
+            more = f" and {len(rights) - SHOWN} more" if len(rights) > SHOWN else ""
+            some = f"{', '.join(rights[:SHOWN])}{more}"
+            message = f"this role may not write what a run writes ({some}). The owner of the tables types: "
+            yield self.fault(message + condition.grants)
         if condition.orphans:
-            yield fault(f"{condition.orphans} rows refer to rows that do not exist: put a copy of it back")
+            yield self.fault(f"{condition.orphans} rows refer to rows that do not exist: put a copy of it back")
+
+    def unreadable(self, error: str) -> Finding:
+        """Why the database could not read the table: it is not ours, no table, or damaged."""
+        if not (path := path_of(self.url)):
+            return self.fault(f"it cannot be used: {error}")
+        # SQLite needs the folder of a table, too.
+        if not (os.access(path, os.R_OK) and os.access(path.parent, os.R_OK | os.X_OK)):
+            return self.fault(f"it may not be read ({error}): you have no right to the file or its folder")
+        if path.suffix not in TABLE_SUFFIXES:
+            return self.fault(f"this is no job table ({error}); name another one with --db", "", ExitCode.USAGE)
+        return self.damaged(error)
+
+    def damaged(self, reason: str) -> Finding:
+        path = path_of(self.url)
+        files = [file for suffix in DATABASE_SUFFIXES if path and (file := Path(f"{path}{suffix}")).exists()]
+        message = (
+            f"it is damaged ({reason}). Put a copy of it back, if you have one. Without one, a new table takes over"
+            " what the service's log has, but no verdicts"
+        )
+        return self.fault(message, self.begin_again(files))
+
+    def examine_version(self) -> Iterator[Finding]:
+        version, views = self.condition.version, ", ".join(self.condition.missing_views)
+        if version is None:
+            yield self.fault("this is no job table; name another one with --db", "", ExitCode.USAGE)
+        elif version > HEAD:
+            upgrade = shell(sys.executable, "-m", "pip", "install", "--upgrade", "batchgen")
+            yield self.fault(f"it is of version {version}, and this batchgen knows {HEAD}", upgrade, ExitCode.USAGE)
+        elif version != HEAD:
+            message = f"it is of version {version}; any command brings it to {HEAD}"
+            yield self.fault(message, self.command("status", self.manifest), ExitCode.INCOMPLETE)
+        elif views:
+            yield self.fault(f"somebody has dropped its views {views}: put a copy of it back", "", ExitCode.INCOMPLETE)
 
     def examine_batch(self, batch: StoredBatch, condition: BatchCondition) -> Iterator[Finding]:
         """What keeps a batch from its end."""
