@@ -57,35 +57,31 @@ def command(
     now, settles = clock.utcnow(), bool(generation_id or resubmit or give_up)
     with open_batch(db, manifest, simulate) as (database, batch):
         # Whose generation a person has named before: another one may be meant.
-        jobs = database.read_now(reconciliation.named_by_person, batch.id, ids) if generation_id else []
-        jobs = jobs or held_jobs(database, batch.id, ids)
+        adopted = database.read_now(reconciliation.named_by_person, batch.id, ids) if generation_id else []
+        jobs = adopted or held_jobs(database, batch.id, ids)
         if generation_id and len(jobs) > 1:
             raise UsageError(f"--found settles one job: name it ({shortened([job.key for job in jobs])})")
         settled = [job.key for job in jobs if settles and settle(database, job, now, generation_id, resubmit=resubmit)]
         runs = notify_runs(database, batch.id, SettingName.RESOLVED, len(settled))
-    if as_json and jobs and not settles:
-        print_held(jobs)
-    elif as_json:
+    if jobs and not settles:
+        if as_json:
+            print_held(jobs)
+        else:
+            list_held(jobs, now)
+        return
+    if as_json:
         hint = "the next run goes on with them" if settled else "no job is held for a person"
         print_changed({"settled": settled}, hint, "run")
-    elif not jobs:
-        print_lines("no job is held for a person")
-    elif settles and not settled:
-        print_lines("nothing was settled: a run, or another command, has settled it meanwhile")
-    elif settles:
-        print_lines(f"{plural(len(settled), 'job')} settled: {shortened(settled)}")
-        if resubmit:
-            reconcile = options.quoted_command("reconcile")
-            print_lines(f"What the first request may cost stays reserved, until {reconcile} settles it.", err=True)
-        print_lines(runs_line(runs) if runs else f"Next: {options.quoted_command('run')}", err=True)
-    else:
-        for job in jobs:
-            show(job, now)
-        print_lines(
-            "Search for them on the service's site, by time and model. If one is there: --found GENERATION-ID."
-            " If not: --resubmit or --give-up.",
-            err=True,
-        )
+        return
+    if not settled:
+        nothing = "nothing was settled: a run, or another command, has settled it meanwhile"
+        print_lines(nothing if jobs else "no job is held for a person")
+        return
+    print_lines(f"{plural(len(settled), 'job')} settled: {shortened(settled)}")
+    if resubmit:
+        reconcile = options.quoted_command("reconcile")
+        print_lines(f"What the first request may cost stays reserved, until {reconcile} settles it.", err=True)
+    print_lines(runs_line(runs) if runs else f"Next: {options.quoted_command('run')}", err=True)
 
 
 def settle(database: Database, job: Job, now: datetime, generation_id: str | None, *, resubmit: bool) -> bool:
@@ -139,11 +135,17 @@ def print_held(jobs: Sequence[Job]) -> None:
     print_json(Held(event="held", jobs=held, **hints.advice(hint, options.command_to_type("resolve"))))
 
 
-def show(job: Job, now: datetime) -> None:
-    attempt = job.attempt
-    print_lines(f"{job.key}  {job.model}")
+def list_held(jobs: Sequence[Job], now: datetime) -> None:
+    for job in jobs:
+        attempt = job.attempt
+        print_lines(
+            f"{job.key}  {job.model}",
+            f"  sent {attempt.intent_at.astimezone():%Y-%m-%d %H:%M:%S %Z}, {duration(now - attempt.intent_at)} ago",
+            f"  X-Client-Request-Id: {attempt.client_request_id}",
+            f"  {job.error}",
+        )
     print_lines(
-        f"  sent {attempt.intent_at.astimezone():%Y-%m-%d %H:%M:%S %Z}, {duration(now - attempt.intent_at)} ago"
+        "Search for them on the service's site, by time and model. If one is there: --found GENERATION-ID."
+        " If not: --resubmit or --give-up.",
+        err=True,
     )
-    print_lines(f"  X-Client-Request-Id: {attempt.client_request_id}")
-    print_lines(f"  {job.error}")
