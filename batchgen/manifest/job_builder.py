@@ -108,9 +108,13 @@ class JobBuilder(TemplateFiller):
 
     # --- batchgen's own keys -----------------------------------------------------------------------------------------
 
+    def value_of(self, name: str) -> Node | None:
+        """The value of a key, from the entry or from `defaults`; None where it is absent or null."""
+        node = self.fields.get(name)
+        return node if node and node.value is not None else None
+
     def model(self) -> str | None:
-        node = self.fields.get("model")
-        if node is None or node.value is None:
+        if not (node := self.value_of("model")):
             self.report(
                 self.entry.node, "the job has no `model`", self.misspelt("model") or "name one here or in `defaults`"
             )
@@ -121,10 +125,10 @@ class JobBuilder(TemplateFiller):
         if name is None or self.jobs.documents(name):
             return name
         if not self.jobs.validate or not self.jobs.header.service.is_catalogued:
-            fault = name_fault(name)
-            if fault:
+            if fault := name_fault(name):
                 self.report(node, f"`model` {fault}")
-            return None if fault else name
+                return None
+            return name
         similar = register.nearest(name)
         hint = f"did you mean {listed(similar, 'or')}?" if similar else "`batchgen models` lists them"
         self.report(node, f"there is no model `{name[:100]}`", hint)
@@ -153,17 +157,7 @@ class JobBuilder(TemplateFiller):
             hint = self.misspelt("id") or "give it one: it is the job's name from run to run"
             self.report(self.entry.node, "the job has no `id`", hint)
             return None, None
-        if templated(node):
-            key = self.text(node, "`id`", self.values(model=model), self.columns)
-            if key is not None and (fault := name_fault(key)):
-                self.report(node, f"`id` {fault}")
-                key = None
-            elif key is not None and "E+" in key and self.columns and (number := SHORTENED_NUMBER.search(key)):
-                hint = "format the column as text in the spreadsheet, and export it again"
-                self.report(node, f"`id` has a number that a spreadsheet has shortened: {number[0]}", hint)
-                key = None
-        else:
-            key = read_name(node, "`id`", self.entry.file.diagnostics)
+        key = self.filled_id(node, model) if templated(node) else read_name(node, "`id`", self.entry.file.diagnostics)
         if key is None:
             return None, None
         if CURLY_QUOTE.match(key):
@@ -175,26 +169,34 @@ class JobBuilder(TemplateFiller):
         location = self.entry.location(node)
         return self.jobs.reserve_id(key, location), location
 
+    def filled_id(self, node: Node, model: str) -> str | None:
+        key = self.text(node, "`id`", self.values(model=model), self.columns)
+        if key is None:
+            return None
+        if fault := name_fault(key):
+            self.report(node, f"`id` {fault}")
+            return None
+        if "E+" in key and self.columns and (number := SHORTENED_NUMBER.search(key)):
+            hint = "format the column as text in the spreadsheet, and export it again"
+            self.report(node, f"`id` has a number that a spreadsheet has shortened: {number[0]}", hint)
+            return None
+        return key
+
     def output(
         self, key: str, id_location: Location, model: str, index: int, params: Values, written: Values
     ) -> str | None:
-        """The path of the job's video. A parameter stands in it as `written`, unless it was changed before sending."""
+        """The path of the job's video."""
         header = self.jobs.header
-        node = self.fields.get("output")
-        if node is not None and node.value is not None and type(node.value) is not str:
+        node = self.value_of("output")
+        if node and type(node.value) is not str:
             self.report(node, f"`output` must be text, not {quoted(node.value)}")
             return None
-        location = self.entry.location(node) if node and node.value is not None else None
-        template = node if location else header.output
+        location = self.entry.location(node) if node else None
+        template = node or header.output
         if template is None or template.value == OUTPUT:
             path = f"{header.batch}/{key}.mp4"
         else:
-            scalars = {
-                name: own if type(own := written.get(name)) is Written and own.value == value else value
-                for name, value in params.items()
-                if type(value) is not dict and type(value) is not list
-            }
-            values = {**scalars, **self.row, **self.job_values(id=key, model=model, index=index)}
+            values = {**scalars(params, written), **self.row, **self.job_values(id=key, model=model, index=index)}
             try:
                 path = self.jobs.templates.fill_text(template.value, values, ())
             except BadTemplate as error:
@@ -211,8 +213,7 @@ class JobBuilder(TemplateFiller):
 
     def extra_params(self, values: Values, params: Values) -> dict[str, Any]:
         """The parameters under `extra`, which are sent whatever the catalogue says."""
-        node = self.fields.get("extra")
-        if node is None or node.value is None:
+        if not (node := self.value_of("extra")):
             return {}
         if type(node.value) is not dict:
             self.report(node, f"`extra` must be a mapping of parameters, not {quoted(node.value)}")
@@ -224,8 +225,7 @@ class JobBuilder(TemplateFiller):
         return extra
 
     def priority(self, values: Values) -> int:
-        node = self.fields.get("priority")
-        if node is None or node.value is None:
+        if not (node := self.value_of("priority")):
             return 0
         value = node.value
         if templated(node):
@@ -244,8 +244,7 @@ class JobBuilder(TemplateFiller):
         return 0
 
     def tags(self, values: Values) -> tuple[str, ...]:
-        node = self.fields.get("tags")
-        if node is None or node.value is None:
+        if not (node := self.value_of("tags")):
             return ()
         if type(node.value) is not list:
             self.report(node, f"`tags` must be a list, not {quoted(node.value)}")
@@ -269,8 +268,7 @@ class JobBuilder(TemplateFiller):
         The first take is as good as a job without takes: a `count` may be added later.
         """
         counted = self.entry.origin.take if self.entry.origin else 0
-        node = self.fields.get("take")
-        if node is None or node.value is None:
+        if not (node := self.value_of("take")):
             return max(counted, 1)
         if counted:
             self.report(node, "`take` and `count` exclude one another", "`count` numbers the takes itself")
@@ -281,11 +279,19 @@ class JobBuilder(TemplateFiller):
         return 1
 
     def parent(self, values: Values) -> Parent | None:
-        node = self.fields.get("from")
-        if node is None or node.value is None:
+        if not (node := self.value_of("from")):
             return None
         if type(node.value) is not dict or node.value.keys() != {"batch", "id"}:
             self.report(node, "`from` must name a job by its `batch` and its `id`", "such as {batch: spring, id: mona}")
             return None
         batch, key = (self.name(node.value[name], f"the `{name}` of `from`", values) for name in ("batch", "id"))
         return Parent(batch, key) if batch and key else None
+
+
+def scalars(params: Values, written: Values) -> dict[str, Any]:
+    """The parameters that a path may name: as they were written, unless they were changed before sending."""
+    return {
+        name: own if type(own := written.get(name)) is Written and own.value == value else value
+        for name, value in params.items()
+        if type(value) is not dict and type(value) is not list
+    }
