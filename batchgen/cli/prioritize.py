@@ -49,12 +49,14 @@ def command(
         if pending:
             database.write_now(settings.prioritize, batch.id, groups, place, message, clock.utcnow(), settings.person())
         runs = runs_at_work(database, batch.id)
+    nothing = "none of these jobs waits to be sent"
     if as_json:
-        hint = message if pending else "none of these jobs waits to be sent"
-        print_changed({place: pending}, hint, "status")
+        print_changed({place: pending}, message if pending else nothing, "status")
+        return
+    if not pending:
+        print_lines(nothing)
         return
     sent = sum(map(len, groups)) - len(pending)
-    rest = f" ({sent} more {'does' if sent == 1 else 'do'} not wait to be sent)" if sent and pending else ""
-    print_lines(f"{message}: {shortened(pending)}{rest}" if pending else "none of these jobs waits to be sent")
-    if pending:
-        print_lines(runs_line(len(runs)), err=True)
+    rest = f" ({sent} more {'does' if sent == 1 else 'do'} not wait to be sent)" if sent else ""
+    print_lines(f"{message}: {shortened(pending)}{rest}")
+    print_lines(runs_line(len(runs)), err=True)
