@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,26 +118,26 @@ def command(
     path = None if output == Path("-") else output
     judge_output(form, path)
     with open_batch(db, manifest, simulate) as (database, batch):
-        chosen: Collection[int] | None = None
-        if choice != VerdictFilter():
-            chosen = set(database.read_now(verdicts.chosen_ids, batch.id, choice))
+        is_choice = choice != VerdictFilter()
+        chosen = set(database.read_now(verdicts.chosen_ids, batch.id, choice)) if is_choice else None
         pages = database.read_now(clip_pages, batch.id, chosen)
         if not pages:
-            raise UsageError(nothing_to_export(manifest, chosen is not None))
+            raise UsageError(nothing_to_export(manifest, is_choice))
 
         def begin() -> Export:
             return Export(database, batch.name, pages, ClipFiles(manifest.absolute().parent), verify)
 
-        ended: list[bool] = []
+        is_whole = True
         if form:
-            ended.append(write_format(export := begin(), form, path, choice, shard_size))
-            ended.append(report(export))
+            export = begin()
+            is_whole = write_format(export, form, path, choice, shard_size)
+            is_whole = report(export) and is_whole
         if sidecars:
-            ended.append(write_sidecars(export := begin()))
+            export = begin()
+            is_whole = write_sidecars(export) and not export.clips.lost and is_whole
             if not form:  # the same clips would be named twice
                 report(export)
-            ended.append(not export.clips.lost)
-    if not all(ended):
+    if not is_whole:
         sys.exit(ExitCode.INCOMPLETE)
 
 
