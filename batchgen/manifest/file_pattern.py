@@ -63,17 +63,20 @@ class _Search:
             elif (self.folder / path).is_file():
                 yield path
         else:
-            matches = re.compile(translate(part)).match
-            for entry in self.scan(prefix):
-                if matches(entry.name) and (part.startswith(".") or not entry.name.startswith(".")):
-                    if rest and entry.is_dir():
-                        yield from self.below(f"{prefix}{entry.name}/", rest)
-                    elif not rest and entry.is_file():
-                        yield f"{prefix}{entry.name}"
-                elif (
-                    not (rest or entry.name.startswith(".")) and in_other_case(entry.name, matches) and entry.is_file()
-                ):
-                    self.other_case.add(f"{prefix}{entry.name}")
+            yield from self.matching(prefix, part, rest)
+
+    def matching(self, prefix: str, part: str, rest: tuple[str, ...]) -> Iterator[str]:
+        """The files under `prefix` whose path begins with a name that matches `part`."""
+        matches = re.compile(translate(part)).match
+        for entry in self.scan(prefix):
+            path, is_hidden = f"{prefix}{entry.name}", entry.name.startswith(".")
+            if matches(entry.name) and (part.startswith(".") or not is_hidden):
+                if rest and entry.is_dir():
+                    yield from self.below(f"{path}/", rest)
+                elif not rest and entry.is_file():
+                    yield path
+            elif not rest and not is_hidden and in_other_case(entry.name, matches) and entry.is_file():
+                self.other_case.add(path)
 
     def folders(self, prefix: str, depth: int) -> Iterator[str]:
         """A folder and all folders in it, links and hidden ones left out."""
