@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -131,36 +131,23 @@ def judge_jobs(
     others = "name local files that are not here" if context.is_worker else "were not selected"
     not_selected = f"; {left_out} more {others}" if left_out else ""
     if stopped_by:
-        message = f"interrupted; {ExitCode.INTERRUPTED.hint}"
-        if context.steering.pause:
-            message += ", once `batchgen resume` has ended the pause"
-        return Ending(ExitCode(128 + stopped_by), message, summary)
+        pause = ", once `batchgen resume` has ended the pause" if context.steering.pause else ""
+        return Ending(ExitCode(128 + stopped_by), f"interrupted; {ExitCode.INTERRUPTED.hint}{pause}", summary)
     if not missing and left_out and context.is_worker:
-        message = f"what this machine can send is delivered{not_selected}"
-        return Ending(ExitCode.INCOMPLETE, message, summary)
+        return Ending(ExitCode.INCOMPLETE, f"what this machine can send is delivered{not_selected}", summary)
     if not missing:
-        jobs = "every selected job" if left_out else "every job"
-        message = f"{jobs} is delivered" if selected else "there is nothing to do"
-        if cancelled := summary.counts[State.CANCELLED]:
-            message += f"; {cancelled} {'was' if cancelled == 1 else 'were'} cancelled"
-        return Ending(ExitCode.DELIVERED, message + not_selected, summary)
+        return Ending(ExitCode.DELIVERED, explain_delivered(summary, selected, left_out) + not_selected, summary)
     if context.disk:
-        is_full = re.search(r"full|space|quota", context.disk, re.IGNORECASE)
-        advice = "Free some disk" if is_full else "Let it be written"
-        message = f"{context.disk}. {advice}, then run the same command: what is paid waits"
-        return Ending(ExitCode.STORAGE, message, summary)
+        return Ending(ExitCode.STORAGE, explain_disk(context.disk), summary)
     if context.obstacles:
-        number, (key, reason) = len(context.obstacles), next(iter(context.obstacles.items()))
-        others = f" and {number - 1} more like it" if number > 1 else ""
-        message = f"{missing} of {selected} jobs not delivered; {reason} (job {key}{others}). What is paid waits"
+        message = f"{missing} of {selected} jobs not delivered; {explain_obstacles(context.obstacles)}"
         return Ending(ExitCode.STORAGE, message, summary)
     if blocked := context.blocked:
         code = ExitCode.UNREACHABLE if blocked.trouble is Trouble.ADDRESS else ExitCode.ACCOUNT
         return Ending(code, explain_block(blocked, context.service.variables), summary)
     choice = choose(connection, now, 1)
     if choice.hold and not choice.chosen:
-        message = explain_hold(choice, context)
-        is_limit_set = is_set(choice, context)
+        message, is_limit_set = explain_hold(choice, context), is_set(choice, context)
         return Ending(ExitCode.LIMIT_REACHED, message, summary, hold=choice.hold, is_limit_set=is_limit_set)
     message = f"{missing} of {selected} jobs {'is' if missing == 1 else 'are'} not delivered"
     absent = blockers.elsewhere(connection, context.batch_id, context.service.origin)
@@ -168,6 +155,25 @@ def judge_jobs(
         f"; {blocker.jobs} of them: sent to {blocker.origin}, and asked for only there" for blocker in absent
     )
     return Ending(ExitCode.INCOMPLETE, message + not_selected + reasons, summary)
+
+
+def explain_delivered(summary: BatchSummary, selected: int, left_out: int) -> str:
+    jobs = "every selected job" if left_out else "every job"
+    message = f"{jobs} is delivered" if selected else "there is nothing to do"
+    cancelled = summary.counts[State.CANCELLED]
+    return f"{message}; {cancelled} {'was' if cancelled == 1 else 'were'} cancelled" if cancelled else message
+
+
+def explain_disk(disk: str) -> str:
+    is_full = re.search(r"full|space|quota", disk, re.IGNORECASE)
+    advice = "Free some disk" if is_full else "Let it be written"
+    return f"{disk}. {advice}, then run the same command: what is paid waits"
+
+
+def explain_obstacles(obstacles: Mapping[str, str]) -> str:
+    key, reason = next(iter(obstacles.items()))
+    others = f" and {len(obstacles) - 1} more like it" if len(obstacles) > 1 else ""
+    return f"{reason} (job {key}{others}). What is paid waits"
 
 
 def explain_hold(choice: Choice, context: RunContext) -> str:
