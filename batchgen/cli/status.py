@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -115,20 +117,23 @@ def print_status(status: BatchStatus, manifest: Path | None) -> None:
     elif status.runs:
         lines.append(f"{plural(status.runs, 'run')} at work")
     elif len(blockers) > bool(summary.held):  # a run can do nothing for jobs that are held for a person
-        last = status.last_run
-        if last and last.ended_at and last.message and last.exit_code not in OTHERWISE_SHOWN:
-            first, *rest = last.message.split("\n")
-            lines += [f"the last run ended {local_time(last.ended_at, now)}: {first}", *rest]
-        before = obstacle(status)
-        then = ", once the pause has ended" if status.in_force.pause else condition(before, to_type)
-        run = "run --changed keep" if before and before.code is ExitCode.USAGE else "run"
-        is_sent = is_selection_sent(status)
-        lines.append(
-            f"no run is at work{f'; {SELECTION_SENT}' if is_sent else ''}:"
-            f" `{to_type(run)}` {'sends the rest' if is_sent else 'goes on'}{then}"
-        )
+        lines += standstill_lines(status, now, to_type)
     for line in lines:
         print_lines(f"  {line}")
+
+
+def standstill_lines(status: BatchStatus, now: datetime, to_type: hints.CommandLine) -> Iterator[str]:
+    """How the last run ended, and what another one does."""
+    last = status.last_run
+    if last and last.ended_at and last.message and last.exit_code not in OTHERWISE_SHOWN:
+        yield from f"the last run ended {local_time(last.ended_at, now)}: {last.message}".split("\n")
+    before = obstacle(status)
+    then = ", once the pause has ended" if status.in_force.pause else condition(before, to_type)
+    run = "run --changed keep" if before and before.code is ExitCode.USAGE else "run"
+    if is_selection_sent(status):
+        yield f"no run is at work; {SELECTION_SENT}: `{to_type(run)}` sends the rest{then}"
+    else:
+        yield f"no run is at work: `{to_type(run)}` goes on{then}"
 
 
 def commands_after(status: BatchStatus, manifest: Path | None) -> hints.CommandLine:
