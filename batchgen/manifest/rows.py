@@ -19,7 +19,7 @@ from batchgen.manifest import bounds
 from batchgen.manifest.diagnostics import Diagnostics, Origin
 from batchgen.manifest.job_keys import CURLY_QUOTE, NAME
 from batchgen.manifest.nodes import MAX_DEPTH
-from batchgen.manifest.source import Position, SourceText, as_utf8, read_bytes
+from batchgen.manifest.source import Position, RowsText, read_bytes
 
 TABLES = (".csv", ".tsv", ".txt")
 """Files of a spreadsheet; Excel calls its "Unicode text" .txt."""
@@ -31,7 +31,6 @@ SEPARATOR_LINE = re.compile(rb'"?sep=(.)"?[;,\t]*\r?\n', re.IGNORECASE)
 """A first line by which Excel says what separates the cells."""
 TYPE_LINE = re.compile(rb'"?#TYPE [^\r\n]*\r?\n')
 """The first line that PowerShell's Export-Csv writes."""
-LONE_RETURN = re.compile(rb"\r(?!\n)")
 SAVE_AS_CSV_UTF8 = "save the file as UTF-8; Excel calls it CSV UTF-8"
 ONE_OBJECT = "write one object a line, without brackets, commas or comments around it"
 TOO_DEEP = f"the row is nested more than {MAX_DEPTH} deep"
@@ -42,37 +41,6 @@ DELIMITER_NAMES = {",": "comma", ";": "semicolon", "\t": "tab"}
 
 Row = tuple[int, dict[str, Any]]
 """The line that a row begins on, and its values by name."""
-
-
-class RowsText(SourceText):
-    """The text of a file of rows, kept as bytes and decoded line by line: as text it could take four times the memory.
-
-    Other than in YAML, only a line feed ends a line. UTF-16 becomes UTF-8, and the line ends of an old Macintosh become
-    line feeds.
-    """
-
-    def __init__(self, path: Path, raw: bytes) -> None:
-        super().__init__(path, b"")
-        raw = as_utf8(raw)
-        self.raw = LONE_RETURN.sub(b"\n", raw) if ends_with_return(raw) else raw
-        self.last_line = 1, 0
-        """The number and the beginning of the line that was looked up last."""
-
-    def line(self, number: int) -> str:
-        first, start = self.last_line if self.last_line[0] <= number else (1, 0)
-        for _ in range(number - first):
-            start = self.raw.find(b"\n", start) + 1
-            if not start:
-                return ""
-        self.last_line = number, start
-        end = self.raw.find(b"\n", start, start + bounds.LINE_CHARS)
-        return self.raw[start : end if end >= 0 else start + bounds.LINE_CHARS].decode(errors="replace").rstrip("\r")
-
-
-def ends_with_return(raw: bytes) -> bool:
-    """Whether the first line ends with a carriage return alone, as on an old Macintosh."""
-    first, line_feed = raw.find(b"\r"), raw.find(b"\n")
-    return first >= 0 and (line_feed < 0 or first < line_feed - 1)
 
 
 class ReadingStopped(Exception):
@@ -158,12 +126,9 @@ class RowsFile:
         csv.field_size_limit(bounds.LINE_CHARS)
         separator = SEPARATOR_LINE.match(self.raw)
         extra_line = separator or TYPE_LINE.match(self.raw)
-        bytes_skipped = extra_line.end() if extra_line else 0
-        lines_skipped = 1 if extra_line else 0
+        bytes_skipped, lines_skipped = (extra_line.end(), 1) if extra_line else (0, 0)
         first_line = next(filter(trimmed, self.lines(bytes_skipped)), "")
-        stated_delimiter = separator[1].decode() if separator else ""
-        is_wrong = stated_delimiter not in first_line and any(other in first_line for other in DELIMITERS)
-        delimiter = delimiter_of(first_line) if not stated_delimiter or is_wrong else stated_delimiter
+        delimiter = delimiter_of(first_line, separator[1].decode() if separator else "")
         # A cell in quotes behind a blank would be read with its quotes, and fall apart at a comma in it.
         has_blanks = f'{delimiter} "'.encode() in self.raw
         reader = csv.reader(self.lines(bytes_skipped), delimiter=delimiter, skipinitialspace=has_blanks, strict=True)
@@ -172,16 +137,17 @@ class RowsFile:
         try:
             for cells in reader:
                 self.row_chars = 0
-                if any(map(trimmed, cells)):
-                    if header is None:
-                        header = [trimmed(cell) for cell in cells]
-                        self.check_header(header, row_line)
-                        columns = [(name, index) for index, name in enumerate(header) if NAME.fullmatch(name)]
-                    elif fault := row_fault(cells, header, delimiter):
-                        self.report(row_line, *fault)
-                    else:
-                        cells += [""] * (len(header) - len(cells))  # spreadsheets leave the last empty cells out
-                        yield row_line, {name: cells[index] for name, index in columns}
+                if not any(map(trimmed, cells)):
+                    pass  # a blank row makes no job
+                elif header is None:
+                    header = [trimmed(cell) for cell in cells]
+                    self.check_header(header, row_line)
+                    columns = [(name, index) for index, name in enumerate(header) if NAME.fullmatch(name)]
+                elif fault := row_fault(cells, header, delimiter):
+                    self.report(row_line, *fault)
+                else:
+                    cells += [""] * (len(header) - len(cells))  # spreadsheets leave the last empty cells out
+                    yield row_line, {name: cells[index] for name, index in columns}
                 row_line = lines_skipped + reader.line_num + 1
         except csv.Error as error:
             hint = self.quote_hint(lines_skipped + reader.line_num)
@@ -241,8 +207,10 @@ class RowsFile:
         raise ReadingStopped
 
 
-def delimiter_of(header: str) -> str:
-    """What separates the cells: the delimiter that makes the most names of a header."""
+def delimiter_of(header: str, stated: str) -> str:
+    """What separates the cells: what the file states, if the header bears it out; else what makes most names of it."""
+    if stated and (stated in header or not any(other in header for other in DELIMITERS)):
+        return stated
 
     def names(delimiter: str) -> int:
         cells = next(csv.reader([header], delimiter=delimiter), [])
