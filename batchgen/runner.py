@@ -19,7 +19,7 @@ from uuid import uuid4
 from batchgen import clock
 from batchgen.context import COMPARING, RunContext, RunSpec
 from batchgen.downloader import Downloader
-from batchgen.errors import BatchgenError, ExitCode, ManifestChanged, TableLocked
+from batchgen.errors import BatchgenError, ExitCode, TableLocked
 from batchgen.files import liveness
 from batchgen.files.checker import Checker
 from batchgen.jobtable import leases, place, pricelist, run_lock, timings
@@ -144,20 +144,7 @@ class Runner:
         self.context.awaits_prices = self.context.terms_in_force.max_cost is not None
         self.context.awaits_history = True
         repeats = RepeatCheck(self.context, self.spec, self.wait)
-
-        async def compare() -> None:
-            try:
-                await repeats.run()
-            except ManifestChanged as error:
-                self.context.refuse(error)
-                self.notify(*self.stages)
-
-        async def compare_again() -> None:
-            context = self.context
-            if context.steering.manifest != context.compared and not context.awaits_history and not context.refused:
-                await compare()
-
-        questions = [compare, self.poller.learn_medians, self.money.ask]
+        questions = [repeats.check, self.poller.learn_medians, self.money.ask]
         tasks = [asyncio.create_task(self.until_over(question)) for question in questions]
         try:
             await asyncio.wait(tasks, timeout=MOMENT_SECONDS)
@@ -167,7 +154,9 @@ class Runner:
                 self.context.hold_back(COMPARING)
             for model in self.context.models:  # An earlier run may have planned polls knowing less.
                 await self.poller.bring_forward(model, clock.utcnow())
-            tasks.append(asyncio.create_task(self.until_over(partial(self.repeat, compare_again, STEERING_SECONDS))))
+            tasks.append(
+                asyncio.create_task(self.until_over(partial(self.repeat, repeats.check_again, STEERING_SECONDS)))
+            )
             yield
         finally:
             for task in tasks:

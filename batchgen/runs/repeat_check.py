@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from batchgen import clock
 from batchgen.catalogue.wording import plural
 from batchgen.context import RunContext, RunSpec
+from batchgen.errors import ManifestChanged
 from batchgen.jobs import ErrorClass
 from batchgen.jobtable import repeats, submission, takeover
 from batchgen.jobtable.enrolled import ids_of
@@ -44,6 +45,20 @@ class RepeatCheck:
         self.handle_of = plugin(spec.batch.service).handle_of
         self.wait = wait
         """Lets the stages go on, and waits for so many seconds. Whether the run is over."""
+
+    async def check(self) -> None:
+        """Settle all repeats. Where a person has to decide about them, nothing more is sent."""
+        try:
+            await self.run()
+        except ManifestChanged as error:
+            self.context.refuse(error)
+            await self.wait(0)
+
+    async def check_again(self) -> None:
+        """Settle those among the jobs that were enrolled since."""
+        context = self.context
+        if context.steering.manifest != context.compared and not context.awaits_history and not context.refused:
+            await self.check()
 
     async def run(self) -> None:
         """Settle all repeats among the jobs of the manifest as it is enrolled now. Raises `ManifestChanged`,
