@@ -10,13 +10,11 @@ import asyncio
 import errno
 import hmac
 import json
-import os
 import secrets
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from mimetypes import guess_type
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +25,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn import Config, Server
@@ -35,8 +33,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from batchgen import clock
 from batchgen.errors import BatchgenError
-from batchgen.files.output_urls import is_url
-from batchgen.files.outputs import OutputFolder, name_of
+from batchgen.files.outputs import OutputFolder
 from batchgen.files.safe_open import UnsafePath
 from batchgen.files.verdicts_file import CLIP_DIGITS
 from batchgen.jobs import Verdict
@@ -45,9 +42,9 @@ from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.clips import CHANGES_AT_ONCE, Clip, ClipFile, Marks
 from batchgen.jobtable.database import Database
 from batchgen.review.data import ClipData, whole
-from batchgen.review.object_video import object_response
 from batchgen.review.page import policy, read_page, render, uncharged
 from batchgen.review.posters import PosterSource
+from batchgen.review.video import video_response
 from batchgen.services.text import character_fault
 
 ROW_MAX = 2**31 - 1  # of a row id in PostgreSQL
@@ -90,7 +87,7 @@ class Review:
         """A delivered file. Its path is judged again here, and no link is followed."""
         file = await self.delivered_file(request, request.path_params["place"])
         try:
-            return await to_thread.run_sync(self.open_video, file, request)
+            return await to_thread.run_sync(video_response, self.outputs, file.path, file.bytes, request)
         except (OSError, UnsafePath):
             raise HTTPException(404) from None
 
@@ -100,13 +97,6 @@ class Review:
         if file is None:
             raise HTTPException(404)
         return file
-
-    def open_video(self, file: ClipFile, request: Request) -> Response:
-        if is_url(file.path):
-            is_head = request.method == "HEAD"
-            return object_response(file.path, file.bytes, request.headers.get("range", ""), is_head=is_head)
-        with self.outputs.open_parent(file.path) as folder:
-            return OpenFileResponse(folder.open(name_of(file.path), os.O_RDONLY), folder.path / name_of(file.path))
 
     async def show_poster(self, request: Request) -> Response:
         """The poster of a job's first delivered file, made now where there is none yet."""
@@ -244,25 +234,6 @@ class SafeHeaders:
             await send(message)
 
         await self.app(scope, receive, send_safely)
-
-
-class OpenFileResponse(FileResponse):
-    """A file by its descriptor, with ranges: what was opened safely is what is sent. It is closed at the end."""
-
-    def __init__(self, descriptor: int, path: Path) -> None:
-        self.descriptor = descriptor
-        by_descriptor = Path(f"/dev/fd/{descriptor}")
-        # Windows has no such names; there, a name is checked before it is opened, as everywhere else.
-        opened = by_descriptor if by_descriptor.exists() else path
-        media_type = guess_type(path.name)[0] or ""
-        is_video = media_type.startswith("video/")  # anything else would be no video, whatever its name says
-        super().__init__(opened, media_type=media_type if is_video else "video/mp4", stat_result=os.fstat(descriptor))
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            os.close(self.descriptor)
 
 
 class Connection(H11Protocol):
