@@ -1,7 +1,6 @@
 """HTTP by httpx2: three kinds of client, a time limit on every request, and what a failed request proves.
 
-Only `client.py` (to the API) and `file_server.py` (to file servers) send requests, through this module. Times are in
-seconds.
+Only `client.py` (to the API) and `file_server.py` (to file servers) send requests, through this module.
 """
 
 from __future__ import annotations
@@ -114,10 +113,9 @@ class Progress:
         try:
             yield
         except Exception as error:
-            failure = self.classify(error)
-            if failure is error:
-                raise
-            raise failure from error
+            if (failure := self.classify(error)) is not error:
+                raise failure from error
+            raise
 
     def classify(self, error: Exception) -> Exception:
         """The failure that `error` amounts to: one of `NOT_SENT` exactly where that is proven.
@@ -144,8 +142,7 @@ class Progress:
 class NoCookies(CookieJar):
     """Reads no cookie: no request depends on an earlier answer, and the library prints a traceback for an odd one."""
 
-    def extract_cookies(self, response: Any, request: Any) -> None:
-        pass
+    def extract_cookies(self, response: Any, request: Any) -> None: ...
 
 
 class Client(httpx.AsyncClient):
@@ -182,10 +179,7 @@ def api_client() -> Client:
 
 
 def new_client(connections: int, *, kept: int, seconds: float | None = None) -> Client:
-    """A client that waits at most `seconds` for each piece of an answer.
-
-    Raises `UsageError` where the environment names a proxy or certificates that cannot be used.
-    """
+    """A client that waits `seconds` for each piece. Raises `UsageError` for a proxy or certificates it cannot use."""
     try:
         client = Client(
             verify=trusted_certificates(),
