@@ -75,8 +75,8 @@ async def open_run(path: Path, options: RunOptions) -> AsyncIterator[OpenRun]:
 async def enroll_only(path: Path, options: RunOptions) -> RunSpec:
     """Write a manifest's jobs into the table, and leave them to workers. Needs no key.
 
-    What a person says of repeats is done for those that the table knows; a worker asks about those that only the log
-    of the service has. Raises `ManifestInvalid`, `ManifestChanged`, `StorageError`.
+    What a person says of repeats is done for those that the table knows. Those that only the service's log has are for
+    a worker. Raises `ManifestInvalid`, `ManifestChanged`, `StorageError`.
     """
     location = batches.table_location(options.get("db"), path)
     with ExitStack() as stack:
@@ -168,11 +168,7 @@ def open_account(database: Database, service: str, folder: Path) -> AbstractAsyn
 def connect(
     service: str, folder: Path, account: Account, database: Database | None
 ) -> AbstractAsyncContextManager[Service]:
-    """Connect to a service by its name.
-
-    What the service keeps itself, as a simulator does, lies beside the job table, or in the manifest's folder where the
-    table is not a file. Without `database` it keeps nothing.
-    """
+    """Connect to a service by its name. What it keeps itself lies beside the job table, if there is a `database`."""
     state = None
     if database:
         table = database.path or folder / "batchgen.db"

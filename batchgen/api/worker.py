@@ -147,8 +147,7 @@ class Worker:
         self.wakeup.set()
 
     def drain(self, stopped_by: signal.Signals) -> None:
-        """Let every run end. While it ends, a run waits for a foreign lock on the table only if a create request must
-        still be written to its row."""
+        """Let every run end. Only a create that is still to be recorded waits meanwhile for another program's lock."""
         self.lock_watch = self.lock_watch or asyncio.create_task(give_up_lock(self.database.lock, self.runners))
         for runner in self.runners():
             runner.stop(stopped_by)
@@ -201,13 +200,13 @@ class Worker:
             return ending
 
     def folder_of(self, batch: EnrolledBatch) -> Path:
-        """Where the outputs and local files of a batch are: the worker's folder, else that of the manifest if it is on
-        this machine, else that of the table if a manifest of this name lies beside it: both were moved. Else the
-        current one."""
+        """Where the outputs and local files of a batch are: the worker's folder, else the manifest's."""
         manifest, table = Path(batch.manifest_path), self.database.path
         if self.folder or manifest.exists():
             return self.folder or manifest.parent
-        return table.parent if table and (table.parent / manifest.name).exists() else Path.cwd()
+        if table and (table.parent / manifest.name).exists():  # Table and manifest were moved together.
+            return table.parent
+        return Path.cwd()
 
     async def sendable(self, batch: EnrolledBatch, folder: Path) -> tuple[list[int], list[JobWithFiles]]:
         """The jobs that this machine can send, and those that it cannot, because their local files are not here."""

@@ -1,7 +1,7 @@
 """The two sides of a reconciliation in one scratch database: attempts of the job table, transactions of the account.
 
-SQLite keeps it in a temporary file that has no name and is gone when it is closed, so that a hundred thousand rows of
-either side need little memory, whatever database the job table is in. Amounts are whole billionths of a dollar there.
+SQLite keeps it in a nameless temporary file, so a hundred thousand rows of either side need little memory. Amounts are
+whole billionths of a dollar there.
 """
 
 from __future__ import annotations

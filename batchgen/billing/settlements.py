@@ -1,11 +1,10 @@
 """How the money of an attempt is settled: a closed set of answers, and the rules by which one is given.
 
-What a generation ought to cost is what the service named for it before its transactions list the charge. Where it
-named nothing, the price list's estimate stands in, which may be wrong, so that a single charge is never disputed.
+A generation ought to cost what the service named for it before its transactions list the charge. Where it named
+nothing, the price list's estimate stands in; that may be wrong, so a single charge is never disputed.
 
-A generation may be charged in parts. Its charges less its refunds are compared with what it ought to cost: if they are
-the same, it is settled, however many there are. If they are not, and one amount occurs more than once, the generation
-was charged twice; otherwise its amount is disputed.
+A generation may be charged in parts. If its charges less its refunds are what it ought to cost, it is settled. If not,
+and one amount occurs more than once, it was charged twice; otherwise its amount is disputed.
 """
 
 from __future__ import annotations
@@ -191,8 +190,7 @@ def judge_amount(attempt: BilledAttempt) -> Assessment:
 def judge_unmatched(transaction: UnmatchedTransaction, now: datetime, log_fault: str) -> Assessment:
     """How a transaction of no attempt is settled. `log_fault` says why the log was not read whole; "" if it was.
 
-    A charge is foreign if the table or the log shows that something else made it, or if this key's log, read to its
-    end, does not have it: batchgen sends every request with this key.
+    A charge is foreign if the table or the log names another maker, or if the whole log of this key does not have it.
     """
     if transaction.is_balance:
         return Assessment(Settlement.BALANCE)

@@ -110,10 +110,9 @@ def _similarity(name: str, model: str) -> float:
 
 @cache
 def endpoint(model: str, style: Style = "universal") -> str:
-    """The path of the create and fetch calls of `model` in this style.
+    """The path of the create and fetch calls of `model`: in this style, else the one that it has (see `is_served`).
 
-    A model that is not served in this style gets the path that it has: see `is_served`. Raises KeyError for an unknown
-    model.
+    Raises KeyError for an unknown model.
     """
     paths = sorted(endpoints(model))
     of_style = [path for path in paths if style_of(path) == style]

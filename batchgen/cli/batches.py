@@ -53,9 +53,8 @@ def job_keys(
 ) -> list[str]:
     """The jobs that a command is about: those that `ids` name, or without any, all in the `default` states.
 
-    A shell pattern among the ids names the jobs that it fits and that are in one of the states `by_pattern`. Raises
-    `UsageError` for an id that is not in the batch, for one whose job is in none of the `allowed` states, and for a
-    pattern that names no job.
+    A shell pattern stands for the jobs that it fits, if they are in one of the states `by_pattern`. Raises `UsageError`
+    for a pattern without jobs, an id that is not in the batch, and a job in none of the `allowed` states.
     """
     if not ids:
         return database.read_now(commands.keys_in, batch_id, default)

@@ -26,8 +26,8 @@ def may_be_copies(one: Samples, other: Samples) -> bool:
 def are_copies(one: Samples, other: Samples) -> bool:
     """Whether two clips show the same at about the same times. One too large to be decoded whole is no copy.
 
-    An encoder may change a single cell of a single picture as much as another take does, so the mean of the worst cells
-    of all pictures decides: what moves elsewhere does so in most of them.
+    The mean of the worst cells of all pictures decides: an encoder may change a cell of one picture as much as another
+    take does, but not of most.
     """
     if not (one.is_whole and other.is_whole):
         return False
@@ -39,8 +39,8 @@ def are_copies(one: Samples, other: Samples) -> bool:
 def excesses(one: Samples, other: Samples) -> Iterator[list[float]]:
     """For each picture of either clip, by how much its cells lie outside of the range of the other's pictures.
 
-    Those around the same time are compared, so that a shift in time is no difference. Only brightness counts: another
-    size moves the colours by a part of a cell. The last pictures come first, because takes of an image begin alike.
+    The range is of those around the same time. Only brightness counts: another size moves the colours by a part of a
+    cell. The last pictures come first, because takes of an image begin alike.
     """
     for clip, reference in ((one, other), (other, one)):
         references = [(at, luma(picture) if picture else None) for at, picture in reference.pictures]

@@ -120,8 +120,7 @@ def remove_locked(directory: Directory, name: str | None, descriptor: int) -> No
 def remove_dead_runs(database: Path, hosts: Mapping[str, str]) -> list[str]:
     """Remove the lock files of those of the runs (id → host) that are certainly dead, and return the ids of these runs.
 
-    A run that cannot be judged from this machine is left out. Raises `UnsafePath` where something else than
-    a lock file of ours has the name of one.
+    A run that cannot be judged from here is left out. Raises `UnsafePath` for another file with a lock file's name.
     """
     if not hosts:
         return []

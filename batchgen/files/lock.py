@@ -1,4 +1,4 @@
-"""A lock on an open file, which the system releases when its holder closes it or dies, however that comes about.
+"""A lock on an open file: the system releases it when its holder closes it, or dies in any way.
 
 `flock` on POSIX, `msvcrt.locking` on Windows. The libraries that lock files take a path, which they open themselves:
 they would follow what `safe_open.py` refuses.

@@ -90,10 +90,10 @@ def black_share(samples: Samples) -> float:
 
 
 def frozen_share(samples: Samples) -> float:
-    """The share of its time for which a clip shows one and the same picture, where that lasts for two seconds at least.
+    """The share of its time for which a clip stands still, for two seconds at least. The dark does not count.
 
     Only the longest such time counts: a slow motion seems to stand still again and again. So does a motion of faint
-    colours, but its pictures go on changing, where those of an encoder settle. The dark does not count.
+    colours, but its pictures go on changing, where those of an encoder settle.
     """
     frozen = still = 0.0
     anchor: Picture | None = None
@@ -117,8 +117,8 @@ def share(seconds: float, samples: Samples) -> float:
 def unlikeness(picture: Picture, images: Sequence[Picture]) -> float:
     """How little a picture has in common with the most similar image: 1 minus the correlation of their edges.
 
-    0 is the same, 1 is unrelated. Light and colour do not count, because a service may change them, nor does a shift by
-    one cell, nor black bars that both have.
+    0 is the same, 1 is unrelated. What a service may change does not count: light, colour, and a shift by one cell. Nor
+    do black bars that both have.
     """
     best = 0.0
     for image in dict.fromkeys(images):

@@ -134,7 +134,7 @@ def decode_fault(path: Path) -> str | None:
 
 
 def inspect_text(value: str, medium: Medium) -> tuple[LocalMedium, str]:
-    """A medium that stands in the request itself, as a data URI (RFC 2397) or as bare base64, and how it is sent.
+    """A medium in the request itself, as a data URI (RFC 2397) or bare base64, and the text that is sent for it.
 
     Line ends in it, escapes of links and a missing or wrong media type of an image are mended. Raises `InputFault`.
     """

@@ -187,8 +187,7 @@ async def create(client: ObjectStore, parts: OutputUrl, content: Any, attributes
 async def check_stores(outputs: Iterable[str]) -> None:
     """Raise `StorageError` where files could not be stored: no bucket, no rights, or a store that replaces objects.
 
-    In the folder of the first output of each store, a small object is made, made again, which must be refused, and
-    deleted.
+    In the folder of each store's first output, a small object is made, refused a second time, and deleted.
     """
     first: dict[str, str] = {}
     for output in outputs:

@@ -117,8 +117,8 @@ class OutputFolder:
     def judge_folders(self, outputs: Iterable[str], reserves: int) -> None:
         """Raise `StorageError` where no video could be written: no folder, no right to write in it, no space.
 
-        As space counts what is beyond so many `reserves` of free disk. A small file is made once on each disk, because
-        quotas and shares refuse what permissions allow.
+        Space is what is beyond so many `reserves` of free disk. Quotas and shares refuse what permissions allow, so a
+        small file is made once on each disk.
         """
         disks: set[int] = set()
         for folder in folders_of(outputs):

@@ -128,8 +128,7 @@ class Directory:
     def judge(self, name: str, status: os.stat_result, *, is_read: bool = False) -> None:
         """Raise `UnsafePath` if this is not a regular file, or one to write that has other names or another owner.
 
-        The owner of the folder counts as the user: a share shows all files as one owner's, and whoever owns a folder
-        may replace every file in it anyway.
+        The owner of the folder counts as the user, who could replace every file in it anyway.
         """
         path = self.path / name
         if not stat.S_ISREG(status.st_mode):

@@ -74,10 +74,7 @@ class FileNames:
 
 
 def similar_file(path: Path, read_before: Container[Path] = ()) -> str:
-    """The hint "did you mean …?" with the file whose name is nearest to that of one which is not there.
-
-    "" where there is none, or where it was read before.
-    """
+    """The hint "did you mean …?" with the file of the nearest name; "" where there is none, or it was read before."""
     similar = FileNames().similar(path.parent, path.name) if len(path.name) <= COMPARED else None
     if not similar or (path.parent / similar).resolve() in read_before:
         return ""

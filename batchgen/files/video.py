@@ -204,8 +204,8 @@ def limit_resources() -> None:
 def limit_time(seconds: int) -> None:
     """End this process if the next file takes longer; 0: no file is being checked.
 
-    The run kills a child that takes too long, by the clock. The processor's time is for one that the run cannot see to,
-    and the alarm for one whose run was killed; so they come later.
+    The run kills a child that takes too long. These limits come later: the processor's time, and the alarm for a child
+    whose run was killed.
     """
     getattr(signal, "alarm", lambda _seconds: None)(2 * seconds)  # Windows has none
     if resource := resources():

@@ -151,8 +151,8 @@ def receivers_of(urls: Collection[str]) -> list[Receiver]:
 def settings(apprise: Any) -> Any:
     """Of Apprise for a receiver: it sends in the thread that calls it.
 
-    A receiver has its settings from its making. With a limit on its time, as newer ones of Apprise have by themselves,
-    it would be called in a pool of threads, for which the interpreter waits at its end.
+    With a limit on its time, which newer ones of Apprise set, it would be called in a pool of threads. The interpreter
+    waits for those at its end.
     """
     try:
         return apprise.AppriseAsset(async_mode=False, service_timeout=0)

@@ -68,8 +68,7 @@ class NanoUSD(TypeDecorator[Decimal]):
 
 
 class ForeignText(TypeDecorator[str]):
-    """Text from outside. Half a surrogate pair and a zero byte, which no database stores, are replaced by "?", so that
-    no answer is too odd to be recorded."""
+    """Text from outside. What no database stores, half a surrogate pair and a zero byte, becomes a "?"."""
 
     impl = Text
     cache_ok = True

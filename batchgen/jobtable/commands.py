@@ -75,11 +75,10 @@ def retry(
 ) -> list[str]:
     """Failed and cancelled jobs become pending, for a new attempt. The old ones stay in the ledger, released.
 
-    A charged one is paid for once more: see `ask_again`. One that left the manifest stays as it is, whether it was
-    never sent or is one of the `orphans`. Returns the keys moved.
+    A charged one is paid for once more: see `ask_again`. One that left the manifest, or is one of the `orphans`, stays
+    as it is. Returns the keys moved.
 
-    The jobs are compared with the service's log before they are sent: none of them was pending when that was last done,
-    and where the table is an older copy they may have been bought since.
+    Before they are sent they are compared with the service's log: in an older copy of a table they may be bought.
     """
     rows = rows_of(connection, batch_id, [key for key in keys if key not in orphans])
     retried = [row.key for row in rows if renew(connection, row, now)]
@@ -112,8 +111,8 @@ def retry_for_nothing(
 ) -> tuple[list[str], list[str]]:
     """Ask for the same generations again where they may be charged; with `may_buy`, the other jobs become pending.
 
-    Without it, a job whose acceptance is unknown stays as well: the service may prove that it never took the request,
-    and then a run sends another. Returns the keys that are asked for again, and those that are pending again.
+    Without it, a job of unknown acceptance stays as well: if the service proves that it never took the request, a run
+    would send another. Returns the keys that are asked for again, and those that are pending again.
     """
     charged = {row.key: row for row in rows_of(connection, batch_id, keys) if may_be_charged(row)}
     askable = [key for key, row in charged.items() if may_buy or row.outcome == Outcome.ACCEPTED]

@@ -104,8 +104,7 @@ def may_write(path: Path) -> bool:
 def sealed_file(url: URL, path: Path) -> URL:
     """An SQLite database that may only be read, such as one on a colleague's disk.
 
-    SQLite makes a file beside a database to read it, unless it is told that nobody changes it. It is told so where
-    there is no journal, which a run at work has.
+    Without a journal no run is at work. Then SQLite is told that nobody changes it, and makes no file beside it.
     """
     has_journal = path.with_name(f"{path.name}-wal").exists()
     return existing_file(url, "ro", **({} if has_journal else {"immutable": "1"}))

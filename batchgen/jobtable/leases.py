@@ -37,10 +37,7 @@ def begin_run(
     *,
     holds_lock: bool = True,
 ) -> None:
-    """Record that a run began, with its options that select jobs and those that name limits, both as JSON.
-
-    Raises `UsageError` for a batch that was moved to another table.
-    """
+    """Record that a run began, with its options as JSON. Raises `UsageError` for a batch that was moved."""
     refuse_moved(connection, batch_id)
     row = {"id": run_id, "batch_id": batch_id, "host": host, "pid": pid, "holds_lock": holds_lock}
     row |= {"selection": selection, "limits": limits}
@@ -138,9 +135,8 @@ def wake_runs(connection: Connection) -> None:
 def wake_waiting(connection: Connection, batch_id: int, now: datetime, origin: str = "") -> None:
     """At the start of a run, make due at once what waits since an earlier run for a time or for a person.
 
-    What is held for a person stays held where the service at `origin` cannot be asked for it.
-
-    Pauses of the whole service are in the table `limits` (`limits/rate.py`).
+    What is held for a person stays held where the service at `origin` cannot be asked for it. Pauses of a whole service
+    are rows of `limits` (`limits/rate.py`).
     """
     free = (jobs.c.batch_id == batch_id, jobs.c.leased_by.is_(None))
     retried = jobs.c.state.in_([State.DOWNLOADING, State.UNCONFIRMED])

@@ -99,8 +99,8 @@ def update_attempt(
 ) -> bool:
     """Change an attempt and the totals with it. False, and nothing is changed, unless its outcome is one of `outcomes`.
 
-    A caller that knows the attempt as it stands passes `entry`; otherwise it is read. `is_price`: its cost shows what
-    the model costs, as that of a generation that was charged twice does not.
+    `entry` is the attempt as it stands; None: it is read. `is_price`: its cost shows what the model costs. That of a
+    generation that was charged twice does not.
     """
     entry = entry or next(entries(connection, attempts.c.id == attempt_id), None)
     if entry is None or entry.outcome not in outcomes:
@@ -186,8 +186,7 @@ class BilledCharge:
 def record_bill(connection: Connection, bill: Sequence[BilledCharge], now: datetime) -> int:
     """Make attempts cost what the account was charged for them. Returns how many were changed.
 
-    What the service had named before is kept as `quoted_usd`. An attempt whose answer was lost, and whose place another
-    one took, was accepted after all.
+    What the service had named before is kept as `quoted_usd`. A charged attempt whose answer was lost was accepted.
     """
     changed = 0
     for charge in bill:

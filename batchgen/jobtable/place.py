@@ -31,10 +31,9 @@ def is_at(path: Path, file: os.stat_result) -> bool:
 
 
 def is_missing(path: Path) -> bool:
-    """Whether a table is yet to be made.
+    """Whether a table is yet to be made. Raises `UnsafePath` for a file or a journal that is not one of ours.
 
-    Raises `StorageError` where traces of one are left: whoever moved it away would pay for its jobs again. `UnsafePath`
-    where the file or one of its journals is not one of ours.
+    Raises `StorageError` where traces of a table are left: whoever moved it away would pay for its jobs again.
     """
     try:
         judge_database(path)

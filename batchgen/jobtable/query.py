@@ -71,8 +71,7 @@ def run_query(
 ) -> T:
     """Execute one statement that reads; `consume` gets the names of its columns, and its rows as they are read.
 
-    Raises `UsageError` for a wrong query, for one that does more than read, and for one that takes longer than its
-    `limit`: also out of the rows that `consume` reads.
+    Raises `UsageError`, also while `consume` reads, for a query that is wrong, does more than read or exceeds `limit`.
     """
     streamed = {"stream_results": True, "no_parameters": True}  # no sign in the query is that of a parameter
 

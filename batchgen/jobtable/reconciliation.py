@@ -46,11 +46,10 @@ def sent_attempt(job: Job) -> SentAttempt:
 
 
 def rivals(connection: Connection, lost: Sequence[Job]) -> list[SentAttempt]:
-    """The other attempts that a service which compares bodies must know, to find the lost ones; of any batch.
+    """The other attempts, of any batch, that a service which compares bodies must know to find the lost ones.
 
-    Those that were accepted own their generations: with the same request, or sent by the same batch since
-    `ACCEPTED_LATE` before the first of the lost ones. Those that are lost as well may have sent the same but for its
-    files.
+    Accepted ones own their generations: with the same request, or sent by the same batch shortly before or since. Other
+    lost ones may have sent the same but for its files.
     """
     own = {job.attempt.id for job in lost}
     account = attempts.c.account.in_({job.attempt.account for job in lost})
@@ -105,7 +104,7 @@ def adopted(
 
 
 def named_by_person(connection: Connection, batch_id: int, keys: Collection[str]) -> list[Job]:
-    """The jobs among these that continue with a generation that a person named, and of which nothing has come yet."""
+    """Those of the jobs that continue with a generation which a person has typed, and of which nothing has come."""
     detail = "adopted " + attempts.c.generation_id + BY_PERSON
     is_by_person = select(events.c.id).where(events.c.job_id == jobs.c.id, events.c.detail == detail).exists()
     correctable = (State.GENERATING, State.FAILED, State.CANCELLED)

@@ -46,8 +46,7 @@ SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """A pending job that was paid for before: by the job `owner` of the table, as `generation` of the service's log,
-    or, as far as anybody knows, as the file at its output."""
+    """A pending job that was paid for before: by another job, by a generation of the service's log, or by a file."""
 
     job: Any
     owner: Any | None = None
@@ -100,8 +99,8 @@ class Comparison:
 def compared_since(connection: Connection, synced: SyncResult, now: datetime) -> datetime:
     """From when on the service's log may have what the table lacks of the pending jobs.
 
-    Jobs that were compared lack at most what came after that and after the newest attempt, where the table is an older
-    copy. A run may end between the sync and the comparison: then new and edited jobs were never compared.
+    Jobs that were compared lack at most what came later, and in an older copy of the table what came after its newest
+    attempt. Jobs of a run that ended before its comparison were never compared.
     """
     compared = connection.execute(select(batches.c.compared_at).where(batches.c.id == synced.batch_id)).scalar_one()
     newest = connection.execute(NEWEST, {"in_batch": synced.batch_id}).scalar() or compared
@@ -135,8 +134,8 @@ def refusal(repeats: Sequence[Repeat]) -> str:
 def compare(connection: Connection, search: RepeatSearch) -> Comparison:
     """Look for the repeats among the pending jobs.
 
-    A job that a person ordered again is no repeat, unless the log shows that it was bought since: then the table is an
-    older copy. A job that was only paid for by its own earlier attempts is none either.
+    A job that only its own earlier attempts paid for is none, nor is one that a person ordered again. If the log shows
+    that it was bought since, the table is an older copy, and it is one.
     """
     pending = connection.execute(UNSETTLED_NAMES, {"in_batch": search.batch_id}).all()
     ordered_again = connection.execute(ORDERED, {"in_batch": search.batch_id}).all()

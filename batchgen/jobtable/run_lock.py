@@ -232,8 +232,8 @@ def locked_runs(connection: Connection) -> set[str]:
 def dead_runs(database: Database, owners: Mapping[str, Owner]) -> list[str]:
     """Those of the runs that are not at work. One that cannot be judged from here is left out.
 
-    In SQLite the lock files of the dead runs are removed.
-    With PostgreSQL a run counts as dead in the moment in which it takes its lock again, so nothing may be lost by that.
+    In SQLite the lock files of the dead runs are removed. With PostgreSQL a run that takes its lock again may count as
+    dead for a moment, so nothing may be lost by that.
     """
     if database.path is not None:
         return liveness.remove_dead_runs(database.path, {run_id: owner.host for run_id, owner in owners.items()})

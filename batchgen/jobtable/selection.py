@@ -63,8 +63,7 @@ class Order(NamedTuple):
 class Selected:
     """The jobs that one run may send: their row ids, in the order in which they are sent.
 
-    They belong to the run and lie in its memory, so that runs with different selections share a table. The threads that
-    read and write the table share them.
+    They lie in the run's memory, so that runs with different selections share a table. Its threads share them.
     """
 
     def __init__(self, ids: Sequence[int]) -> None:
@@ -127,8 +126,7 @@ class Selected:
 def select_jobs(
     connection: Connection, batch_id: int, selection: Selection, gone: Collection[int] = ()
 ) -> Selected | None:
-    """The jobs that are selected as the table stands now; None where every job is. None of those that are `gone` from
-    the manifest counts.
+    """The jobs that are selected as the table stands now, without those `gone` from the manifest; None: every job.
 
     A person's order decides when they are sent, and not which: `--limit` counts in the manifest's order.
     """

@@ -111,8 +111,7 @@ def any_open(
 ) -> bool:
     """Whether this run, whose service is at `origin`, can still bring a job forward.
 
-    It cannot where a job is held for a person, waits for a time after which a later run will take it up, or was sent to
-    another origin.
+    Not a job that is held for a person, was sent to another origin, or waits for a later run.
     """
     for state in advanceable:
         where = [jobs.c.batch_id == batch_id, jobs.c.state == state]

@@ -110,7 +110,7 @@ class TableLock:
         return f"for up to {OUTAGE.seconds // 60} minutes" if self.is_gone else "until it is free"
 
     def is_transient(self, error: DBAPIError) -> bool:
-        """Whether an error is about a lock, or a server that restarts, so that the same may succeed a moment later."""
+        """Whether the same may succeed a moment later: the error is about a lock, or a server that restarts."""
         if (code := getattr(error.orig, "sqlite_errorcode", None)) is not None:
             return code & 0xFF in LOCK_CODES  # the rest of the bits tell kinds apart, such as SQLITE_BUSY_SNAPSHOT
         if self.path is not None:  # an error of Python's driver, not of SQLite

@@ -118,11 +118,11 @@ def deliver(connection: Connection, job: Job, size: int, sha256: str, now: datet
 
 
 def take_over(connection: Connection, job: Any, owner: Any, folder: Path, now: datetime, deadline_at: datetime) -> None:
-    """Exchange the names of a pending job and of the job that was paid for: the money, the generation and the file
-    come under the name that the manifest has now. The pending job is cancelled under the old name.
+    """Exchange the names of a pending job and of the job that was paid for, and cancel the pending one.
 
-    A cancelled generation is asked for again. Files that lie below the folder of another manifest are fetched again.
-    Raises `UsageError` where a run works on the paid job, or its batch was moved to another table.
+    Money, generation and file come under the name that the manifest has now. A cancelled generation is asked for again.
+    Files below the folder of another manifest are fetched again. Raises `UsageError` where a run works on the paid job,
+    or its batch was moved.
     """
     moves.refuse_moved(connection, owner.batch_id)
     current = row_of(connection, owner)

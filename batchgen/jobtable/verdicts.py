@@ -63,10 +63,9 @@ def current(connection: Connection, attempt_id: int) -> Judgement:
 
 
 def import_verdicts(connection: Connection, batch_id: int, imported: Iterable[FileVerdict]) -> Imported:
-    """Record verdicts from files, at most one of each clip: those of the clips that the jobs have now.
+    """Record verdicts from files on the clips that the jobs have now, at most one of each clip.
 
-    A verdict that is not newer than every one that its clip ever had changes nothing, so the same file may be imported
-    any number of times.
+    Only a verdict newer than all of its clip counts, so the same file may be imported again.
     """
     refuse_moved(connection, batch_id)
     from_files = list(imported)

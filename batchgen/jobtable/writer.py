@@ -1,7 +1,7 @@
 """The one writer of a job table: a thread that commits waiting writes together (group commit).
 
-All writes that wait when the writer turns to its queue share one transaction, so that one fsync serves them all. The
-future of a write gets its result once that transaction is on the disk.
+All writes that wait share one transaction, and one fsync serves them all. The future of a write gets its result once
+that transaction is on the disk.
 """
 
 from __future__ import annotations

@@ -122,10 +122,8 @@ def pause(
 ) -> datetime:
     """Send nothing for as long as the service asks, else for a backoff that doubles with each refusal in a row.
 
-    A pause of `PAUSE_MAX` or more is not waited out: it ends after a probe's interval, and one request is sent then.
-    A short one is obeyed, but not time and again: the backoff of the refusals before counts as well.
-
-    A refusal during a pause is of a request that was sent before it, and is not counted. Returns when the pause ends.
+    A pause of `PAUSE_MAX` or more ends after a probe's interval. A short one is at least as long as the backoff of the
+    refusals before. A refusal during a pause is not counted: its request was sent before. Returns when the pause ends.
     """
     row = row_of(connection, key)
     paused = row.paused_until is not None and row.paused_until > now
@@ -191,7 +189,7 @@ def store(connection: Connection, key: LimitKey, limit: LearnedLimit, now: datet
 
 
 def learned_by_model(connection: Connection, service: str, since: datetime) -> dict[str, LearnedLimits]:
-    """What was learned of each model with the account that was used last, if that was after `since`."""
+    """What was learned of each model since then, with the account that was used last."""
     by_account: dict[tuple[str, str], dict[LimitKind, LearnedLimit]] = {}
     for row in connection.execute(LEARNED, {"key_service": service, "since": since}):
         by_account.setdefault((row.model, row.account), {})[LimitKind(row.kind)] = to_learned(row)

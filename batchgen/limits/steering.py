@@ -123,7 +123,7 @@ def orphans_of(connection: Connection, batch_id: int) -> frozenset[str]:
 
 
 def deadline_after(connection: Connection, batch_id: int, now: datetime) -> datetime:
-    """Until when a generation is waited for that a person takes up at `now`, by the manifest as last enrolled."""
+    """Until when a run waits for a generation that is taken up at `now`, by the manifest as last enrolled."""
     return read_enrolled(read_steering(connection, batch_id)).limits.deadline_at(now)
 
 

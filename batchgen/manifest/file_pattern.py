@@ -18,9 +18,8 @@ MAGIC = re.compile(r"[*?\[]")
 def matching_files(folder: Path, pattern: str) -> tuple[list[str], list[str]]:
     """The paths of the files that match, relative to `folder` where the pattern is, sorted.
 
-    Beside them those that would match if the letters of their ending were in the other case, as in B.JPG.
-    A name that begins with a dot matches only a pattern that does. Raises InputFault where there are too many to look
-    at, and OSError.
+    Beside them those that would match with their ending in the other case, as in B.JPG. A name that begins with a dot
+    matches only a pattern that does. Raises InputFault for too many files to look at, and OSError.
     """
     search = _Search(folder)
     parts = PurePosixPath(pattern.replace(os.sep, "/")).parts

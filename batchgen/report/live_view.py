@@ -58,10 +58,7 @@ class LiveView:
                 self.durations.append((event.at - submitted_at).total_seconds())
 
     def time_left(self, now: datetime) -> timedelta | None:
-        """How long the rest takes if videos take as long as the last ones, with as many in flight as now.
-
-        None while no video has been delivered yet, and once the last ones take longer than that.
-        """
+        """How long the rest takes at the pace of the last videos; None before the first, and once that time is over."""
         pending = self.summary.counts[State.PENDING]
         terminal = sum(self.summary.counts[state] for state in State if state.is_terminal)
         in_flight = self.summary.total - pending - terminal - self.summary.held

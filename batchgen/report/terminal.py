@@ -139,8 +139,7 @@ def unwritable(failure: OSError | ValueError) -> StorageError:
 def print_json(document: Mapping[str, Any], *, is_progress: bool = False) -> None:
     """Write a JSON line to standard output: times in ISO 8601, money as text, because it is exact.
 
-    Raises `StorageError` where it cannot be written, unless it is the progress of a run, which goes on without it and
-    says so on standard error.
+    Raises `StorageError` where it cannot be written. A run goes on without its progress, and says so on standard error.
     """
     output = OutputStream(sys.stdout)
     output.write_raw(visible_json(json.dumps(document, ensure_ascii=False, default=json_default)) + "\n")
@@ -159,8 +158,8 @@ def json_default(value: datetime | Decimal) -> str:
 class RedrawnLines:
     """A few lines on a terminal, redrawn in place; `close` erases them.
 
-    rich.live.Live leaves lines behind when the terminal becomes narrower, hides the cursor even from a run that is
-    killed, and raises when the terminal is closed.
+    rich.live.Live would leave lines behind in a narrower terminal, hide the cursor after a killed run, and raise once
+    the terminal is closed.
     """
 
     def __init__(self, stream: IO[str]) -> None:

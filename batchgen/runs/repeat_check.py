@@ -61,12 +61,11 @@ class RepeatCheck:
             await self.check()
 
     async def run(self) -> None:
-        """Settle all repeats among the jobs of the manifest as it is enrolled now. Raises `ManifestChanged`,
-        `UsageError`.
+        """Settle all repeats among the jobs as they are enrolled now. Raises `ManifestChanged`, `UsageError`.
 
         The log may be late. Where it shows that the table has lost something, the newest of it may not be listed yet:
-        the log is read again once it has had the time that a lost answer is waited for. A run that begins meanwhile, or
-        after this one was stopped, waits as well: only then the comparison is recorded.
+        the log is read again after the time that a lost answer is waited for. Only then the comparison is recorded, so
+        that a run which begins meanwhile waits as well.
         """
         context, database = self.context, self.context.database
         context.awaits_history = True

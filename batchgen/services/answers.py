@@ -185,8 +185,8 @@ def retry_after(answer: Answer, now: datetime, headers: Sequence[str] = ("retry-
 def read_pause(value: str, now: datetime) -> timedelta | None:
     """A pause from seconds, from a duration with units ("30s", "1m30s", "250ms"), or until a moment.
 
-    A moment is an HTTP date, an ISO 8601 date, or a number that is a time of this century in seconds, milliseconds or
-    less since 1970. None for a moment in the past, a negative number, and what is longer than anybody's pause.
+    A moment is an HTTP date, an ISO 8601 date, or a number of seconds, milliseconds or less since 1970. None for one in
+    the past, a negative number, and what is longer than anybody's pause.
     """
     value = value.strip()
     end = read_number_as_moment(value) or read_iso_date(value) or parse_date(value)

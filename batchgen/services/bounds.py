@@ -65,8 +65,7 @@ def is_near(accepted_at: datetime, intent_at: datetime) -> bool:
 
 
 def bounded_features(features: Features) -> Features:
-    """What a service can do. It says nothing about how long it keeps a file where that is no such time, and has real
-    speed where that is no such number."""
+    """What a service can do. A time or a speed out of bounds counts as not said."""
     kept, speed = features.keeps_results_for, features.speed
     is_time = isinstance(kept, timedelta) and timedelta(0) < kept <= KEPT_MAX
     is_speed = isinstance(speed, float | int) and 1 / SPEED_MAX <= speed <= SPEED_MAX

@@ -31,9 +31,9 @@ class PastRequest:
 def match(attempts: Sequence[SentAttempt], past: Sequence[PastRequest], as_of: datetime) -> dict[str, FindOutcome]:
     """What the service's memory, read to its end at `as_of`, says about each attempt without a generation.
 
-    Generations of other attempts are left out. Twins, whose requests are equal, take one generation each; where there
-    are more generations than lost twins, somebody else may have sent the others, so that nothing is certain. Nor is
-    it where lost requests differ in their files alone, which cannot be compared.
+    Generations of other attempts are left out. Twins, whose requests are equal, take one generation each. Nothing is
+    certain where there are more generations than lost twins: somebody else may have sent them. Nor is it where lost
+    requests differ in their files alone.
     """
     owned = {attempt.generation_id for attempt in attempts}
     free = sorted((row for row in past if row.generation_id not in owned), key=lambda row: row.accepted_at)

@@ -1,7 +1,7 @@
 """Fault injection: what goes wrong on purpose, each fault by its name, with a probability and perhaps a count.
 
-A fault is drawn from the seed, from what the request is about and from how often that was requested before, so that
-the order in which concurrent requests arrive does not matter.
+A fault is drawn from the seed, the request's subject and the number of earlier requests about it. The order in which
+concurrent requests arrive does not matter.
 """
 
 from collections import Counter

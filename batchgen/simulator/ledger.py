@@ -1,7 +1,7 @@
 """The ledger: every generation that the simulated service accepted and charged, and every request that it received.
 
-It is an SQLite file, or memory. A create is committed before its answer is sent, so that a service that is killed at
-any instant still has its generations. Several processes may use one file at once.
+It is an SQLite file, or memory; several processes may use one file at once. A create is committed before its answer is
+sent: a service that is killed still has its generations.
 """
 
 import secrets

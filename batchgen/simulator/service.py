@@ -107,8 +107,7 @@ class SimulatedService:
             raise self._throttled(datetime.fromisoformat(rows[0]["at"]) + minute - now)
 
     def check_account(self, micro_usd: int) -> None:
-        """Raise 403 where the balance does not cover a price beside all generations that are or will be charged, 429
-        where the account has as many generations in progress as it may."""
+        """Raise 403 where the balance does not cover one more charge, 429 where no more may be in progress."""
         limits = self.simulation.limits
         if limits.balance_usd is not None and self.ledger.charged_usd() + usd(micro_usd) > limits.balance_usd:
             raise HTTPException(403, ERRORS[403])
