@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -144,17 +144,7 @@ def compare(connection: Connection, search: RepeatSearch) -> Comparison:
     digits = {job.fingerprint[:DIGITS] for job in (*pending, *ordered_again)}
     lost = [past for request in digits & unclaimed_by_digits.keys() for past in unclaimed_by_digits[request]]
     newest_at = max((past.accepted_at for past in lost if past.is_certain), default=None)
-    repeats = []
-    for job in pending:
-        if candidates := owners.get(job.fingerprint):
-            repeats.append(Repeat(job, owner=candidates.pop(0)))
-        elif generations := unclaimed_by_digits.get(job.fingerprint[:DIGITS]):
-            repeats.append(Repeat(job, generation=generations.pop(0)))
-    for ordered in ordered_again:
-        generations = unclaimed_by_digits.get(ordered.fingerprint[:DIGITS], [])
-        if bought := [generation for generation in generations if generation.accepted_at > ordered.ordered_at]:
-            repeats.append(Repeat(ordered, generation=bought[0]))
-            generations.remove(bought[0])
+    repeats = list(paid_for(pending, ordered_again, owners, unclaimed_by_digits))
     paid = {repeat.job.id for repeat in repeats}
     others = [job for job in pending if job.id not in paid]
     present = with_output(search.folder, others)
@@ -168,6 +158,25 @@ def compare(connection: Connection, search: RepeatSearch) -> Comparison:
     rows = (connection.execute(PENDING.where(jobs.c.id == repeat.job.id), params).one() for repeat in chosen)
     whole = [replace(repeat, job=row) for repeat, row in zip(chosen, rows, strict=True)]
     return Comparison(whole, len(repeats) - len(chosen), beside, newest_at)
+
+
+def paid_for(
+    pending: Sequence[Any],
+    ordered_again: Sequence[Any],
+    owners: Mapping[str, list[Any]],
+    unclaimed_by_digits: Mapping[str, list[PastGeneration]],
+) -> Iterator[Repeat]:
+    """The repeats by table and log. Each takes its owner or generation out of the lists."""
+    for job in pending:
+        if candidates := owners.get(job.fingerprint):
+            yield Repeat(job, owner=candidates.pop(0))
+        elif generations := unclaimed_by_digits.get(job.fingerprint[:DIGITS]):
+            yield Repeat(job, generation=generations.pop(0))
+    for ordered in ordered_again:
+        generations = unclaimed_by_digits.get(ordered.fingerprint[:DIGITS], [])
+        if bought := [generation for generation in generations if generation.accepted_at > ordered.ordered_at]:
+            yield Repeat(ordered, generation=bought[0])
+            generations.remove(bought[0])
 
 
 def paid_meanwhile(connection: Connection, search: RepeatSearch, ids: Collection[int]) -> list[Repeat]:
