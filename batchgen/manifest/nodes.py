@@ -138,24 +138,14 @@ class _Composer:
         if self.composed > self.most:
             message = f"this has more than {bounds.ENTRY_VALUES:,} values"
             self.stop(Position.of(event), message, "divide it; many rows belong into a CSV or JSONL file")
-        if kind is ScalarEvent:
-            text: str = event.value
-            if event.tag is not None:
-                self.refuse_tag(event)
-            if event.implicit[0] and text in self.no_values:
-                hint = "write ~ for a value that is missing, or put the text in quotes"
-                self.diagnostics.add(event, f"{text} is no value that can be sent", hint)
-            if event.implicit[0] and LONG_INTEGER.fullmatch(text):
-                hint = "put it in quotes where it is text; a number has at most 19 digits"
-                self.diagnostics.add(event, f"{text[:40]} is too long for a number", hint)
-            node = Node(resolve(text) if event.implicit[0] else text, text, event)
-        elif kind is AliasEvent:
+        if kind is AliasEvent:
             return self.alias(event, depth)
+        if kind is ScalarEvent:
+            node = self.scalar(event)
         else:
             if depth >= MAX_DEPTH:
                 self.stop(Position.of(event), f"values are nested more than {MAX_DEPTH} deep")
-            if event.tag is not None:
-                self.refuse_tag(event)
+            self.refuse_tag(event)
             if event.anchor:
                 self.anchors[event.anchor] = None
             node = self.sequence(event, depth) if kind is SequenceStartEvent else self.mapping(event, depth)
@@ -164,6 +154,18 @@ class _Composer:
             if kind is ScalarEvent:
                 self.unused[event.anchor] = event
         return node
+
+    def scalar(self, event: Event) -> Node:
+        text: str = event.value
+        is_plain: bool = event.implicit[0]
+        self.refuse_tag(event)
+        if is_plain and text in self.no_values:
+            hint = "write ~ for a value that is missing, or put the text in quotes"
+            self.diagnostics.add(event, f"{text} is no value that can be sent", hint)
+        if is_plain and LONG_INTEGER.fullmatch(text):
+            hint = "put it in quotes where it is text; a number has at most 19 digits"
+            self.diagnostics.add(event, f"{text[:40]} is too long for a number", hint)
+        return Node(resolve(text) if is_plain else text, text, event)
 
     def sequence(self, start: Event, depth: int) -> Node:
         items: list[Node] = []
@@ -179,8 +181,7 @@ class _Composer:
         while type(key := event()) is not MappingEndEvent:
             if type(key) is not ScalarEvent:
                 self.refuse_key(key)
-            if key.tag is not None:
-                self.refuse_tag(key)
+            self.refuse_tag(key)
             self.refuse_blank(key)
             name = key.value
             if key.anchor:
