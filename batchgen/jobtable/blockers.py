@@ -94,19 +94,22 @@ def blockers(
         blocked += explain_elsewhere(sent)
     for state, reason in waiting_for.items():
         number = summary.counts[state] - absent[state] - (summary.held if state == State.UNCONFIRMED else 0)
-        if number:
-            collect_by = None
-            if state == State.DOWNLOADING:
-                first = select(func.min(attempts.c.collect_by)).select_from(CURRENT_ATTEMPTS)
-                first = first.where(jobs.c.batch_id == batch_id, jobs.c.state == State.DOWNLOADING)
-                collect_by = connection.execute(first).scalar()
-            cause, alike, job = cause_of(connection, batch_id, state) if state in WAITING_FOR else (None, 0, None)
-            due = next_due(connection, batch_id, state)
-            blocked.append(Blocker(reason, due, number, collect_by, cause=cause, job=job, alike=alike))
+        if not number:
+            continue
+        collect_by = first_collect_by(connection, batch_id) if state == State.DOWNLOADING else None
+        cause, alike, job = cause_of(connection, batch_id, state) if state in WAITING_FOR else (None, 0, None)
+        due = next_due(connection, batch_id, state)
+        blocked.append(Blocker(reason, due, number, collect_by, cause=cause, job=job, alike=alike))
     if summary.held:
         cause, alike, job = cause_of(connection, batch_id, State.UNCONFIRMED)
         blocked.append(Blocker(PERSON, None, summary.held, cause=cause, job=job, alike=alike))
     return blocked
+
+
+def first_collect_by(connection: Connection, batch_id: int) -> datetime | None:
+    """After when the service may delete the first file that waits for its download."""
+    first = select(func.min(attempts.c.collect_by)).select_from(CURRENT_ATTEMPTS)
+    return connection.execute(first.where(jobs.c.batch_id == batch_id, jobs.c.state == State.DOWNLOADING)).scalar()
 
 
 def reason_to_wait(connection: Connection, batch_id: int, now: datetime) -> str:
