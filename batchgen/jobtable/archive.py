@@ -29,9 +29,10 @@ def archive_version(connection: Connection, row: Any, folder: Path, now: datetim
     is_here = is_delivered and place.exists(old)
     # A delivered file that is not here was moved by an earlier redo, whose transaction was lost: it is at the new name.
     was_moved = is_delivered and not is_here
+    names = ((f"{row.key}~{number}", numbered(old, number)) for number in count(1))
     key, new = next(
         (key, path)
-        for key, path in ((f"{row.key}~{number}", numbered(old, number)) for number in count(1))
+        for key, path in names
         if not commands.states_of(connection, row.batch_id, [key]) and (was_moved or not place.exists(path))
     )
     if is_url(old) and row.state == State.DONE:

@@ -245,17 +245,17 @@ def bring(
     on_table: Callable[[str, Digest], None],
 ) -> dict[str, Digest]:
     """Insert and verify the rows of a move. Empty if an earlier command brought them all."""
-
-    def pages(table: Table) -> Iterator[list[Row[Any]]]:
-        with errors_for_people(source.url):
-            yield from row_copy.read_rows(reading, table, own if table in BATCH_TABLES else None)
-
     if moves.has_arrived(connection, move.id):
         return {}
     refuse_present(connection, move)
     row_copy.prepare(connection)
     last = row_copy.last_ids(connection)
     own = None if len(move.names) == len(stored_batches(reading)) else move.names
+
+    def pages(table: Table) -> Iterator[list[Row[Any]]]:
+        with errors_for_people(source.url):
+            yield from row_copy.read_rows(reading, table, own if table in BATCH_TABLES else None)
+
     new_ids = [batch_id + last["batches"] for batch_id in move.names]
     digests: dict[str, Digest] = {}
     for table in BATCH_TABLES:
