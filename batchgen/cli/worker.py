@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -68,90 +69,103 @@ def command(
         raise UsageError(f"--folder {folder}: there is no such folder")
     log_to_stderr(verbose)
     with Database(location, patience=None) as database:
-        sys.exit(asyncio.run(work(database, folder and folder.absolute(), stay, wait_for_credits, as_json)))
+        display = WorkerDisplay(database, as_json)
+        sys.exit(asyncio.run(work(display, folder and folder.absolute(), stay, wait_for_credits)))
 
 
-async def work(
-    database: Database, folder: Path | None, stays: bool, waits_for_credits: bool, as_json: bool
-) -> ExitCode:
-    advices: dict[ExitCode, Advice] = {}
-    """What to do after the first run that ended with each code."""
-
-    @asynccontextmanager
-    async def show(run: WorkerRun) -> AsyncIterator[None]:
-        announce(run, as_json)
-        async with progress_of(database, run, as_json).following():
-            yield
-        if run.ending:
-            advice = report_end(database, run, run.ending, as_json)
-            advices.setdefault(run.ending.exit_code, advice)
-
-    def show_error(batch: EnrolledBatch, error: BatchgenError) -> None:
-        print_lines(*f"{batch.name}: {error}".split("\n"), err=True)
-        advice = hints.advice("")
-        if isinstance(error, ManifestChanged):
-            decide = command_for(database, batch, "run --changed keep")
-            advice = hints.advice("a person decides, where the manifest is", decide)
-            says = f"A worker does not decide that: `{decide}`, or --changed redo, where the manifest is"
-            print_lines(says, err=True)
-        advices.setdefault(error.exit_code, advice)
-        if as_json:
-            print_step(batch.name, "ended", str(error), error.exit_code, advice=advice)
-
-    def show_idle(message: str, code: ExitCode | None) -> None:
-        if as_json:
-            print_step("", "idle", message, code, advice=advices.get(code) if code else None)
-        else:
-            print_lines(message, err=True)
-
+async def work(display: WorkerDisplay, folder: Path | None, stays: bool, waits_for_credits: bool) -> ExitCode:
     worker = Worker(
-        *(database, folder),
+        *(display.database, folder),
         stays=stays,
         waits_for_credits=waits_for_credits,
-        show=show,
-        on_error=show_error,
-        on_idle=lambda: show_idle("nothing to do now: it waits for jobs, until a signal comes", None),
+        show=display.show,
+        on_error=display.show_error,
+        on_idle=lambda: display.show_idle("nothing to do now: it waits for jobs, until a signal comes", None),
     )
     with signals_handled(worker):
         code = await worker.run()
     if worker.signal:
-        show_idle("stopped: what was begun, others go on with", code)
-    elif as_json or not worker.last_runs:
-        show_idle("nothing is left that this worker can do", code)
+        display.show_idle("stopped: what was begun, others go on with", code)
+    elif display.as_json or not worker.last_runs:
+        display.show_idle("nothing is left that this worker can do", code)
     return code
 
 
-def progress_of(database: Database, run: WorkerRun, as_json: bool) -> Progress:
-    """The lines about one batch, among those about others."""
-    runner, name = run.runner, run.batch.name
-    to_type = partial(command_for, database, run.batch)
-    return Progress(
-        *(database, run.batch.id, name, run.last_event),
-        as_json=as_json,
-        notice=lambda: notice_of(runner, with_lock=False, command_line=to_type),
-        notice_advice=lambda: notice_advice(runner, to_type),
-        command_line=to_type,
-        same_command=options.same_command(),
-        origin=runner.context.service.origin,
-        is_one_of_many=True,
-    )
+@dataclass
+class WorkerDisplay:
+    """What a worker says of its runs, and between them."""
 
+    database: Database
+    as_json: bool
+    advices: dict[ExitCode, Advice] = field(default_factory=dict)
+    """What to do after the first run that ended with each code."""
 
-def command_for(database: Database, batch: EnrolledBatch, name: str) -> str:
-    """Another command on a batch of this table, to type where its manifest is."""
-    is_simulated = batch.service == SIMULATOR
-    return command_line(name, batch.manifest_path, simulate=is_simulated, db=database.path or shown(database.url))
+    @asynccontextmanager
+    async def show(self, run: WorkerRun) -> AsyncIterator[None]:
+        self.announce(run)
+        async with self.progress_of(run).following():
+            yield
+        if run.ending:
+            advice = self.report_end(run, run.ending)
+            self.advices.setdefault(run.ending.exit_code, advice)
 
+    def show_error(self, batch: EnrolledBatch, error: BatchgenError) -> None:
+        print_lines(*f"{batch.name}: {error}".split("\n"), err=True)
+        advice = hints.advice("")
+        if isinstance(error, ManifestChanged):
+            decide = self.command_for(batch, "run --changed keep")
+            advice = hints.advice("a person decides, where the manifest is", decide)
+            says = f"A worker does not decide that: `{decide}`, or --changed redo, where the manifest is"
+            print_lines(says, err=True)
+        self.advices.setdefault(error.exit_code, advice)
+        if self.as_json:
+            print_step(batch.name, "ended", str(error), error.exit_code, advice=advice)
 
-def announce(run: WorkerRun, as_json: bool) -> None:
-    """Say that a run begins, and which jobs only another machine can send."""
-    message = f"{plural(run.runner.spec.jobs, 'job')}, in {run.runner.spec.folder}"
-    if run.absent:
-        message += f"; {absent_words(run.absent)}"
-    if as_json:
-        print_step(run.batch.name, "began", message, None, len(run.absent))
-    else:
-        print_lines(f"{run.batch.name}: {message}", err=True)
+    def show_idle(self, message: str, code: ExitCode | None) -> None:
+        if self.as_json:
+            print_step("", "idle", message, code, advice=self.advices.get(code) if code else None)
+        else:
+            print_lines(message, err=True)
+
+    def announce(self, run: WorkerRun) -> None:
+        """Say that a run begins, and which jobs only another machine can send."""
+        message = f"{plural(run.runner.spec.jobs, 'job')}, in {run.runner.spec.folder}"
+        if run.absent:
+            message += f"; {absent_words(run.absent)}"
+        if self.as_json:
+            print_step(run.batch.name, "began", message, None, len(run.absent))
+        else:
+            print_lines(f"{run.batch.name}: {message}", err=True)
+
+    def progress_of(self, run: WorkerRun) -> Progress:
+        """The lines about one batch, among those about others."""
+        runner, to_type = run.runner, partial(self.command_for, run.batch)
+        return Progress(
+            *(self.database, run.batch.id, run.batch.name, run.last_event),
+            as_json=self.as_json,
+            notice=lambda: notice_of(runner, with_lock=False, command_line=to_type),
+            notice_advice=lambda: notice_advice(runner, to_type),
+            command_line=to_type,
+            same_command=options.same_command(),
+            origin=runner.context.service.origin,
+            is_one_of_many=True,
+        )
+
+    def command_for(self, batch: EnrolledBatch, name: str) -> str:
+        """Another command on a batch of this table, to type where its manifest is."""
+        db = self.database.path or shown(self.database.url)
+        return command_line(name, batch.manifest_path, simulate=batch.service == SIMULATOR, db=db)
+
+    def report_end(self, run: WorkerRun, ending: Ending) -> Advice:
+        """Say how a run ended; an error is shown by `show_error`. Returns what to do next."""
+        batch, step = run.batch, next_step(ending)
+        advice = hints.advice(step.hint, step.command and self.command_for(batch, step.command))
+        if self.as_json:
+            print_step(batch.name, "ended", ending.message, ending.exit_code, len(run.absent), advice)
+        else:
+            line = summary_line(batch.name, batch.service, ending.batch_summary)
+            OutputStream(sys.stdout).write(f"{line}; {ending.message}")
+        return advice
 
 
 def absent_words(absent: Sequence[JobWithFiles]) -> str:
@@ -162,18 +176,6 @@ def absent_words(absent: Sequence[JobWithFiles]) -> str:
         f" {'is' if one else 'are'} not here as enrolled ({shortened(names, FILES_SHOWN)}): only a machine that has"
         f" {'it' if one else 'them'} sends {'it' if one else 'them'}"
     )
-
-
-def report_end(database: Database, run: WorkerRun, ending: Ending, as_json: bool) -> Advice:
-    """Say how a run ended; an error is shown by `show_error`. Returns what to do next."""
-    batch, step = run.batch, next_step(ending)
-    advice = hints.advice(step.hint, step.command and command_for(database, batch, step.command))
-    if as_json:
-        print_step(batch.name, "ended", ending.message, ending.exit_code, len(run.absent), advice)
-    else:
-        line = summary_line(batch.name, batch.service, ending.batch_summary)
-        OutputStream(sys.stdout).write(f"{line}; {ending.message}")
-    return advice
 
 
 def print_step(
