@@ -1,7 +1,6 @@
 """One run of a batch: recover, turn the stages, handle signals, decide when it is over.
 
-Only this module sleeps. The stages meet in rows of the job table; here each one is connected to the stages downstream
-of it, so that a stage is woken as soon as another has moved a row for it.
+Only this module sleeps. The stages meet in rows; here each is connected to those that it may have moved a row for.
 """
 
 from __future__ import annotations

@@ -112,10 +112,7 @@ def enroll(
 
 
 async def store_inputs(manifest: Manifest, digests: FileDigests) -> None:
-    """Store the local files of jobs whose outputs are in an object store, for workers on other machines.
-
-    Raises `StorageError`.
-    """
+    """Store the local files of jobs with outputs in an object store, for other machines. Raises `StorageError`."""
     names: dict[str, str] = {}
     for job in manifest.jobs:
         for name in fingerprint.local_names(job.request, job.input_pointers) if is_url(job.output) else ():

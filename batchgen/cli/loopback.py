@@ -37,10 +37,7 @@ def address(port: int) -> Callable[[C], C]:
 
 
 def listen(port: int) -> socket.socket:
-    """A socket on a port of this machine, or on one of the next where that is taken; 0 takes any.
-
-    Raises `UsageError`.
-    """
+    """A socket on a port of this machine, or on the next that is free; 0 takes any. Raises `UsageError`."""
     for candidate in range(port, port + PORTS_TRIED if port else 1):
         listener = socket.socket()
         if os.name != "nt":  # there it would let two servers share a port

@@ -57,10 +57,7 @@ def command(words: tuple[str, ...], db: str | None, refresh: bool, as_json: bool
 
 
 def matching_models(words: tuple[str, ...], listed: list[str]) -> list[str]:
-    """The models of the catalogue, and newer ones that the service lists, that match every word.
-
-    Raises `UsageError` if there is none.
-    """
+    """The models, also newer ones that the service lists, that match every word. Raises `UsageError` for none."""
     newer = [model for model in listed if register.model_of(model) not in register.models()]
     models = [model for model in (*register.models(), *newer) if all(matches(model, word.casefold()) for word in words)]
     if not models:

@@ -16,10 +16,7 @@ LOCKED_BYTE = 1 << 30  # on Windows a locked byte cannot be read by others, so i
 
 
 def try_lock(descriptor: int) -> bool:
-    """Lock a file without waiting; False while another descriptor holds the lock.
-
-    Raises `OSError` where the file system has no locks.
-    """
+    """Lock a file without waiting; False where it is locked. Raises `OSError` where the file system has no locks."""
     try:
         if sys.platform == "win32":
             import msvcrt

@@ -225,10 +225,7 @@ def mean(values: Iterable[float]) -> float:
 
 
 def read_samples(answer: Any) -> Samples:
-    """The answer of `sampling.sample`. A file can make the decoder say anything, so each value is judged.
-
-    Raises `ValueError`.
-    """
+    """The answer of `sampling.sample`, each value judged: a file may have made it. Raises `ValueError`."""
     match answer:
         case {
             "seconds": int() | float() as seconds,

@@ -94,10 +94,7 @@ def check_bucket(root: str) -> None:
 
 
 def holds(url: str, size: int, sha256: str) -> bool | None:
-    """Whether an object has exactly this content; None where there is no object.
-
-    Its metadata says so, or, where it has none, its bytes, which are read.
-    """
+    """Whether an object has exactly this content, by its metadata or else its bytes; None where there is none."""
     if (stored := describe(url)) is None:
         return None
     return stored.size == size and (stored.sha256 or digest_of(url)) == sha256
@@ -131,10 +128,7 @@ def is_no_file(parts: OutputUrl) -> bool:
 
 
 def names_in(folder: str) -> set[str]:
-    """The names of the objects in a folder, which is a URL without a name at its end.
-
-    Empty where the store does not let them be listed: to upload, nobody needs that right.
-    """
+    """The names of the objects in a folder, a URL; none where the store lists none: no upload needs that right."""
     parts = split_url(f"{folder}/")
     with suppress(StoreError, FileNotFoundError), errors_of(parts):
         import obstore

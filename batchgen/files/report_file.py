@@ -16,10 +16,10 @@ HEAD_BYTES = 4_000  # of a file, in which a file of ours has its mark
 
 @contextmanager
 def report_file(path: Path, mark: str) -> Iterator[IO[str]]:
-    """A text file to write, which has `mark` near its beginning. Its name gets the new content (atomic rename) once
-    that is on the disk; after an exception everything is as it was.
+    """A text file to write, with `mark` near its beginning: it gets its name once it is on the disk (atomic rename).
 
-    Raises `UnsafePath` where another file lies at `path`, `StorageError` where it cannot be written.
+    After an exception everything is as it was. Raises `UnsafePath` where another file lies at `path`, `StorageError`
+    where it cannot be written.
     """
     directory, part = Directory(path.parent, None), f".{path.name}.{os.getpid()}.part"
     judge(path, mark)

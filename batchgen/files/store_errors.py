@@ -37,8 +37,7 @@ CREDENTIALS = {
 class StoreError(OSError):
     """A store does not do what it is asked. `strerror` is for a person, `filename` is the URL of the store.
 
-    Its number says who is concerned, as that of an error of the disk does: `is_all`: the next file would meet the same;
-    `is_file`: this file only. Else it may pass.
+    Its number says whom it concerns, like one of the disk: `is_all` every file, `is_file` this one; else it may pass.
     """
 
     def __init__(self, message: str, store: str, *, is_all: bool = False, is_file: bool = False) -> None:

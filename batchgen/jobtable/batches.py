@@ -46,10 +46,7 @@ def table_exists(location: str | Path) -> bool:
 
 @contextmanager
 def open_table(db: str | Path | None, manifest: Path | None, run_command: str = "a run") -> Iterator[Database]:
-    """The job table of a manifest that was run before.
-
-    Raises `UsageError` where there is none, which says what makes one.
-    """
+    """The job table of a manifest that was run before. Raises `UsageError` where there is none."""
     if manifest and manifest.is_dir():
         raise UsageError(f"{manifest}: this is a folder; name a manifest in it, or its job table with --db")
     location = table_location(db, manifest or Path("batchgen.db"))

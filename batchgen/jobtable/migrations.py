@@ -71,11 +71,10 @@ def bring_up(url: URL) -> bool:
 
 
 def is_current(url: URL) -> bool:
-    """Whether a database has the newest version; False for one that can be made or upgraded.
+    """Whether a database has the newest version; False for one that can be made or upgraded. Nothing is written.
 
-    It is checked without being able to write: a database that cannot be used is left untouched. Raises `DatabaseNewer`
-    for a newer version, `StorageError` for a place where no file can be, and `UsageError` for a database of something
-    else or of an unknown version.
+    Raises `DatabaseNewer` for a newer version, `StorageError` for a place where no file can be, and `UsageError` for a
+    database of something else or of an unknown version.
     """
     path = path_of(url)
     if path and path.is_dir():

@@ -31,8 +31,7 @@ class Waiting:
 class Forecast:
     """Seconds from now until the last generation ends: at most `p50` in half of the simulations, `p90` in nine of ten.
 
-    `chosen` has a 1 for each job that is submitted, else a 0, as the median simulation has them: with `until`, only
-    those likely to end before it.
+    `chosen` has a 1 for each job that the median simulation submits: with `until`, only those likely to end before it.
     """
 
     p50: float

@@ -152,8 +152,7 @@ def pause_until(connection: Connection, key: LimitKey, until: datetime, reason: 
 def begin_run(connection: Connection, service: str, now: datetime) -> None:
     """Let a run that begins send one request during a pause; then it obeys the answer.
 
-    What was learned in a bad night is learned anew: the rate of polls, a very small number in flight, and how seldom a
-    higher limit is tried.
+    It learns anew the rate of polls, a very small number in flight, and how seldom a higher limit is tried.
     """
     for row in connection.execute(OF_SERVICE, {"key_service": service}).all():
         key = LimitKey(row.service, LimitKind(row.kind), row.account, row.model)

@@ -93,8 +93,7 @@ class TemplateFiller:
         return None
 
     def text(self, node: Node, subject: str, values: Values, required: Container[str] = ()) -> str | None:
-        """A text of any length, its templates filled in; messages call it `subject`. What cannot be filled in, or is no
-        text, is reported, and gives None.
+        """A text of any length, its templates filled in; None where it cannot be, which is reported of the `subject`.
 
         None of the names `required` may be empty in it.
         """

@@ -1,7 +1,6 @@
 """The keys at the top of a manifest: all but its jobs.
 
-Each key is one field of `HeaderKeys`, which gives its type, default and meaning; the reader and the schema for editors
-both use it.
+Each is one field of `HeaderKeys`: its type, default and meaning, for the reader and for the schema of editors.
 """
 
 from typing import Annotated, Any

@@ -1,7 +1,6 @@
 """The keys of a job that batchgen itself reads, and the rule for names. Every other key is a parameter of the model.
 
-Each key is one entry of `JOB_KEYS`; the schema for editors is made from it. `job_builder` and `expansion` read the
-values, because templates must be filled in first.
+Each is one entry of `JOB_KEYS`, for the schema of editors too. `job_builder` and `expansion` read the values.
 """
 
 import re

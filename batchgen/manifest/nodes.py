@@ -64,10 +64,9 @@ def written(node: Node) -> Any:
 
 
 def top_level(diagnostics: Diagnostics, streamed: str) -> Iterator[tuple[Event | None, Node]]:
-    """The top-level keys of the manifest with their values.
+    """The top-level keys of the manifest with their values. Raises ParsingStopped.
 
     The list under the key `streamed` comes as an empty list first, then item by item with None as the key.
-    Raises ParsingStopped.
     """
     composer = _Composer(diagnostics)
     try:

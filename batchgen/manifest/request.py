@@ -98,10 +98,7 @@ def report_texts(entry: Entry, params: Params) -> None:
 
 
 def vary_seed(jobs: JobList, entry: Entry, take: int, params: Params, accepted: tuple[str, ...]) -> None:
-    """Give each take another seed, the same one in every run.
-
-    A seed of null, or one with `{{ take }}` in it, stays as it is.
-    """
+    """Give each take a seed of its own, the same in every run, unless it is null or has `{{ take }}` in it."""
     node = entry.fields.get("seed")
     if node is None:
         if "seed" in accepted:

@@ -51,8 +51,7 @@ class RowsFile:
     """A file of rows. Its text stays in memory, for excerpts."""
 
     def __init__(self, path: Path, shown: Path, missing: str, axes: Collection[str], diagnostics: Diagnostics) -> None:
-        """`shown` is the path for messages, and `missing` the message where there is no file. A column may not have the
-        name of one of the `axes`.
+        """`shown` is the path for messages, `missing` the message without a file; no column may be named as an axis.
 
         Raises InputFault where the file cannot be read; what is wrong in its text is reported.
         """

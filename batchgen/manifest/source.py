@@ -195,8 +195,7 @@ class SourceText:
 class RowsText(SourceText):
     """The text of a file of rows, kept as bytes and decoded line by line: as text it could take four times the memory.
 
-    Other than in YAML, only a line feed ends a line. UTF-16 becomes UTF-8, and the line ends of an old Macintosh become
-    line feeds.
+    Only a line feed ends a line. UTF-16 becomes UTF-8, and the line ends of an old Macintosh become line feeds.
     """
 
     def __init__(self, path: Path, raw: bytes) -> None:

@@ -1,7 +1,6 @@
 """Writes jobs as the text of a manifest, which `reader` gives back exactly: no text becomes a number or a template.
 
-Unless it is a plain word, a text stands in double quotes with JSON's escapes, which are YAML's as well, and so does the
-name of a parameter. A comment is one line, whatever stands in it.
+A text that is no plain word stands in double quotes, with the escapes that JSON and YAML share. A comment is one line.
 """
 
 import json

@@ -1,8 +1,7 @@
 """The JSON Schema of the lines that commands write with `--json`, made from their types.
 
-A line is a type of `run_events.py` or `command_events.py` that has an `event`, which says what the line is. Names and
-meanings stay; lines may gain fields. The rows of `sql` and the records of `export` are no events: they have the columns
-that were asked for.
+A line is a type of `run_events.py` or `command_events.py` with an `event`. Names and meanings stay; lines may gain
+fields. The rows of `sql` and the records of `export` are no events.
 """
 
 from __future__ import annotations

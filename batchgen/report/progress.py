@@ -35,8 +35,7 @@ SILENCE = timedelta(seconds=30)  # then plain output says what the batch waits f
 class Progress:
     """Shows what happens to a batch, from the event after `after` on, until it is told to stop.
 
-    `notice` returns what the run itself has to say, such as that it is stopping; empty for nothing. `command_line`
-    makes the text of a command from its name, for JSON.
+    `notice` returns what the run itself has to say; `command_line` makes a command from its name, for JSON.
     """
 
     def __init__(

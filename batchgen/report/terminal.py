@@ -87,8 +87,7 @@ class Voice(io.TextIOWrapper):
 def open_standard_streams() -> None:
     """Make the standard streams of this process safe to write to.
 
-    The null device takes the place of one that is closed (`2>&-`) or missing (`pythonw`): otherwise the next file that
-    is opened would get its number, and whatever a library prints.
+    The null device replaces one that is closed: otherwise the next file to be opened gets its number and its lines.
     """
     for number in range(3):
         try:

@@ -1,7 +1,6 @@
 """The protocol of a video service: what it can do, the outcomes of its calls as values, and how a plug-in offers it.
 
-The words of a service's API stop behind this protocol. No call raises for what a service or a network may do: it
-returns an outcome, and a stage writes it down.
+The words of an API stop behind it. No call raises for what a service or a network may do: it returns an outcome.
 """
 
 from __future__ import annotations

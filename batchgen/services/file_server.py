@@ -135,8 +135,7 @@ class VersionChanged(Exception):
 def whole_size(response: http.Response, size: int, etag: str | None) -> int | None:
     """The size of the whole file, as the answer gives it; None if it does not.
 
-    `size` bytes of version `etag` are on the disk. Raises `VersionChanged` if the answer does not continue them,
-    `Expired`, `NoFile`.
+    Raises `VersionChanged` if it does not continue `size` bytes of version `etag`, `Expired`, `NoFile`.
     """
     status = f"{response.status_code} {response.reason_phrase}"
     span = response.headers.get("content-range", "")

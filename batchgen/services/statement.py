@@ -1,7 +1,6 @@
 """The account's statement: every page of its transactions, read to the end, each transaction counted once.
 
-A service has the newest transactions first. While new ones arrive, those that were read already may move to a later
-page and be listed again.
+A service has the newest first. New ones move those that were read to a later page, where they are listed again.
 """
 
 from __future__ import annotations

@@ -28,10 +28,7 @@ class Clip:
 
 
 class ClipStore:
-    """The videos of a ledger's generations, in a temporary folder of this process.
-
-    A generation has the same bytes in every process.
-    """
+    """The videos of a ledger, in a temporary folder. A generation has the same bytes in every process."""
 
     def __init__(self, ledger: Ledger, *, instant: bool) -> None:
         self._ledger = ledger
