@@ -75,11 +75,7 @@ def convert(schema: Mapping[str, Any], value: Any) -> Any:
         case bool():
             return value
         case str() if expected == "string" and allowed and value not in allowed:
-            same = [word for word in allowed if isinstance(word, str) and word.casefold() == value.casefold()]
-            number = number_of(value)
-            if not same and number is not None:
-                same = [word for word in allowed if number_of(str(word)) == number]
-            return same[0] if len(same) == 1 else value
+            return as_choice(value, allowed)
         case int() | float() if expected == "string" and str(value) in (allowed or ()):
             return str(value)
         case int() if expected == "string" and NUMBER.fullmatch(str(schema.get("default"))):
@@ -90,6 +86,15 @@ def convert(schema: Mapping[str, Any], value: Any) -> Any:
         case dict() if "properties" in schema:
             return {name: convert(schema["properties"].get(name, {}), item) for name, item in value.items()}
     return value
+
+
+def as_choice(text: str, allowed: Sequence[Any]) -> Any:
+    """The one choice that is the same text in other letters, or the same number; else the text."""
+    same = [word for word in allowed if isinstance(word, str) and word.casefold() == text.casefold()]
+    number = number_of(text)
+    if not same and number is not None:
+        same = [word for word in allowed if number_of(str(word)) == number]
+    return same[0] if len(same) == 1 else text
 
 
 def as_integer(number: float) -> int | float:
