@@ -21,29 +21,33 @@ def notice_of(
 
     `commands_left` is how many commands of `--exec` its end waits for.
     """
-    context, reason = runner.context, ""
+    obstacles = runner.context.obstacles
     lock = runner.database.lock.notice if with_lock else ""
+    reason = reason_of(runner, commands_left, command_line)
+    waiting = f"{plural(len(obstacles), 'file')} cannot be written now" if obstacles else ""
+    return "; ".join(filter(None, (lock, reason, waiting, runner.context.warning)))
+
+
+def reason_of(runner: Runner, commands_left: int, command_line: CommandLine) -> str:
+    """The first reason to do less; "" where there is none."""
+    context, now = runner.context, clock.utcnow()
     if commands_left:
-        reason = f"waiting for {plural(commands_left, 'command')} of --exec to end (Ctrl-C ends it soon)"
-    elif runner.signal:
-        reason = "stopping: finishing what is on the wire (Ctrl-C again ends at once)"
-    elif context.disk:
-        reason = f"no more downloads: {context.disk}"
-    elif context.blocked:
-        reason = f"no more submits: {context.blocked.reason}"
-    elif (pause := context.steering.pause) and context.in_flight_at_pause is not None:
-        reason = pause_notice(pause, context.in_flight_at_pause, clock.utcnow(), command_line)
-    elif context.credit_wait.refusal and context.credit_wait.next_at:
-        at = local_time(context.credit_wait.next_at, clock.utcnow())
-        reason = f"no more submits until the account is topped up: {context.credit_wait}; its balance is asked at {at}"
-    elif context.hold:
-        until = ""
-        if context.hold_until:
-            then = "the log is read again" if context.awaits_history else "one request tries again"
-            until = f", until {local_time(context.hold_until, clock.utcnow())}; then {then}"
-        reason = f"no more submits for now: {context.hold}{until}"
-    waiting = f"{plural(len(context.obstacles), 'file')} cannot be written now" if context.obstacles else ""
-    return "; ".join(filter(None, (lock, reason, waiting, context.warning)))
+        return f"waiting for {plural(commands_left, 'command')} of --exec to end (Ctrl-C ends it soon)"
+    if runner.signal:
+        return "stopping: finishing what is on the wire (Ctrl-C again ends at once)"
+    if context.disk:
+        return f"no more downloads: {context.disk}"
+    if context.blocked:
+        return f"no more submits: {context.blocked.reason}"
+    if (pause := context.steering.pause) and context.in_flight_at_pause is not None:
+        return pause_notice(pause, context.in_flight_at_pause, now, command_line)
+    if context.credit_wait.refusal and context.credit_wait.next_at:
+        at = local_time(context.credit_wait.next_at, now)
+        return f"no more submits until the account is topped up: {context.credit_wait}; its balance is asked at {at}"
+    if context.hold and context.hold_until:
+        then = "the log is read again" if context.awaits_history else "one request tries again"
+        return f"no more submits for now: {context.hold}, until {local_time(context.hold_until, now)}; then {then}"
+    return f"no more submits for now: {context.hold}" if context.hold else ""
 
 
 def notice_advice(runner: Runner, command_line: CommandLine = options.command_to_type) -> Advice:
