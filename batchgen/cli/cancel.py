@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from batchgen import clock
@@ -55,6 +55,11 @@ def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool
     if not cancelled:
         print_lines("every job has been sent or has ended: there is nothing to cancel without an id")
         return
+    report(cancelled, ended, runs)
+
+
+def report(cancelled: Mapping[str, State], ended: Sequence[str], runs: int) -> None:
+    """Say what becomes of the jobs, which have left these states, and what a retry does with them."""
     print_lines(f"{plural(len(cancelled), 'job')} cancelled:")
     for state in State:
         of_state = [key for key, left in cancelled.items() if left is state and key not in ended]
