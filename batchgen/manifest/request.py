@@ -3,7 +3,7 @@
 import ipaddress
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from copy import deepcopy
 from functools import lru_cache
 from typing import Any
@@ -62,7 +62,8 @@ def complete(
         params, violations = validation.checked(model, endpoint, params | extra, JOB_KEYS)
         if jobs.validate:
             for violation in violations:
-                if pointers.split(violation.pointer)[:1] not in [[name] for name in extra]:
+                parameter = next(iter(pointers.split(violation.pointer)), None)
+                if parameter not in extra:
                     report(entry, violation)
             report_useless_nulls(entry, model, accepted)
     else:
@@ -73,6 +74,16 @@ def complete(
         params |= extra
     # A parameter that the model does not take was reported as such; its file need not exist.
     ignored = {*extra, *(params.keys() - accepted if documented and jobs.validate else ())}
+    params, files = with_media_sent(jobs, entry, key, model, params, ignored)
+    if jobs.validate:
+        report_texts(entry, params)
+    return params, files
+
+
+def with_media_sent(
+    jobs: JobList, entry: Entry, key: str | None, model: str, params: Params, ignored: Container[str]
+) -> tuple[Params, tuple[str, ...]]:
+    """The parameters with each medium as it is sent, and the JSON pointers of the local files among them."""
     files = []
     for link in links.media({name: value for name, value in params.items() if name not in ignored}):
         sent, is_file = medium_sent(jobs, entry, key, model, link)
@@ -82,8 +93,6 @@ def complete(
             params = deepcopy(params)  # jobs of the same entry share the values
             container, name = pointers.parent_of(params, link.pointer)
             container[name] = sent
-    if jobs.validate:
-        report_texts(entry, params)
     return params, tuple(files)
 
 
