@@ -53,16 +53,7 @@ async def learn_charges(database: Database, service: Service, batch_id: int, now
     uncharged = await database.read(ledger.uncharged, batch_id, service.origin)
     if not uncharged:
         return False
-    amounts: dict[str, Decimal] = {}
-    uncharged_ids = {attempt.generation_id for attempt in uncharged}
-    with suppress(StatementBroken, StatementRestarted):  # what was read counts, and the rest is asked for again
-        async for page in read_pages(
-            service, uncharged[0].intent_at - CLOCK_SKEW, now + CLOCK_SKEW, pages_max=PAGES_MAX
-        ):
-            for row in page.rows:
-                if row.kind is not TransactionKind.OTHER and row.generation_id in uncharged_ids:
-                    amount = row.amount_usd if row.kind is TransactionKind.CHARGE else -row.amount_usd
-                    amounts[row.generation_id] = amounts.get(row.generation_id, Decimal(0)) + amount
+    amounts = await read_amounts(service, uncharged[0].intent_at - CLOCK_SKEW, now + CLOCK_SKEW)
     # Below zero is a refund whose charge is on a page that did not come.
     charges = [
         (attempt, amounts[attempt.generation_id])
@@ -70,6 +61,18 @@ async def learn_charges(database: Database, service: Service, batch_id: int, now
         if amounts.get(attempt.generation_id, Decimal(-1)) >= 0
     ]
     return bool(charges) and await database.write(ledger.record_charges, charges) > 0
+
+
+async def read_amounts(service: Service, since: datetime, until: datetime) -> dict[str, Decimal]:
+    """What each generation was charged less what was refunded, as far as the transactions come."""
+    amounts: dict[str, Decimal] = {}
+    with suppress(StatementBroken, StatementRestarted):  # what was read counts, and the rest is asked for again
+        async for page in read_pages(service, since, until, pages_max=PAGES_MAX):
+            for row in page.rows:
+                if row.generation_id and row.kind is not TransactionKind.OTHER:
+                    amount = row.amount_usd if row.kind is TransactionKind.CHARGE else -row.amount_usd
+                    amounts[row.generation_id] = amounts.get(row.generation_id, Decimal(0)) + amount
+    return amounts
 
 
 async def balance_warning(
