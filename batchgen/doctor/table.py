@@ -109,9 +109,9 @@ class TableExam:
     def manifest_of(self, batch: StoredBatch) -> Path:
         return self.manifest or Path(batch.manifest_path)
 
-    def flags_of(self, batch: StoredBatch) -> list[str]:
-        """What a command on a batch needs beside its manifest."""
-        return ["--simulate"] if batch.service == SIMULATOR and self.manifest_service != SIMULATOR else []
+    def command_on(self, batch: StoredBatch, name: str, *arguments: str) -> str:
+        flags = ["--simulate"] if batch.service == SIMULATOR and self.manifest_service != SIMULATOR else []
+        return self.command(name, self.manifest_of(batch), *arguments, *flags)
 
     def examine_place(self, path: Path) -> Finding | None:
         """What is to be said where there is no table; None where there is one."""
@@ -195,35 +195,20 @@ class TableExam:
 
     def examine_batch(self, batch: StoredBatch, condition: BatchCondition) -> Iterator[Finding]:
         """What keeps a batch from its end."""
-        name, manifest, path = batch.name, self.manifest_of(batch), path_of(self.url)
+        name, path = batch.name, path_of(self.url)
         if condition.move:
             yield moved_finding(name, condition.move)
             return
-        flags = self.flags_of(batch)
-        run = self.command("run", manifest, *flags)
         problems: list[Finding] = []
         alive, abandoned = liveness.lock_files(path) if path else (set(), set())
         here = {holder for holder, owner in condition.leases.items() if path and owner.host == liveness.host_name()}
         if dead := abandoned | (here - alive):
             message = f"{name}: {plural(len(dead), 'dead run')} left locks or leases; the next run takes over"
-            problems.append(problem("leftovers", message, run))
+            problems.append(problem("leftovers", message, self.command_on(batch, "run")))
         if condition.lost.files or condition.lost.obstacle:
             problems.append(self.lost_finding(batch, condition.lost))
-        if condition.held:
-            number = plural(condition.held, "job")
-            message = f"{name}: {number} may be paid for, though the service's log does not show it: a person decides"
-            problems.append(problem("jobs", message, self.command("resolve", manifest, *flags)))
-        for origin, sent in sorted(condition.elsewhere.items()):
-            message = f"{name}: {plural(sent, 'job')} sent to {origin}, which is not the address that is set now"
-            # The key of this address must not go to one that comes from a table: a person types the other key.
-            variables = plugin(batch.service).variables
-            address = f"{shell(f'{variables.base_url}={origin}')} {variables.key}=ITS-KEY"
-            problems.append(problem("jobs", message, f"{address} {run}"))
-        if condition.other_accounts:
-            number = plural(condition.other_accounts, "job")
-            message = f"{name}: {number} sent with another key: set that one, for a run to collect everything"
-            problems.append(problem("jobs", message))
-        folder = manifest.absolute().parent
+        problems += self.examine_jobs(batch, condition)
+        folder = self.manifest_of(batch).absolute().parent
         problems += examine_output_folders(folder, condition.output_paths)
         problems += examine_rights(folder, condition.awaited_paths)
         if not alive:
@@ -232,16 +217,34 @@ class TableExam:
         if not problems:
             yield ok("batch", f"{name}: every delivered file is there, and nothing is left of dead runs")
 
+    def examine_jobs(self, batch: StoredBatch, condition: BatchCondition) -> Iterator[Finding]:
+        """The jobs that no run with this address and key goes on with."""
+        name = batch.name
+        if condition.held:
+            number = plural(condition.held, "job")
+            message = f"{name}: {number} may be paid for, though the service's log does not show it: a person decides"
+            yield problem("jobs", message, self.command_on(batch, "resolve"))
+        for origin, sent in sorted(condition.elsewhere.items()):
+            message = f"{name}: {plural(sent, 'job')} sent to {origin}, which is not the address that is set now"
+            # The key of this address must not go to one that comes from a table: a person types the other key.
+            variables = plugin(batch.service).variables
+            address = f"{shell(f'{variables.base_url}={origin}')} {variables.key}=ITS-KEY"
+            yield problem("jobs", message, f"{address} {self.command_on(batch, 'run')}")
+        if condition.other_accounts:
+            number = plural(condition.other_accounts, "job")
+            message = f"{name}: {number} sent with another key: set that one, for a run to collect everything"
+            yield problem("jobs", message)
+
     def lost_finding(self, batch: StoredBatch, lost: LostFiles) -> Finding:
         """The delivered files of a batch that are not there, and the commands that fetch them again."""
-        name, manifest, flags = batch.name, self.manifest_of(batch), self.flags_of(batch)
+        name = batch.name
         if lost.obstacle:  # then nobody knows which are lost
             message = f"{name}: delivered files could not be looked at: {lost.obstacle}"
             return problem("files", message, "", ExitCode.STORAGE)
         keys = {file.file.key for file in lost.files}
         message = f"{name}: {plural(len(lost.files), 'delivered file')} not there as delivered: {lost.listed(SHOWN)}"
-        fetch = self.command("retry", manifest, *(keys if len(keys) == 1 else ()), "--download", *flags)
-        return problem("files", message, f"{fetch} && {self.command('run', manifest, *flags)}")
+        fetch = self.command_on(batch, "retry", *(keys if len(keys) == 1 else ()), "--download")
+        return problem("files", message, f"{fetch} && {self.command_on(batch, 'run')}")
 
 
 def moved_finding(name: str, move: Departure) -> Finding:
