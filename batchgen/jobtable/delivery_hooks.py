@@ -1,7 +1,7 @@
 """Which delivered files the command of `--exec` has been run for: one row for each file and command.
 
-A row is written before the command starts, so that of two runs only one starts it, and again when it ends. A command
-that failed, or whose run died before it ended, is started again by the next run: at least once for each file.
+A row is written before the command starts, for only one of two runs to start it, and again when it ends. The next run
+starts a command again that failed, or whose run died before it ended: at least once for each file.
 """
 
 from __future__ import annotations
@@ -68,15 +68,13 @@ def begin(
     started = {"run_id": run_id, "began_at": now, "ended_at": None, "exit_code": None, "message": None}
     if row is None:
         connection.execute(insert(hook_runs).values(output_id=output_id, command=command, **started))
-    else:
-        is_live = row.run_ended_at is None and row.run_id not in dead_runs
-        ended_well = row.exit_code == 0 and not again
-        if row.run_id == run_id or ended_well or (row.ended_at is None and is_live):
-            return None
-        guard = {"output_id": output_id, "command": command, "run_id": row.run_id}
-        if not guarded_update(connection, hook_runs, guard, started):
-            return None
-    return HookedFile(output_id, *file)
+        return HookedFile(output_id, *file)
+    is_at_work = row.ended_at is None and row.run_ended_at is None and row.run_id not in dead_runs
+    ended_well = row.exit_code == 0 and not again
+    if row.run_id == run_id or ended_well or is_at_work:
+        return None
+    guard = {"output_id": output_id, "command": command, "run_id": row.run_id}
+    return HookedFile(output_id, *file) if guarded_update(connection, hook_runs, guard, started) else None
 
 
 def end(
