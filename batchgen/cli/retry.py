@@ -80,8 +80,7 @@ def change_rows(
 ) -> dict[str, list[str]]:
     """Let the jobs go on: with `new` by a new generation, else for nothing where that may be.
 
-    Returns the ids of those that are submitted again, whose generation is asked for again, and whose lost files are
-    fetched again.
+    Returns the ids by what happens: pending again, its generation asked for again, its lost files fetched again.
     """
     now, orphans = clock.utcnow(), database.read_now(orphans_of, batch_id)
     resumed: list[str] = []
@@ -126,14 +125,13 @@ def report(jobs: dict[str, list[str]], rest: list[str], *, free_only: bool, runs
     """Say what happens to the jobs, of which `rest` stay as they are, and what comes next."""
     pending, resumed, fetched = jobs["pending"], jobs["asked_again"], jobs["fetched_again"]
     is_moved = bool(pending or resumed or fetched)
-    if pending:
-        print_lines(f"{plural(len(pending), 'job')} pending again: {shortened(pending)}")
-    if resumed:
-        print_lines(
-            f"{plural(len(resumed), 'job')}: the same generation is asked for again, for nothing: {shortened(resumed)}"
-        )
-    if fetched:
-        print_lines(f"{plural(len(fetched), 'job')}: the file is fetched again, for nothing: {shortened(fetched)}")
+    for keys, becomes in (
+        (pending, " pending again"),
+        (resumed, ": the same generation is asked for again, for nothing"),
+        (fetched, ": the file is fetched again, for nothing"),
+    ):
+        if keys:
+            print_lines(f"{plural(len(keys), 'job')}{becomes}: {shortened(keys)}")
     if rest and free_only:
         print_lines(f"{shortened(rest)}: the service has accepted nothing for it that could be fetched")
     elif rest and not is_moved:
