@@ -1,7 +1,7 @@
 """A worker: runs on every batch of a job table that has work, without their manifests.
 
-What a run needs besides its jobs are rows: the service, the limits of the manifest, what a person has set. A job whose
-request names a local file is sent only where that file is, with the content that was enrolled.
+What a run needs besides its jobs are rows: the service, the limits of the manifest, what a person has set. A job with a
+local file is sent only where that file is, with the content that was enrolled.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ Show = Callable[[WorkerRun], AbstractAsyncContextManager[None]]
 
 
 class Worker:
-    """Works on the batches of a table until nothing is left that it can do, or with `stays` until it is stopped."""
+    """Works on the batches of a table until it can do nothing more; with `stays`, until it is stopped."""
 
     def __init__(
         self,

@@ -1,7 +1,6 @@
 """The ledger: every attempt with what it cost or may cost, and the batch's running totals over them.
 
-The totals stand in the batch's row and change in the transaction that changes an attempt, so that a claim compares its
-estimate with the cap without summing anything.
+The totals stand in the batch's row and change in the transaction that changes an attempt: a claim sums nothing.
 """
 
 from __future__ import annotations

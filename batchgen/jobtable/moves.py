@@ -1,7 +1,7 @@
 """Batches that move to another job table. Two tables with the same unsent jobs would buy them twice.
 
-So a batch is marked in the table that it leaves before it is copied, and from then on no run works on it there. Both
-tables have a row of the move, with the same id: `copying.py` sees by it how far a copy that was broken off has come.
+So a batch is marked before it is copied, and no run works on it there from then on. Both tables have a row of the move,
+with the same id: it shows `copying.py` how far a copy that was broken off has come.
 """
 
 from __future__ import annotations
