@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -123,17 +123,13 @@ def command(
         pages = database.read_now(clip_pages, batch.id, chosen)
         if not pages:
             raise UsageError(nothing_to_export(manifest, is_choice))
-
-        def begin() -> Export:
-            return Export(database, batch.name, pages, ClipFiles(manifest.absolute().parent), verify)
-
-        is_whole = True
+        folder, is_whole = manifest.absolute().parent, True
+        export = Export(database, batch.name, pages, ClipFiles(folder), verify)
         if form:
-            export = begin()
             is_whole = write_format(export, form, path, choice, shard_size)
             is_whole = report(export) and is_whole
         if sidecars:
-            export = begin()
+            export = replace(export, clips=ClipFiles(folder))
             is_whole = write_sidecars(export) and not export.clips.lost and is_whole
             if not form:  # the same clips would be named twice
                 report(export)
