@@ -105,9 +105,10 @@ def report(
         context = error["ctx"]
         to.add(parent.keys[str(name)] if context["at_key"] else node, context["message"], context["hint"])
     elif error["type"] in UNKNOWN_KEY:
-        names = choices if len(path) == 1 else [key for branch in siblings for key in branch.get("properties", ())]
-        whose, hint = "a manifest" if len(path) == 1 else f"`{path[-2]}`", suggestion(str(name), names)
-        if len(path) == 1 and not nearest_hint(str(name), names):
+        is_top = len(path) == 1
+        names = choices if is_top else [key for branch in siblings for key in branch.get("properties", ())]
+        whose, hint = "a manifest" if is_top else f"`{path[-2]}`", suggestion(str(name), names)
+        if is_top and not nearest_hint(str(name), names):
             hint += "; what all jobs have stands in `defaults`"
         to.add(parent.keys[str(name)], f"{whose} has no key `{str(name)[:100]}`", hint)
     else:
