@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -199,10 +200,9 @@ async def run_with_progress(opened: OpenRun, as_json: bool, log: IO[str] | None,
         notice=lambda: notice_of(runner, opened.hooks.commands_left, with_lock=sentences.is_silent),
         notice_advice=lambda: notice_advice(runner),
         command_line=options.command_to_type,
-        same_command=options.same_command(),
         origin=runner.context.service.origin,
     )
-    opened.hooks.report = progress.write_hook
+    opened.hooks.report = partial(progress.write_hook, options.same_command())
     sentences.is_silent = progress.display is not None
     began_at = clock.utcnow()
     try:

@@ -146,7 +146,6 @@ class WorkerDisplay:
             notice=lambda: notice_of(runner, with_lock=False, command_line=to_type),
             notice_advice=lambda: notice_advice(runner, to_type),
             command_line=to_type,
-            same_command=options.same_command(),
             origin=runner.context.service.origin,
             is_one_of_many=True,
         )

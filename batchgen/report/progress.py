@@ -52,7 +52,6 @@ class Progress:
         notice_advice: Callable[[], Advice] = lambda: advice(""),
         origin: str | None = None,
         command_line: CommandLine | None = None,
-        same_command: str | None = None,
         is_one_of_many: bool = False,
     ) -> None:
         stream = stream or sys.stderr
@@ -66,7 +65,7 @@ class Progress:
             self.display = None
         self.log = OutputStream(log) if log else None
         self.notice, self.shown_notice = notice, ""
-        self.notice_advice, self.command_line, self.same_command = notice_advice, command_line, same_command
+        self.notice_advice, self.command_line = notice_advice, command_line
         self.shows_pause = notice is str
         """Whether a pause is shown as a change; the notice of a run says more."""
         self.last_setting = 0
@@ -192,7 +191,7 @@ class Progress:
         if self.log:
             self.log.write(f"{event.at.astimezone():%Y-%m-%d} {event_line(event)}")
 
-    def write_hook(self, result: HookResult | str) -> None:
+    def write_hook(self, same_command: str, result: HookResult | str) -> None:
         """Say how the command of `--exec` ended for a file, or that a notification failed."""
         now = clock.utcnow()
         event: Hooked | NotificationFailed
@@ -200,7 +199,7 @@ class Progress:
             check = advice("check the address of the receiver; the run goes on without it")
             event = NotificationFailed(event="notification_failed", at=now, message=result, **check)
         else:
-            again = advice("the next run with the same --exec starts it again", self.same_command)
+            again = advice("the next run with the same --exec starts it again", same_command)
             event = {
                 "event": "hook",
                 "at": now,
