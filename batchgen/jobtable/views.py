@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from batchgen.catalogue.wording import listed
+from batchgen.jobs import State
+
 FATES = {
     "delivered": "its file is on the disk",
     "sending": "on the wire",
@@ -70,7 +73,7 @@ VIEWS = {
         "download_seconds created_at sent_at finished_at delivered_at generation_id",
         {
             "id": "the manifest's id of the job",
-            "state": "pending, submitting, unconfirmed, generating, downloading, done, failed or cancelled",
+            "state": listed(list(State), "or"),
             "clip_seconds": "the length that was ordered",
             "tags": "a JSON list",
             "attempts": "how many create requests it has had",
@@ -89,8 +92,8 @@ VIEWS = {
     ),
     "batch_summary": View(
         "One row for each batch: its jobs by state and verdict, its cost, its bytes.",
-        "batch service manifest jobs pending submitting unconfirmed generating downloading done failed "
-        "cancelled picked rejected cost_usd reserved_usd unpriced bytes created_at last_delivered_at",
+        f"batch service manifest jobs {' '.join(State)} picked rejected cost_usd reserved_usd unpriced bytes "
+        "created_at last_delivered_at",
         {
             "cost_usd": COST,
             "reserved_usd": RESERVED,
