@@ -37,7 +37,7 @@ class State(StrEnum):
     @property
     def is_terminal(self) -> bool:
         """Nothing more happens without a person."""
-        return self in (State.DONE, State.FAILED, State.CANCELLED)
+        return self in ENDED_AT
 
     @property
     def may_be_paid(self) -> bool:
@@ -75,6 +75,8 @@ class State(StrEnum):
         return CHARGES.get(self, "")
 
 
+ENDED_AT = {State.DONE: "delivered_at", State.FAILED: "failed_at", State.CANCELLED: "cancelled_at"}
+"""The column with the time at which a job ended in a state."""
 WAITS_FOR = {
     State.DOWNLOADING: "downloads",
     State.GENERATING: "generations at the service",

@@ -25,7 +25,7 @@ from sqlalchemy import (
     text,
 )
 
-from batchgen.jobs import ChargeSource, ErrorClass, Outcome, State, Verdict
+from batchgen.jobs import ENDED_AT, ChargeSource, ErrorClass, Outcome, State, Verdict
 from batchgen.jobtable.columns import ForeignText, Money, NanoUSD, UTCDateTime
 from batchgen.jobtable.kinds import LimitKind, SettingName
 from batchgen.jobtable.row_conditions import (
@@ -110,9 +110,7 @@ jobs = Table(
     UniqueConstraint("batch_id", "key"),
     CheckConstraint(one_of("state", State), name="state_is_known"),
     CheckConstraint(one_of("error_class", ErrorClass), name="error_class_is_known"),
-    CheckConstraint(if_and_only_if(State.DONE, "delivered_at"), name="done_iff_delivered_at"),
-    CheckConstraint(if_and_only_if(State.FAILED, "failed_at"), name="failed_iff_failed_at"),
-    CheckConstraint(if_and_only_if(State.CANCELLED, "cancelled_at"), name="cancelled_iff_cancelled_at"),
+    *(CheckConstraint(if_and_only_if(state, at), name=f"{state}_iff_{at}") for state, at in ENDED_AT.items()),
     CheckConstraint(f"NOT ({STATE_MAY_BE_PAID}) OR attempt_id IS NOT NULL", name="sent_has_attempt"),
     CheckConstraint(f"state <> '{State.PENDING}' OR attempt_id IS NULL", name="pending_has_no_attempt"),
     CheckConstraint("(parent_batch IS NULL) = (parent_key IS NULL)", name="parent_is_whole"),

@@ -14,13 +14,10 @@ from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import BindParameter, Connection, Select, Table, Update, bindparam, insert, select, update
 
-from batchgen.jobs import TRANSITIONS, Job, State
+from batchgen.jobs import ENDED_AT, TRANSITIONS, Job, State
 from batchgen.jobtable.joins import IN_BATCH
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, events, jobs
-
-ENDED_AT = {State.DONE: "delivered_at", State.FAILED: "failed_at", State.CANCELLED: "cancelled_at"}
-"""The column with the time at which a job ended in a state."""
 
 NO_LEASE: dict[str, Any] = {"leased_by": None, "leased_until": None}
 """The values of the lease columns of a job that no run holds."""
