@@ -117,16 +117,16 @@ class Composer:
     def entry(self, row: Any, job: Successor, comments: Sequence[str]) -> EntryText:
         params = self.relocated(job)
         return EntryText(
-            row.key,
-            {name: value for name, value in params.items() if name not in job.extra},
-            None if self.options.model else job.model,
-            {name: value for name, value in params.items() if name in job.extra},
-            self.output(row.key),
-            Parent(self.made.batch, row.key),
-            job.take,
-            row.priority,
-            json.loads(row.tags),
-            comments,
+            key=row.key,
+            params={name: value for name, value in params.items() if name not in job.extra},
+            model=None if self.options.model else job.model,
+            extra={name: value for name, value in params.items() if name in job.extra},
+            output=self.output(row.key),
+            parent=Parent(self.made.batch, row.key),
+            take=job.take,
+            priority=row.priority,
+            tags=json.loads(row.tags),
+            comments=comments,
         )
 
     def relocated(self, job: Successor) -> Mapping[str, Any]:

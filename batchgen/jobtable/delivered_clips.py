@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, bindparam, func, select
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.joins import CURRENT_ATTEMPTS, CURRENT_FILES, IS_DELIVERED
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs, verdicts
+from batchgen.jobtable.sync import LABELS
 
 PAGE_CLIPS = 200  # in one query: far below the number of parameters that a database allows
 PAGE_CHARS = 4_000_000  # of requests in one query: some hold whole images, and a page lies in memory
@@ -61,7 +62,7 @@ SELECT_CLIP_RECORDS = (
         *(outputs.c.seconds, outputs.c.width, outputs.c.height, outputs.c.fps, outputs.c.codec),
         *(outputs.c.black, outputs.c.frozen, outputs.c.unlike_input, outputs.c.seconds_off),
         _twin_job.c.key.label("copy_of"),
-        *(jobs.c.request, jobs.c.input_pointers, jobs.c.clip_seconds, jobs.c.take, jobs.c.tags, jobs.c.created_at),
+        *(jobs.c.request, jobs.c.input_pointers, jobs.c.clip_seconds, jobs.c.take, *LABELS, jobs.c.created_at),
         _first_number.scalar_subquery().label("first_output"),
         *(jobs.c.parent_batch, jobs.c.parent_key.label("parent_id")),
         *(attempts.c.service, attempts.c.model, attempts.c.number.label("attempt"), attempts.c.generation_id),

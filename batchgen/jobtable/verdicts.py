@@ -15,6 +15,7 @@ from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.joins import CURRENT_OR_NONE, IN_BATCH, IS_DELIVERED
 from batchgen.jobtable.moves import refuse_moved
 from batchgen.jobtable.schema import attempts, jobs, outputs, verdicts
+from batchgen.jobtable.sync import LABELS
 
 STARS_MAX = 5
 
@@ -171,7 +172,7 @@ SAID = case(
 SELECT_SENT_JOBS = (
     select(
         *(jobs.c.key, jobs.c.model, jobs.c.endpoint, jobs.c.request, jobs.c.input_pointers, jobs.c.take),
-        *(jobs.c.fingerprint, jobs.c.priority, jobs.c.tags, attempts.c.cost_usd, attempts.c.input_digests),
+        *(jobs.c.fingerprint, *LABELS, attempts.c.cost_usd, attempts.c.input_digests),
         *(verdicts.c.verdict, verdicts.c.stars),
     )
     .select_from(JOBS_WITH_VERDICTS)
