@@ -190,6 +190,11 @@ class Table:
         batch_id, digests = self.batch_id or self.sync().batch_id, FileDigests(self.folder)
         self.change(sync.add_jobs, batch_id, "aimlapi", specs, digests, self.now)
 
+    def bring_one_of_each(self) -> None:
+        """A job in each state, such as "is-done". The last states come first, so that no step claims another job."""
+        for state in reversed(State):
+            self.bring(state, f"is-{state}")
+
     def bring(self, state: State, key: str = "mona", run_id: str = RUN) -> Any:
         """Add a job and bring it into `state`, without a lease where possible; returns what its last stage held."""
         if key not in self.states():

@@ -12,7 +12,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from batchgen.jobs import State
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.invariants import RULES, violations
 from tests.conftest import Command
@@ -20,11 +19,6 @@ from tests.copied_tables import fill
 from tests.table import Table
 
 CLIP = b"123456789"
-FARTHEST_FIRST = (
-    *(State.DONE, State.DOWNLOADING, State.GENERATING, State.FAILED, State.UNCONFIRMED, State.SUBMITTING),
-    *(State.CANCELLED, State.PENDING),
-)
-"""In this order, no job is claimed for another one's state."""
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +29,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory, empty_table: Path) -> Path:
     with Database(path) as database:
         table = Table(database, folder)
         table.sync()
-        for state in FARTHEST_FIRST:
-            table.bring(state, f"is-{state}")
+        table.bring_one_of_each()
     execute(path, f"UPDATE outputs SET sha256 = '{hashlib.sha256(CLIP).hexdigest()}' WHERE path IS NOT NULL")
     return path
 

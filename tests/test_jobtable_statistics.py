@@ -48,10 +48,7 @@ def test_an_empty_table_has_no_events(table: Table) -> None:
 
 def test_a_summary_counts_every_state_and_the_bytes_of_delivered_videos_only(table: Table) -> None:
     mine = table.batch_id
-    for state in (State.DONE, State.DOWNLOADING, State.GENERATING, State.FAILED, State.UNCONFIRMED, State.SUBMITTING):
-        table.bring(state, f"is-{state}")
-    table.bring(State.CANCELLED, "is-cancelled")
-    table.bring(State.PENDING, "is-pending")
+    table.bring_one_of_each()
     (job,) = table.claim(State.DOWNLOADING)
     table.change(delivery.verified, job, RUN, job.outputs[0], 5, "ab")
     table.sync("x", batch=replace(table.batch, name="other", manifest=table.folder / "o.yaml"))
