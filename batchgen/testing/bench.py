@@ -26,15 +26,15 @@ LOST = (
 )
 """Answers to a create request that the service has accepted."""
 NEVER_CAME = Fault("the request is lost on the way", False, lambda _answer: b"")
-TOO_MUCH = Fault("the service refuses with 429", False, replaced(429, "{}", "Retry-After: 7\r\n"))
+THROTTLING = Fault("the service refuses with 429", False, replaced(429, "{}", "Retry-After: 7\r\n"))
 BAD_KEY = Fault("the service refuses the key, and repeats it", False, replaced(401, json.dumps({"message": KEY})))
-NO_ANSWERS = (
+SAYING_NOTHING = (
     Fault("no answer", False, lambda _answer: b""),
     Fault("half an answer", True, cut(0.5)),
     *(Fault(f"the answer is {status}", False, replaced(status, "{}")) for status in (401, 403, 429, 500, 502, 503)),
     Fault("the answer is no JSON", False, replaced(200, "<html>welcome</html>")),
 )
-"""Answers to a question, which say nothing about a generation."""
+"""What comes in place of the answer to a question, and says nothing about a generation."""
 
 
 class Imitation(Protocol):

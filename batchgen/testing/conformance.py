@@ -29,8 +29,8 @@ from batchgen.testing.bench import (
     KEY,
     LOST,
     NEVER_CAME,
-    NO_ANSWERS,
-    TOO_MUCH,
+    SAYING_NOTHING,
+    THROTTLING,
     Bench,
     Imitation,
     NotConformant,
@@ -120,7 +120,7 @@ async def what_was_bought_is_listed_by_its_client_request_id(bench: Bench) -> No
         expect(listed.get(attempt.client_request_id) == attempt.generation_id, "an accepted request is not listed")
         expect(listed.get(lost.client_request_id) == bench.imitation.accepted()[-1], "a lost answer is not listed")
         expect(history.since <= since, "the list does not reach back to the moment that was asked for")
-        bench.proxy.other_fault = NO_ANSWERS[0]
+        bench.proxy.other_fault = SAYING_NOTHING[0]
         expect(not isinstance(await bench.service.history(since), History), "no answer was taken for an empty list")
 
 
@@ -146,7 +146,7 @@ async def what_was_charged_is_listed_by_its_generation(bench: Bench) -> None:
 
 
 async def too_much_is_throttled(bench: Bench) -> None:
-    _, outcome = await bench.submit(fault=TOO_MUCH)
+    _, outcome = await bench.submit(fault=THROTTLING)
     expect(isinstance(outcome, Throttled), f"429 became {outcome!r}")
     wait = outcome.retry_after or timedelta(0)
     expect(timedelta(0) <= wait <= timedelta(days=1), f"a pause of {wait}")
@@ -160,7 +160,7 @@ async def a_refused_key_concerns_the_account_and_is_not_repeated(bench: Bench) -
 
 async def an_answer_that_says_nothing_ends_no_generation(bench: Bench) -> None:
     attempt, _ = await bench.submit()
-    for fault in NO_ANSWERS:
+    for fault in SAYING_NOTHING:
         bench.proxy.other_fault = fault
         outcome = await bench.service.fetch(attempt.handle)
         expect(isinstance(outcome, Unavailable | Throttled | Working), f"{fault.name}: became {outcome!r}")
@@ -177,7 +177,7 @@ def is_certain(finding: FindOutcome) -> bool:
 
 
 async def a_question_never_raises(bench: Bench) -> None:
-    bench.proxy.other_fault = NO_ANSWERS[0]
+    bench.proxy.other_fault = SAYING_NOTHING[0]
     now = clock.utcnow()
     statement = await bench.service.transactions(now - timedelta(hours=1), now)
     expect(not isinstance(statement, TransactionPage), "no answer was taken for a page of transactions")
