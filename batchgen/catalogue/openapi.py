@@ -84,16 +84,16 @@ def convert(schema: Schema, name: str = "", kind: str | None = None) -> Schema:
                 converted[key] = {child: convert(properties[child], child, child_kind) for child in sorted(properties)}
                 converted["additionalProperties"] = False
             case ("required", bool()) | ("nullable", _):
-                pass  # A keyword of JSON Schema draft 3, where the object's own list says the same; or see below.
+                pass  # `required` of draft 3, which the object's own list repeats; `nullable` is read at the end.
             case "items", items:
                 converted[key] = convert(items, name)
             case "anyOf" | "oneOf" | "allOf", branches:
                 converted[key] = [convert(branch, name) for branch in branches]
             case "exclusiveMinimum" | "exclusiveMaximum", bool(exclusive):
                 if exclusive:
-                    converted[key] = schema["m" + key.removeprefix("exclusiveM")]
+                    converted[key] = schema[key.removeprefix("exclusive").lower()]
             case "minimum" | "maximum", bound:
-                if schema.get("exclusiveM" + key[1:]) is not True:
+                if schema.get(f"exclusive{key.capitalize()}") is not True:
                     converted[key] = bound
             case "default", default:
                 is_number = isinstance(default, str) and schema.get("type") in ("integer", "number")
