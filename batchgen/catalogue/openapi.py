@@ -19,7 +19,7 @@ from batchgen.catalogue.links import medium
 
 Schema = dict[str, Any]
 
-ODD = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
+ODD_DOCUMENT = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
 """What a document of another form raises."""
 SCHEMA_CHARS = 200_000
 """The JSON of one model's schemas: the largest documented one has 8,000 characters."""
@@ -37,7 +37,7 @@ KEYWORDS = {
 def request_schemas(document: Mapping[str, Any], model: str) -> dict[str, Schema]:
     """Path → JSON Schema of the request body of `model`, for each path of an OpenAPI document that creates its videos.
 
-    Raises one of `ODD`.
+    Raises one of `ODD_DOCUMENT`.
     """
     requests = {
         path: methods["post"]["requestBody"]["content"]["application/json"]["schema"]
@@ -53,7 +53,7 @@ def request_schemas(document: Mapping[str, Any], model: str) -> dict[str, Schema
 def usable(schemas: Mapping[str, Schema], model: str) -> dict[str, Schema]:
     """Schemas by path, from a document or from a job table, with nothing in them but what a check needs.
 
-    Raises one of `ODD` where they are too large or not of the expected form.
+    Raises one of `ODD_DOCUMENT` where they are too large or not of the expected form.
     """
     if not schemas or depth_of(schemas) > DEPTH_MAX or len(json.dumps(schemas)) > SCHEMA_CHARS:
         raise ValueError("there is no schema, or one without measure")

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from batchgen.catalogue.openapi import ODD, usable
+from batchgen.catalogue.openapi import ODD_DOCUMENT, usable
 from batchgen.catalogue.prices import quote, with_defaults
 from batchgen.catalogue.register import LearnedModel, canonical, learn
 from batchgen.jobtable import charges
@@ -113,7 +113,7 @@ def learn_models(connection: Connection, service: str) -> None:
     learned: dict[str, LearnedModel] = {}
     for row in rows:
         # A table may have come with a manifest of somebody else: what is in it is judged again.
-        with suppress(*ODD):
+        with suppress(*ODD_DOCUMENT):
             if row.schemas and row.documented_at:
                 learned[row.model] = LearnedModel(usable(json.loads(row.schemas), row.model), row.documented_at)
     learn(learned, {row.model: row.alias_of for row in rows if row.alias_of is not None})

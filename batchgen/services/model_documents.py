@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from batchgen.catalogue.openapi import ODD, request_schemas
+from batchgen.catalogue.openapi import ODD_DOCUMENT, request_schemas
 from batchgen.services import file_server, http
 
 DOCUMENTS_MAX = 50  # in one refresh: the service adds a few models a month
@@ -46,5 +46,5 @@ def read_document(body: bytes, model: str) -> Schemas | None:
     """The request schemas of a model in an OpenAPI document; None where they cannot be used."""
     try:
         return request_schemas(json.loads(body), model)
-    except ODD:
+    except ODD_DOCUMENT:
         return None
