@@ -76,7 +76,7 @@ class Books:
         self._db.close()
 
     def add_transactions(self, rows: Iterable[Transaction]) -> None:
-        values = ((text(row.at), row.kind, row.type, row.model, row.generation_id, signed(row)) for row in rows)
+        values = ((timestamp(row.at), row.kind, row.type, row.model, row.generation_id, signed(row)) for row in rows)
         self._insert(queries.INSERT_TRANSACTION, values)
 
     def forget_transactions(self) -> None:
@@ -101,7 +101,9 @@ class Books:
         self._insert("INSERT INTO job_digits VALUES (?, ?, ?)", map(tuple, rows))
 
     def add_log(self, rows: Iterable[PastGeneration]) -> None:
-        values = ((row.client_request_id, row.generation_id, text(row.accepted_at), row.is_certain) for row in rows)
+        values = (
+            (row.client_request_id, row.generation_id, timestamp(row.accepted_at), row.is_certain) for row in rows
+        )
         self._insert("INSERT OR IGNORE INTO log VALUES (?, ?, ?, ?)", values)
 
     def judge(self, now: datetime, log_fault: str) -> None:
@@ -195,7 +197,7 @@ def usd(nanousd: int) -> Decimal:
     return Decimal(nanousd).scaleb(-PLACES)
 
 
-def text(moment: datetime | None) -> str | None:
+def timestamp(moment: datetime | None) -> str | None:
     """A moment as text of a fixed width, so that it sorts."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds") if moment else None
 
@@ -205,9 +207,9 @@ def attempt_values(row: Row[Any]) -> tuple[Any, ...]:
     quote = row.cost_usd if row.quoted_usd is None and row.charge_source in NAMED_BY_SERVICE else row.quoted_usd
     return (
         *(row.id, row.key, row.number, row.model, row.state, row.outcome, row.generation_id, row.client_request_id),
-        *(text(row.intent_at), text(row.finished_at), text(row.deadline_at)),
+        *(timestamp(row.intent_at), timestamp(row.finished_at), timestamp(row.deadline_at)),
         *(nano(row.cost_usd), nano(quote), nano(row.estimated_usd)),
-        *(text(row.intent_at - CLOCK_SKEW), text(row.deadline_at + CHARGE_LAG)),
+        *(timestamp(row.intent_at - CLOCK_SKEW), timestamp(row.deadline_at + CHARGE_LAG)),
         *(Outcome(row.outcome).is_undecided, bool(row.is_judged), bool(row.is_delivered), bool(row.is_current)),
     )
 
