@@ -87,22 +87,27 @@ def target_of(database: Database, batch: StoredBatch, options: NextOptions) -> T
     Raises `UsageError` for a model that the service does not have.
     """
     paths = database.read_now(verdicts.chosen_paths, batch.id, options.choice)
-    styles: dict[Style, int] = {}
-    for style in ("universal", "legacy"):
-        service = ServiceKeys(name=batch.service, endpoint=style)
-        styles[style] = sum(number for (model, path), number in paths.items() if service.path_of(model) == path)
-    service = ServiceKeys(name=batch.service, endpoint=max(styles, key=lambda style: styles[style]))
-    model = options.model
-    if model is not None and service.is_catalogued:
-        if not service.documents(model) and options.validate:
+
+    def sent_so(service: ServiceKeys) -> int:
+        return sum(number for (model, path), number in paths.items() if service.path_of(model) == path)
+
+    styles: tuple[Style, ...] = ("universal", "legacy")
+    service = max((ServiceKeys(name=batch.service, endpoint=style) for style in styles), key=sent_so)
+    if options.model is not None:
+        judge_model(options.model, service, batch.name, validate=options.validate)
+    return Target(service, options.model, options.validate)
+
+
+def judge_model(model: str, service: ServiceKeys, batch: str, *, validate: bool) -> None:
+    if service.is_catalogued:
+        if not service.documents(model) and validate:
             similar = register.nearest(model)
             hint = f"; did you mean {listed(similar, 'or')}?" if similar else ""
             raise UsageError(f"--model: there is no model {model!r}{hint}\n`batchgen models` lists them.")
         if service.documents(model) and not register.is_served(model, service.endpoint):
-            raise UsageError(f"--model: {model} has no {service.endpoint} endpoint, to which {batch.name} was sent")
-    if model is not None and (fault := name_fault(model)):
+            raise UsageError(f"--model: {model} has no {service.endpoint} endpoint, to which {batch} was sent")
+    if fault := name_fault(model):
         raise UsageError(f"--model {fault}")
-    return Target(service, model, options.validate)
 
 
 def left_out_words(left_out: Mapping[str, int]) -> str:
