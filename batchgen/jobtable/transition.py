@@ -85,10 +85,7 @@ def change_state(
     """
     assert to in TRANSITIONS[leaving], f"{leaving} does not lead to {to}"
     new = {"state": to, "failures": 0, "error_class": None, "error": None, "next_at": None, **NO_LEASE}
-    if leaving in ENDED_AT:
-        new[ENDED_AT[leaving]] = None
-    if to in ENDED_AT:
-        new[ENDED_AT[to]] = now
+    new |= {ENDED_AT[state]: at for state, at in ((leaving, None), (to, now)) if state in ENDED_AT}
     moved = guarded_update(connection, jobs, {"id": job.id, "state": leaving, **(guard or {})}, {**new, **values})
     if moved:
         record_event(connection, job, now, leaving, to, detail)
