@@ -40,8 +40,7 @@ SAYING_NOTHING = (
 class Imitation(Protocol):
     """The service that a plug-in is tested against: a server of the author's own, on loopback, which takes any key.
 
-    Its generations end within a second, with videos that play. Addresses in its answers are made from the `Host` header
-    of the request.
+    Its generations end within a second, with videos that play. Its answers make addresses from the `Host` header.
     """
 
     plugin: Plugin

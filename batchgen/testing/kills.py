@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from batchgen.testing.bench import KEY, Imitation, expect
@@ -49,7 +48,7 @@ async def check_kill(moment: str, imitation: Imitation, folder: Path) -> None:
 async def start(imitation: Imitation, proxy: Proxy, manifest: Path) -> asyncio.subprocess.Process:
     variables = imitation.plugin.variables
     account = {variables.key: KEY, variables.base_url: proxy.base_url}
-    command: Sequence[str] = (sys.executable, "-m", "batchgen", "run", str(manifest))
+    command = (sys.executable, "-m", "batchgen", "run", str(manifest))
     return await asyncio.create_subprocess_exec(
         *command, env={**os.environ, **account}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
