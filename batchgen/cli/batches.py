@@ -61,14 +61,14 @@ def job_keys(
     states = database.read_now(commands.states_of, batch_id, ids)
     others = [id_ for id_ in ids if id_ not in states]
     patterns = [id_ for id_ in others if is_pattern(id_)]
-    of_all = database.read_now(commands.all_states, batch_id) if others else {}
-    problems = [unknown_id(id_, of_all) for id_ in others if not is_pattern(id_)]
+    state_of = database.read_now(commands.all_states, batch_id) if others else {}
+    problems = [unknown_id(id_, state_of) for id_ in others if not is_pattern(id_)]
     refused = [f"{key}: is {state}" for key, state in states.items() if state not in allowed]
     if refused:
         problems += [*refused, f"Only {words(allowed, 'and')} jobs can be {verb}."]
     keys = list(states)
-    for pattern, fitting in zip(patterns, matching(of_all, patterns), strict=True):
-        chosen = [key for key in fitting if of_all[key] in by_pattern]
+    for pattern, fitting in zip(patterns, matching(state_of, patterns), strict=True):
+        chosen = [key for key in fitting if state_of[key] in by_pattern]
         if not chosen:
             problems.append(
                 f"{pattern}: fits {plural(len(fitting), 'job')}, of which none is {words(by_pattern, 'or')}:"
