@@ -63,8 +63,7 @@ def job_keys(
     patterns = [id_ for id_ in others if is_pattern(id_)]
     state_of = database.read_now(commands.all_states, batch_id) if others else {}
     problems = [unknown_id(id_, state_of) for id_ in others if not is_pattern(id_)]
-    refused = [f"{key}: is {state}" for key, state in states.items() if state not in allowed]
-    if refused:
+    if refused := [f"{key}: is {state}" for key, state in states.items() if state not in allowed]:
         problems += [*refused, f"Only {words(allowed, 'and')} jobs can be {verb}."]
     keys = list(states)
     for pattern, fitting in zip(patterns, matching(state_of, patterns), strict=True):
@@ -77,10 +76,9 @@ def job_keys(
         keys += chosen
     gone = database.read_now(commands.gone, batch_id, keys)
     problems += [f"{key}: left the manifest, or goes on under another name" for key in ids if key in gone]
-    keys = [key for key in keys if key not in gone]
     if problems:
         raise UsageError("\n".join([*problems, "Nothing has been changed."]))
-    return list(dict.fromkeys(keys))
+    return [key for key in dict.fromkeys(keys) if key not in gone]
 
 
 def unknown_id(id_: str, keys: Collection[str]) -> str:
