@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 from contextlib import ExitStack, suppress
@@ -27,6 +28,7 @@ from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import outputs
 from batchgen.review.charts import ChartData, charts
 from batchgen.review.data import ClipData, as_script
+from batchgen.review.page import asset
 from tests.conftest import NOON, Command, Launch
 from tests.forks import Fork
 from tests.review_batch import ReviewBatch, job, poster_bytes
@@ -236,3 +238,8 @@ def test_a_clip_has_its_state_its_file_and_its_times(batch: ReviewBatch) -> None
     assert [(file.number, file.path, file.sha256) for file in mona.files] == [(1, "clips/mona.mp4", DIGEST)]
     assert refused.error == "no faces"
     assert not refused.files
+
+
+def test_a_card_says_in_every_state_why_it_has_no_poster() -> None:
+    words = asset("card.js").partition("WAITING = {")[2].partition("}")[0]
+    assert set(re.findall(r'(\w+): "', words)) == set(State)
