@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import fields, replace
 from decimal import Decimal
@@ -18,7 +19,7 @@ from batchgen.files.local_files import FileDigests
 from batchgen.jobs import ErrorClass, JobSpec, Parent, State
 from batchgen.jobtable import polling, submission, sync
 from batchgen.jobtable.fingerprint import fingerprint_of
-from batchgen.jobtable.schema import batches, jobs
+from batchgen.jobtable.schema import batches, jobs, outputs
 from batchgen.jobtable.sync import OnChanged
 from batchgen.services.outcomes import Accepted, Failed
 from tests.table import HOUR, RUN, Table, spec
@@ -302,11 +303,22 @@ def test_redo_leaves_a_file_where_it_is_that_was_not_delivered_for_the_job(table
     assert table.row("mona~1").output_path == "mona~1.mp4"
 
 
-def test_redo_after_a_crash_finds_the_file_already_moved(table: Table) -> None:
+@pytest.mark.parametrize(("content", "aside"), [("ours", "mona~1"), ("the client's", "mona~2")])
+def test_redo_after_a_crash_takes_only_its_own_file_for_the_one_that_was_moved(
+    table: Table, content: str, aside: str
+) -> None:
     table.bring(State.DONE)
-    (table.folder / "mona~1.mp4").write_text("ours")  # moved, and then the transaction was lost
+    digest = hashlib.sha256(b"ours").hexdigest()
+    table.change(lambda connection: connection.execute(update(outputs).values(bytes=4, sha256=digest)))
+    (table.folder / "mona~1.mp4").write_text(content)  # moved, and then the transaction was lost; or somebody's
     table.sync(spec(prompt="She smiles."), changed="redo")
-    assert table.row("mona~1").output_path == "mona~1.mp4"
+    assert table.row(aside).output_path == f"{aside}.mp4"
+
+
+def test_redo_leaves_a_new_job_the_id_that_the_manifest_gives_it(table: Table) -> None:
+    table.bring(State.DONE)
+    table.sync(spec(prompt="She smiles."), spec("mona~1", prompt="She waves."), changed="redo")
+    assert table.states() == {"mona~2": "done", "mona": "pending", "mona~1": "pending"}
 
 
 def test_another_output_path_is_taken_over_until_the_file_is_delivered(table: Table) -> None:

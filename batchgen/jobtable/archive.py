@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 from datetime import datetime
 from itertools import count
@@ -18,22 +19,25 @@ from batchgen.jobtable.schema import jobs, outputs
 from batchgen.jobtable.transition import record_event
 
 
-def archive_version(connection: Connection, row: Any, folder: Path, now: datetime) -> None:
-    """Rename a job and its file to a free `key~N`, so that a new version takes its key.
+def archive_version(connection: Connection, row: Any, folder: Path, now: datetime, taken: Collection[str]) -> None:
+    """Rename a job and its file to a free `key~N`, so that a new version takes its key. `taken`: keys of jobs to come.
 
-    Only a file that was delivered for it is its own: whatever else lies at its output stays there.
+    Only a file that was delivered for it is its own: whatever else lies at its output, or at the new name, stays there.
     """
     place, old = OutputFolder(folder), row.output_path
     first = delivery.first_file(row.attempt_id)
-    is_delivered = connection.execute(select(outputs.c.path).where(*first)).scalar() == old
+    file = connection.execute(select(outputs.c.path, outputs.c.bytes, outputs.c.sha256).where(*first)).one_or_none()
+    is_delivered = file is not None and file.path == old
     is_here = is_delivered and place.exists(old)
-    # A delivered file that is not here was moved by an earlier redo, whose transaction was lost: it is at the new name.
-    was_moved = is_delivered and not is_here
+    # A delivered file that is not here may have been moved by an earlier redo, whose transaction was lost.
+    moved = (file.bytes, file.sha256) if file and is_delivered and not is_here else None
     names = ((f"{row.key}~{number}", numbered(old, number)) for number in count(1))
     key, new = next(
         (key, path)
         for key, path in names
-        if not commands.states_of(connection, row.batch_id, [key]) and (was_moved or not place.exists(path))
+        if key not in taken
+        and not commands.states_of(connection, row.batch_id, [key])
+        and (not place.exists(path) or (moved and place.measure(path) == moved))
     )
     if is_url(old) and row.state == State.DONE:
         new = old  # An object keeps its name; the new version gets another one.
