@@ -386,6 +386,27 @@ def test_an_edit_after_submit_is_refused_until_a_person_says_keep_or_redo(
     assert len(Bill(simulator.ledger).accepted) == 3
 
 
+def test_where_only_a_kept_edited_job_has_failed_the_advice_is_the_run_that_sends_it(
+    tmp_path: Path, simulate: Simulate, batchgen: Command
+) -> None:
+    """A retry would leave it alone: the manifest asks for something else."""
+    simulator = simulate("--speed", "6000", "--instant", "--faults", '{"fetch": {"generation_error": 1}}')
+    manifest = write_manifest(tmp_path / "m.yaml", 1)
+    first = batchgen("run", "m.yaml", "--no-validate", **simulator.environment)
+    assert "`batchgen retry m.yaml`" in first.stderr
+    manifest.write_text(manifest.read_text().replace("Number 0.", "Number nought."))
+    kept = batchgen("run", "m.yaml", "--changed", "keep", "--no-validate", **simulator.environment)
+    shown = batchgen("status", "m.yaml", **simulator.environment)
+    says = "Next: the manifest asks for something else than what has failed: a run without --changed keep goes by it"
+    assert f"{says}: `batchgen run m.yaml --no-validate`\n" in kept.stderr
+    assert f"{says}: `batchgen run m.yaml`\n" in shown.stdout
+    assert "clip-0: the manifest, as it was last run, does not ask for this" in batchgen("retry", "m.yaml").stdout
+    assert len(Bill(simulator.ledger).accepted) == 1
+    assert batchgen("run", "m.yaml", "--no-validate", **simulator.environment).returncode == 3
+    assert len(Bill(simulator.ledger).accepted) == 2
+    assert "`batchgen retry m.yaml`" in batchgen("status", "m.yaml").stdout
+
+
 def test_a_paid_video_is_downloaded_although_its_image_and_its_entry_are_gone(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:

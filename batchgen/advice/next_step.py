@@ -73,6 +73,9 @@ class NextStep:
     command: str = ""
 
 
+BY_THE_MANIFEST = NextStep(
+    "the manifest asks for something else than what has failed: a run without --changed keep goes by it", "run"
+)
 RAISED = {Hold.BUDGET: "a higher max_cost", Hold.TIME: "a later until"}
 """With what a run goes on that a limit has ended."""
 
@@ -94,18 +97,23 @@ def next_step(ending: Ending) -> NextStep:
         return NextStep("")
     if ending.exit_code is not ExitCode.INCOMPLETE:
         return after(ending.exit_code, ending.hold, ending.is_limit_set)
-    return next_of(ending.batch_summary, has_lost_files=bool(ending.lost.files))
+    return next_of(ending.batch_summary, has_lost_files=bool(ending.lost.files), outdated=ending.outdated)
 
 
-def next_of(summary: BatchSummary, *, has_lost_files: bool = False, last: NextStep | None = None) -> NextStep:
+def next_of(
+    summary: BatchSummary, *, has_lost_files: bool = False, outdated: int = 0, last: NextStep | None = None
+) -> NextStep:
     """What a person does about the jobs of a batch on which no run is at work.
 
-    `last` is the step after the last run, where that still keeps the next one from going on.
+    `outdated` is how many failed jobs the manifest does not ask for any more. `last` is the step after the last run,
+    where that still keeps the next one from going on.
     """
     if summary.held:
         return NextStep("say what became of the jobs that are held for a person", "resolve")
-    if summary.counts[State.FAILED]:
+    if summary.counts[State.FAILED] > outdated:
         return NextStep("make the failed jobs pending again, then run (--new pays again for what is gone)", "retry")
+    if outdated:
+        return BY_THE_MANIFEST
     if has_lost_files:
         return NextStep("fetch the lost files again, for nothing, then run", "retry --download")
     if summary.waiting and last:

@@ -16,6 +16,7 @@ from batchgen.jobtable.measuring import SuspectClips
 from batchgen.jobtable.moves import Departure
 from batchgen.jobtable.statistics import BatchSummary, LastRun
 from batchgen.limits.in_force import InForce, read_in_force
+from batchgen.limits.steering import outdated_failures
 from batchgen.services.account import origin_of, read_public_account
 from batchgen.services.registry import plugin
 
@@ -35,6 +36,8 @@ class BatchStatus:
     """What a person should know about delivered files."""
     suspects: SuspectClips
     """Delivered clips that look wrong."""
+    outdated: int
+    """How many failed jobs the manifest does not ask for any more."""
     last_run: LastRun | None
     left_out: int
     """How many pending jobs the selection of the last run leaves out, where no run is at work."""
@@ -85,6 +88,7 @@ def status_of(database: Database, batch: StoredBatch, manifest: Path | None, *, 
         read_now(delivery.lost_files, batch.id, folder, verify=verify, until=now + delivery.LOOK_FOR_FILES),
         read_now(delivery.remarks, batch.id),
         read_now(measuring.suspect_clips, batch.id),
+        read_now(outdated_failures, batch.id),
         last_run,
         read_now(selection.left_out_of, batch.id, selected),
         read_now(moves.departure_of, batch.id),

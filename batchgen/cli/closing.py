@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 
 from batchgen import clock
-from batchgen.advice.next_step import NextStep, next_step
+from batchgen.advice.command_line import typed_again, without
+from batchgen.advice.next_step import BY_THE_MANIFEST, NextStep, next_step
 from batchgen.api.opening import OpenRun
 from batchgen.billing.closing import CLOSING_JOBS, ClosingBill, closing_bill
 from batchgen.catalogue.wording import plural
@@ -93,6 +94,8 @@ def closing_lines(
 
 def command_of(step: NextStep) -> str | None:
     """The next command to type. A run goes on with the options that it has: its cap is one of them."""
+    if step is BY_THE_MANIFEST:
+        return typed_again(without(sys.argv[1:], "--changed"))
     return options.same_command() if step.command == "run" else step.command and options.command_to_type(step.command)
 
 

@@ -22,6 +22,12 @@ from batchgen.report.formats import shortened
 from batchgen.report.settings import runs_line
 from batchgen.report.terminal import print_lines
 
+LEFT_ALONE = (
+    "the manifest, as it was last run, does not ask for this. A run without --changed keep goes by the manifest; or"
+    " cancel the job"
+)
+"""Why failed jobs stay as they are, and what a person does about them."""
+
 
 @options.jobs_of_batch
 @click.option(
@@ -46,11 +52,11 @@ def command(
         jobs = change_rows(database, batch.id, keys, lost, download=download, new=new)
         moved = {key for changed in jobs.values() for key in changed}
         runs = notify_runs(database, batch.id, SettingName.RETRIED, len(moved))
+    rest = [key for key in keys if key not in moved]
     if as_json:
-        hint = runs_line(runs) if moved else "there is nothing to retry"
-        print_changed(jobs, hint, "status" if runs or not moved else "run")
+        left = LEFT_ALONE if rest and not download else "there is nothing to retry"
+        print_changed(jobs, runs_line(runs) if moved else left, "status" if runs or not moved else "run")
     else:
-        rest = [key for key in keys if key not in moved]
         report(jobs, rest, free_only=download, runs=runs, are_named=bool(ids))
 
 
@@ -135,9 +141,7 @@ def report(jobs: dict[str, list[str]], rest: list[str], *, free_only: bool, runs
     if rest and free_only:
         print_lines(f"{shortened(rest)}: the service has accepted nothing for it that could be fetched")
     elif rest and not is_moved:
-        print_lines(
-            f"{shortened(rest)}: the manifest, as it was last run, does not ask for this. Run it, or cancel the job"
-        )
+        print_lines(f"{shortened(rest)}: {LEFT_ALONE}")
     if not is_moved and not rest:
         subject = "none of these jobs has failed or lost its file" if are_named else "no job has failed"
         print_lines(f"{subject}: there is nothing to retry")

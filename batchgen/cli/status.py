@@ -13,7 +13,7 @@ import click
 
 from batchgen import clock
 from batchgen.advice.command_line import options_of
-from batchgen.advice.next_step import RAISED, NextStep, after, next_of
+from batchgen.advice.next_step import BY_THE_MANIFEST, RAISED, NextStep, after, next_of
 from batchgen.api import standing
 from batchgen.api.standing import BatchStatus
 from batchgen.catalogue.wording import plural
@@ -89,7 +89,8 @@ def print_status_json(status: BatchStatus, manifest: Path | None) -> None:
     elif status.runs:
         advice = hints.advice("a run is at work; this shows what it does", to_type("status --watch"))
     else:
-        step = next_of(summary, has_lost_files=bool(status.lost.files), last=step_after(status))
+        lost, before = bool(status.lost.files), step_after(status)
+        step = next_of(summary, has_lost_files=lost, outdated=status.outdated, last=before)
         advice = hints.advice(step.hint, step.command and to_type(step.command))
     document = words.summary_json(status.batch.name, summary, status.blockers, to_type)
     more = {"last_run": last_run, "moved_to": status.move and status.move.place}
@@ -109,8 +110,8 @@ def print_status(status: BatchStatus, manifest: Path | None) -> None:
     lines += words.lost_lines(status.lost, to_type("retry"))
     lines += words.remark_lines(status.remarks, REMARKS_READ, reasons(State.DONE))
     lines += words.suspect_lines(status.suspects, to_type("review"))
-    step = next_of(summary)
-    if step.command in BY_A_PERSON and not (status.move or status.runs):
+    step = next_of(summary, outdated=status.outdated)
+    if (step.command in BY_A_PERSON or step is BY_THE_MANIFEST) and not (status.move or status.runs):
         lines.append(f"Next: {step.hint}: `{to_type(step.command)}`")
     if status.move:
         lines.append(move_line(status.move))

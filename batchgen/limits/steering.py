@@ -18,7 +18,8 @@ from sqlalchemy import Connection, select
 from batchgen.catalogue.amounts import amount_text
 from batchgen.catalogue.wording import suggestion
 from batchgen.errors import UsageError
-from batchgen.jobtable import settings
+from batchgen.jobs import State
+from batchgen.jobtable import commands, settings
 from batchgen.jobtable.kinds import LimitKind, SettingName
 from batchgen.jobtable.schema import batches
 from batchgen.jobtable.settings import Setting
@@ -120,6 +121,12 @@ def read_enrolled(steering: Steering) -> Enrolled:
 def orphans_of(connection: Connection, batch_id: int) -> frozenset[str]:
     """The jobs that were sent, and whose request the manifest does not ask for any more, by their keys."""
     return read_enrolled(read_steering(connection, batch_id)).orphans
+
+
+def outdated_failures(connection: Connection, batch_id: int) -> int:
+    """How many failed jobs a retry leaves alone: they cost nothing, and the manifest does not ask for them any more."""
+    rows = commands.rows_of(connection, batch_id, orphans_of(connection, batch_id))
+    return sum(row.state == State.FAILED and not commands.may_be_charged(row) for row in rows)
 
 
 def deadline_after(connection: Connection, batch_id: int, now: datetime) -> datetime:

@@ -20,6 +20,7 @@ from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.statistics import BatchSummary, JobResult
 from batchgen.limits import budget
 from batchgen.limits.budget import Choice, Hold
+from batchgen.limits.steering import outdated_failures
 from batchgen.services.account import Variables
 from batchgen.services.outcomes import Blocked, Trouble
 
@@ -38,6 +39,8 @@ class Ending:
     """What the jobs wait for that are not delivered, and why."""
     lost: LostFiles = field(default_factory=lambda: LostFiles([], 0))
     """Delivered files that are not there any more."""
+    outdated: int = 0
+    """How many failed jobs the manifest does not ask for any more."""
     hold: Hold | None = None
     """What keeps the next job from being sent, where the run ended for that."""
     is_limit_set: bool = False
@@ -89,6 +92,7 @@ def judge(
     """
     ending = judge_jobs(connection, context, stopped_by, choose, now)
     ending = replace(ending, message="; ".join((ending.message, *money_remarks(context, ending.batch_summary))))
+    ending = replace(ending, outdated=outdated_failures(connection, context.batch_id))
     waiting = blockers.blockers(connection, context.batch_id, now, ending.batch_summary, context.service.origin)
     waiting = [blocker for blocker in waiting if not blocker.is_for_place]
     if stopped_by:
