@@ -26,12 +26,14 @@ from batchgen.jobtable import clips
 from batchgen.jobtable.clips import Clip
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import outputs
+from batchgen.jobtable.sync import Batch
 from batchgen.review.charts import ChartData, charts
 from batchgen.review.data import ClipData, as_script
 from batchgen.review.page import asset
 from tests.conftest import NOON, Command, Launch
 from tests.forks import Fork
 from tests.review_batch import ReviewBatch, job, poster_bytes
+from tests.table import Table
 
 CLIP = b"not a video"
 DIGEST = sha256(CLIP).hexdigest()
@@ -74,6 +76,18 @@ def test_report_writes_one_page_beside_the_manifest(batch: ReviewBatch, batchgen
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert sorted(file.name for file in batch.folder.glob("*report*")) == ["night-report.html"]
     assert batchgen("report", batch.manifest).returncode == 0  # its own page may be replaced
+
+
+def test_batches_whose_names_read_alike_in_a_path_have_reports_of_their_own(table: Table, batchgen: Command) -> None:
+    names = ["a/b", "a_b", "a b", "é" * 200, "é" * 199]
+    for number, name in enumerate(names):
+        manifest = table.folder / f"{number}.yaml"
+        manifest.touch()
+        table.sync("mona", batch=Batch(name, "aimlapi", manifest, "00"))
+        assert batchgen("report", manifest).returncode == 0
+    reports = {path.name for path in table.folder.glob("*-report.html")}
+    assert len(reports) == len(names)
+    assert "a_b-report.html" in reports
 
 
 def test_a_report_elsewhere_finds_its_videos_and_its_posters(batch: ReviewBatch, batchgen: Command) -> None:

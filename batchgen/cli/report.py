@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from batchgen.review.report import MARK, write_report
 INLINE_MB = 20.0  # of posters in the page: those of some 2,000 clips
 MEGABYTE = 1_000_000
 UNSAFE = r"[^\w.-]"  # characters of a batch's name that may mean something in a path
+NAME_CHARS = 50  # of a batch's name: in any script, the name of its report is short enough for a file system
+DIGEST_CHARS = 6  # which tell batches apart whose names read alike in a path
 
 
 @options.manifest
@@ -47,7 +50,7 @@ def command(manifest: Path, db: str | None, simulate: bool, output: Path | None,
     """
     folder = manifest.absolute().parent
     with open_batch(db, manifest, simulate) as (database, batch):
-        path = output or folder / f"{re.sub(UNSAFE, '_', batch.name)}-report.html"
+        path = output or folder / f"{name_in_path(batch.name)}-report.html"
         judge(path, MARK)  # before anything is read
         posters = asyncio.run(read_posters(PosterSource(folder), database.read_now(clips.first_files, batch.id)))
         page = database.read_now(read_page, batch, posters.__contains__, served=False)
@@ -60,6 +63,12 @@ def command(manifest: Path, db: str | None, simulate: bool, output: Path | None,
         f"Open it in a browser. {options.quoted_command('verdicts import FILE')} reads the verdicts that it saves.",
         err=True,
     )
+
+
+def name_in_path(batch: str) -> str:
+    """A batch's name for a file: its own where it may stand in a path, else one that no other batch gets."""
+    name = re.sub(UNSAFE, "_", batch)[:NAME_CHARS]
+    return name if name == batch else f"{name}-{hashlib.sha256(batch.encode()).hexdigest()[:DIGEST_CHARS]}"
 
 
 async def read_posters(source: PosterSource, files: list[ClipFile]) -> dict[str, bytes]:
