@@ -10,7 +10,7 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select, update
+from sqlalchemy import Connection, select, update
 
 from batchgen.errors import UsageError
 from batchgen.files.verdicts_file import read_verdicts
@@ -18,7 +18,7 @@ from batchgen.jobs import State, Verdict
 from batchgen.jobtable.schema import outputs, verdicts
 from batchgen.jobtable.verdicts import Judgement, current, judge
 from tests.conftest import NOON, Command
-from tests.table import MINUTE, Table
+from tests.table import MINUTE, Table, spec
 
 SHA256 = "0123456789abcdef" * 4
 CLIP = SHA256[:16]
@@ -86,6 +86,22 @@ def test_a_newer_verdict_on_another_clip_of_the_job_does_not_stand_in_the_way(ju
     assert said(judged).verdict == Verdict.REJECTED
 
 
+def test_a_verdict_on_a_clip_that_a_redo_has_renamed_goes_to_that_clip(judged: Table, batchgen: Command) -> None:
+    digests = {judged.row(key).attempt_id: digit * 64 for key, digit in (("mona", "a"), ("lisa", "b"))}
+    for attempt, digest in digests.items():
+        named = update(outputs).where(outputs.c.attempt_id == attempt).values(sha256=digest)
+        judged.change(Connection.execute, named)
+    judged.sync(spec("mona", prompt="She smiles."), "lisa", "lost", changed="redo")
+    newer = entry("mona~1", "rejected", clip="a" * 16, at="2026-03-01T11:30:00Z")
+    path = write(judged, newer, entry("mona", clip="a" * 16), entry("gone", clip="b" * 16))
+    assert batchgen("verdicts", "import", "spring.yaml", path).returncode == 0
+    assert {key: said(judged, key).verdict for key in ("mona", "mona~1", "lisa")} == {
+        "mona": None,
+        "mona~1": Verdict.REJECTED,
+        "lisa": Verdict.PICKED,
+    }
+
+
 def test_a_newer_verdict_of_the_table_stays(judged: Table, batchgen: Command) -> None:
     attempt = judged.row("mona").attempt_id
     judged.change(judge, attempt, Judgement(Verdict.REJECTED), NOON - 30 * MINUTE)
@@ -124,9 +140,12 @@ BAD_ENTRIES = {
     "long ago": (entry(at="1999-03-01T11:00:00Z"), "mona: `at` is before there was any batchgen"),
     "the future": (entry(at="2026-03-01T12:11:00Z"), "mona: `at` is in the future; set the clock"),
     "another clip": (entry(clip="f" * 16), "mona: its clip is another one by now; look at that, and judge it"),
-    "no delivered clip": (entry("lost"), "lost: its clip is not delivered; judge it when it is"),
-    "no such job, with the blank of Japanese": (entry("写真\u30001"), "写真\u30001: the batch has no job of this id"),
-    "no such job": (entry("monna"), "monna: the batch has no job of this id"),
+    "no delivered clip": (entry("lost", clip="f" * 16), "lost: its clip is not delivered; judge it when it is"),
+    "no such job, with the blank of Japanese": (
+        entry("写真\u30001", clip="f" * 16),
+        "写真\u30001: the batch has no job of this id",
+    ),
+    "no such job": (entry("monna", clip="f" * 16), "monna: the batch has no job of this id"),
 }
 
 
@@ -141,7 +160,7 @@ def test_each_bad_verdict_is_named_and_the_good_ones_are_imported(judged: Table,
 
 
 def test_problems_are_shown_up_to_twenty(judged: Table, batchgen: Command) -> None:
-    path = write(judged, *(entry(f"no-{number}") for number in range(23)))
+    path = write(judged, *(entry(f"no-{number}", clip="f" * 16) for number in range(23)))
     ended = batchgen("verdicts", "import", "spring.yaml", path)
     shown = ended.stderr.splitlines()
     assert shown[0] == f"{path}: no-0: the batch has no job of this id"

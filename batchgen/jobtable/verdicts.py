@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, false, func, insert, or_, select, true
 
-from batchgen.files.verdicts_file import FileVerdict
+from batchgen.files.verdicts_file import CLIP_DIGITS, FileVerdict
 from batchgen.jobs import State, Verdict
 from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.joins import CURRENT_OR_NONE, IN_BATCH, IS_DELIVERED
@@ -64,19 +64,25 @@ def current(connection: Connection, attempt_id: int) -> Judgement:
 
 
 def import_verdicts(connection: Connection, batch_id: int, imported: Iterable[FileVerdict]) -> Imported:
-    """Record verdicts from files on the clips that the jobs have now, at most one of each clip.
+    """Record verdicts from files on the clips that jobs of the batch have now, whatever id a redo or a rename gave them.
 
     Only a verdict newer than all of its clip counts, so the same file may be imported again.
     """
     refuse_moved(connection, batch_id)
     from_files = list(imported)
     result = Imported()
-    rows = []
+    rows: list[dict[str, Any]] = []
     keys = list(dict.fromkeys(verdict.id for verdict in from_files))
-    clips = {row.key: row for row in _clips_of(connection, batch_id, keys)}  # the first file comes last
+    clips = {row.key: row for row in _clips_of(connection, batch_id, jobs.c.key, keys)}  # the first file comes last
+    strays = [verdict.clip for verdict in from_files if refusal(clips.get(verdict.id), verdict)]
+    same = _clips_of(connection, batch_id, func.substr(outputs.c.sha256, 1, CLIP_DIGITS), strays)
+    moved = {row.sha256[:CLIP_DIGITS]: row for row in same if row.number == 1}
     for verdict in from_files:
         clip = clips.get(verdict.id)
-        if reason := refusal(clip, verdict):
+        reason = refusal(clip, verdict)
+        if reason and verdict.clip in moved:
+            clip, reason = moved[verdict.clip], ""
+        if reason:
             result.refused.append((verdict, reason))
         elif clip and clip.judged_at is not None and clip.judged_at >= verdict.at:
             result.old += 1
@@ -84,7 +90,7 @@ def import_verdicts(connection: Connection, batch_id: int, imported: Iterable[Fi
             new = {"attempt_id": clip.attempt_id, "at": verdict.at, "verdict": verdict.verdict, "stars": verdict.stars}
             rows.append(new)
     if rows:
-        connection.execute(insert(verdicts), rows)
+        connection.execute(insert(verdicts), sorted(rows, key=lambda row: row["at"]))  # the last one of a clip counts
     result.new = len(rows)
     return result
 
@@ -100,11 +106,14 @@ def refusal(clip: Row[Any] | None, verdict: FileVerdict) -> str:
     return ""
 
 
-def _clips_of(connection: Connection, batch_id: int, keys: Sequence[str]) -> list[Row[Any]]:
-    """These jobs with the files of their current attempts, the last file first, and when they were judged last."""
+def _clips_of(
+    connection: Connection, batch_id: int, column: ColumnElement[str], values: Sequence[str]
+) -> list[Row[Any]]:
+    """The jobs with these values of a column, the files of their current attempts, the last file first, and when they
+    were judged last."""
     rows: list[Row[Any]] = []
-    for chunk in chunks_of(keys):
-        rows += connection.execute(SELECT_CLIPS_TO_JUDGE, {"in_batch": batch_id, "keys": chunk})
+    for chunk in chunks_of(values):
+        rows += connection.execute(SELECT_CLIPS_TO_JUDGE.where(column.in_(chunk)), {"in_batch": batch_id})
     return rows
 
 
@@ -149,7 +158,7 @@ def _fits(choice: VerdictFilter) -> ColumnElement[bool]:
 
 SELECT_CLIPS_TO_JUDGE = (
     select(
-        *(jobs.c.key, jobs.c.attempt_id, outputs.c.sha256),
+        *(jobs.c.key, jobs.c.attempt_id, outputs.c.number, outputs.c.sha256),
         select(func.max(verdicts.c.at))
         .where(verdicts.c.attempt_id == jobs.c.attempt_id)
         .correlate(jobs)
@@ -157,7 +166,7 @@ SELECT_CLIPS_TO_JUDGE = (
         .label("judged_at"),
     )
     .outerjoin_from(jobs, outputs, (outputs.c.attempt_id == jobs.c.attempt_id) & IS_DELIVERED)
-    .where(IN_BATCH, jobs.c.key.in_(bindparam("keys", expanding=True)))
+    .where(IN_BATCH)
     .order_by(outputs.c.number.desc())
 )
 _newest = verdicts.alias("newest")
