@@ -156,6 +156,18 @@ async def test_an_order_to_pay_again_covers_what_was_bought_before_it(table: Tab
     assert table.states() == {"mona": "generating"}
 
 
+async def test_an_order_to_pay_again_covers_what_was_shown_although_the_clock_is_behind_that_of_the_service(
+    table: Table, clock: Clock
+) -> None:
+    """A service that sends no `Date` does not show it."""
+    synced = table.sync("mona")
+    shown = replace(past(table, "mona"), accepted_at=NOON + HOUR)
+    service = ScriptedService(histories=[History([shown], NOON)])
+    await run_repeat_check(table, service, clock, synced, "redo")
+    await run_repeat_check(table, service, clock, table.sync("mona"), "refuse")
+    assert table.states() == {"mona": "pending"}
+
+
 async def test_keep_takes_an_order_to_pay_again_back(table: Table, clock: Clock) -> None:
     synced = table.sync("mona")
     log = [past(table, "mona")]

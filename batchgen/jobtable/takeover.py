@@ -70,9 +70,11 @@ def settle(
         if row_of(connection, repeat.job).state != State.PENDING:
             continue
         if on_changed == "redo":
-            job = repeat.job
+            job, past = repeat.job, repeat.generation
+            # The service's clock may be ahead: an order is never older than what it was given about.
+            at = max(now, past.accepted_at) if past else now
             connection.execute(update(jobs).where(jobs.c.id == job.id).values(repeat_ordered=job.fingerprint))
-            record_event(connection, job, now, State.PENDING, State.PENDING, ORDERED_AGAIN)
+            record_event(connection, job, at, State.PENDING, State.PENDING, ORDERED_AGAIN)
         elif repeat.owner:
             take_over(connection, repeat.job, repeat.owner, folder, now, adopter.deadline_at)
         elif repeat.generation:
