@@ -21,6 +21,7 @@ from batchgen.jobtable import polling, submission, sync
 from batchgen.jobtable.fingerprint import fingerprint_of
 from batchgen.jobtable.schema import batches, jobs, outputs
 from batchgen.jobtable.sync import OnChanged
+from batchgen.manifest.job_keys import LONGEST_NAME, name_fault
 from batchgen.services.outcomes import Accepted, Failed
 from tests.table import HOUR, RUN, Table, spec
 
@@ -281,6 +282,16 @@ def test_a_second_redo_finds_another_key(table: Table) -> None:
     table.accept(job, "g-2")
     table.sync(spec(prompt="3"), changed="redo")
     assert table.states() == {"mona~1": "done", "mona~2": "generating", "mona": "pending"}
+
+
+def test_the_key_of_an_earlier_version_is_one_that_a_manifest_may_have(table: Table) -> None:
+    longest = "m" * LONGEST_NAME
+    table.sync(spec(longest, output="mona.mp4"))
+    for number in (1, 2):
+        table.accept(table.intend()[0], f"g-{number}")
+        table.sync(spec(longest, output="mona.mp4", prompt=str(number)), changed="redo")
+    assert len(table.states()) == 3
+    assert [name_fault(key) for key in table.states()] == [None] * 3
 
 
 def test_redo_moves_the_delivered_file_and_overwrites_no_other_file(table: Table) -> None:

@@ -17,6 +17,10 @@ from batchgen.jobs import State
 from batchgen.jobtable import commands, delivery, lineage
 from batchgen.jobtable.schema import jobs, outputs
 from batchgen.jobtable.transition import record_event
+from batchgen.manifest.job_keys import LONGEST_NAME
+
+KEY_CHARS = LONGEST_NAME - 6
+"""Of the key of an earlier version, before its mark: a manifest that `next` writes may have it as an id."""
 
 
 def archive_version(connection: Connection, row: Any, folder: Path, now: datetime, taken: Collection[str]) -> None:
@@ -31,7 +35,7 @@ def archive_version(connection: Connection, row: Any, folder: Path, now: datetim
     is_here = is_delivered and place.exists(old)
     # A delivered file that is not here may have been moved by an earlier redo, whose transaction was lost.
     moved = (file.bytes, file.sha256) if file and is_delivered and not is_here else None
-    names = ((f"{row.key}~{number}", numbered(old, number)) for number in count(1))
+    names = ((f"{row.key[:KEY_CHARS]}~{number}", numbered(old, number)) for number in count(1))
     key, new = next(
         (key, path)
         for key, path in names
