@@ -17,7 +17,7 @@ from batchgen.download.fetching import fetch
 from batchgen.download.task import Abandoned, DownloadTask, GenerationEnded, Obstructed, TryFailed, path_of
 from batchgen.download.transfer import TooLarge
 from batchgen.download.verification import deliver_placed, verify_and_place
-from batchgen.errors import StorageError
+from batchgen.errors import StorageError, os_reason
 from batchgen.files.checker import Checker
 from batchgen.files.disk_space import DISK_ERRORS, FILE_ERRORS, NO_SPACE, DiskFull, shortage
 from batchgen.files.output_urls import is_url
@@ -141,7 +141,7 @@ class Downloader(Stage):
 
     async def postpone(self, job: Job, fault: Exception) -> None:
         """Let a job wait for its next try, longer after each failure in a row."""
-        reason = f"{job.output_path}: {fault.strerror or fault}" if isinstance(fault, OSError) else str(fault)
+        reason = f"{job.output_path}: {os_reason(fault)}" if isinstance(fault, OSError) else str(fault)
         if is_of_disk(fault):
             self.context.disk = self.context.disk or reason
         self.log.debug("download.failed", extra={"job": job.key, "reason": reason})
@@ -191,7 +191,7 @@ class Downloader(Stage):
             raise
         except OSError as error:
             if error.errno in FILE_ERRORS:
-                raise Obstructed(f"{job.output_path}: {FILE_ERRORS[error.errno] or error.strerror}") from error
+                raise Obstructed(f"{job.output_path}: {FILE_ERRORS[error.errno] or os_reason(error)}") from error
             if error.errno not in NO_SPACE:
                 raise
             # A system that refuses the first byte has no space for any file, or no quota, or no more names.
@@ -199,7 +199,7 @@ class Downloader(Stage):
             await self.on_disk(part.discard)
             if is_full or bool(await self.on_disk(shortage, part.outputs.disk)):
                 raise
-            reason = f"{job.output_path}: {error.strerror}"
+            reason = f"{job.output_path}: {os_reason(error)}"
             self.without_space.add(job.key)
             # It may be a disk of its own. One large file may be odd; after two, what is bought may not fit either.
             if len(self.without_space) > 1 or await self.on_disk(part.outputs.is_scarce, part.target):

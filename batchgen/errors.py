@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -55,6 +56,18 @@ class ExitCode(IntEnum):
         for code in cls:
             codes.setdefault(code.meaning, []).append(str(int(code)))
         return {", ".join(numbers): meaning for meaning, numbers in codes.items()}
+
+
+NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
+"""Errors of a process, or a machine, that has as many files and connections open as it may."""
+RAISE_DESCRIPTORS = "too many files are open here: raise the number that may be (ulimit -n)"
+
+
+def os_reason(error: Exception) -> str:
+    """An error of the system, in its words; in ours where those do not say what a person does."""
+    if isinstance(error, OSError) and error.errno in NO_DESCRIPTORS:
+        return RAISE_DESCRIPTORS
+    return getattr(error, "strerror", None) or str(error)
 
 
 class BatchgenError(Exception):

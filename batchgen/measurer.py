@@ -14,6 +14,7 @@ from datetime import datetime
 
 from batchgen import clock
 from batchgen.context import RunContext
+from batchgen.errors import os_reason
 from batchgen.files import copies, measures
 from batchgen.files.checker import Checker
 from batchgen.files.delivered import fault_of
@@ -106,7 +107,7 @@ class Measurer(Stage):
             self.log.debug("measure.failed", extra={"job": clip.file.key, "reason": str(error)})
         except OSError as error:  # The child cannot be started, or the disk cannot be read: no fault of the clip.
             self.stopping = True
-            self.context.warn(f"clips are not measured in this run: {error.strerror or error}")
+            self.context.warn(f"clips are not measured in this run: {os_reason(error)}")
             return
         else:
             await self.store_poster(clip, samples.poster)
@@ -163,4 +164,4 @@ class Measurer(Stage):
             await asyncio.to_thread(self.posters.store, clip.file.sha256, poster)
         except (OSError, UnsafePath) as error:
             self.posters = None
-            self.context.warn(f"posters of clips are not kept in this run: {getattr(error, 'strerror', '') or error}")
+            self.context.warn(f"posters of clips are not kept in this run: {os_reason(error)}")

@@ -247,18 +247,39 @@ threading.stack_size(1 << 30)
 resource.setrlimit(resource.RLIMIT_AS, (used + (512 << 20),) * 2)
 """
 NO_MEMORY = "cli.check_folder = lambda: bytes(1 << 60)"
+NO_DESCRIPTORS = """
+import os
+def take_all():
+    taken = []
+    try:
+        while True:
+            taken.append(os.dup(1))
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+cli.check_folder = take_all
+"""
+MEMORY = "this machine gives batchgen no more memory or threads. End other programs, or raise"
+DESCRIPTORS = "too many files are open here: raise the number that may be (ulimit -n). Then type the same command again"
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the memory of a process is bounded, and told, elsewhere otherwise")
 @pytest.mark.parametrize(
-    ("shortage", "words"), [(NO_ROOM_FOR_A_STACK, "run m.yaml --simulate --json"), (NO_MEMORY, "check m.yaml --json")]
+    ("shortage", "words", "sentence"),
+    [
+        (NO_ROOM_FOR_A_STACK, "run m.yaml --simulate --json", MEMORY),
+        (NO_MEMORY, "check m.yaml --json", MEMORY),
+        (NO_DESCRIPTORS, "check m.yaml --json", DESCRIPTORS),
+    ],
 )
-def test_a_machine_that_gives_no_more_memory_or_threads_is_no_defect(shortage: str, words: str, tmp_path: Path) -> None:
+def test_a_machine_that_gives_no_more_memory_threads_or_files_is_no_defect(
+    shortage: str, words: str, sentence: str, tmp_path: Path
+) -> None:
     write_manifest(tmp_path / "m.yaml")
     ended = run_fork(["-c", FULL.format(shortage), *words.split()], cwd=tmp_path, env=os.environ, timeout=100)
     assert ended.returncode == 8, ended.stderr
-    assert "this machine gives batchgen no more memory or threads. End other programs, or raise" in ended.stderr
+    assert sentence in ended.stderr
     assert "Traceback" not in ended.stderr and "defect" not in ended.stderr
     assert '"exit_code": 8' in ended.stdout.splitlines()[-1]
 

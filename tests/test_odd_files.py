@@ -296,7 +296,9 @@ async def test_too_many_open_files_are_of_the_moment_and_no_full_disk(
 ) -> None:
     async with refused_by_the_disk(table, monkeypatch, clock, number) as (context, stage):
         assert (context.disk, context.obstacles) == (None, {})
-        assert os.strerror(number) in table.row().error
+        assert table.row().error.endswith(
+            "mona.mp4: too many files are open here: raise the number that may be (ulimit -n)"
+        )
         pass_time(table, clock, HOUR)
         await run_tries(stage, table, clock, 1)
     assert table.row().state == "done"

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from batchgen import clock
 from batchgen.api.options import RunOptions, limits_of, selection_of, typed_json, until_of
 from batchgen.context import RunSpec
-from batchgen.errors import StorageError
+from batchgen.errors import StorageError, os_reason
 from batchgen.files import travelling_inputs
 from batchgen.files.local_files import NO_INPUT, FileDigests
 from batchgen.files.output_urls import is_url
@@ -123,5 +123,5 @@ async def store_inputs(manifest: Manifest, digests: FileDigests) -> None:
         await travelling_inputs.store(manifest.folder, names)
     except* OSError as errors:
         error = errors.exceptions[0]
-        reason = getattr(error, "strerror", None) or error
+        reason = os_reason(error)
         raise StorageError(f"the local files of jobs cannot be stored: {reason}. Nothing has been sent.") from None

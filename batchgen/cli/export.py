@@ -13,7 +13,7 @@ import click
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch
-from batchgen.errors import BatchgenError, ExitCode, StorageError, UsageError
+from batchgen.errors import BatchgenError, ExitCode, StorageError, UsageError, os_reason
 from batchgen.export import sidecar, tables
 from batchgen.export.clip_files import ClipFiles
 from batchgen.export.records import Record, record_of
@@ -252,6 +252,4 @@ def report(export: Export) -> bool:
 
 def unwritable(path: Path, error: OSError) -> StorageError:
     place = f" ({error.filename})" if error.filename and str(error.filename) != str(path) else ""
-    return StorageError(
-        f"{path}: cannot be written{place}: {error.strerror or error}. The same command goes on from there"
-    )
+    return StorageError(f"{path}: cannot be written{place}: {os_reason(error)}. The same command goes on from there")

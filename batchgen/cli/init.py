@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from batchgen.advice.command_line import MANIFEST_SUFFIXES, command_line
-from batchgen.errors import StorageError, UsageError
+from batchgen.errors import StorageError, UsageError, os_reason
 from batchgen.files.staged_file import write_new
 from batchgen.manifest import schema
 from batchgen.report.terminal import print_lines
@@ -30,7 +30,7 @@ def command(path: Path) -> None:
     except FileExistsError:
         raise UsageError(f"{path}: already exists, and was not changed") from None
     except OSError as error:
-        raise StorageError(f"{path}: {error.strerror}") from error
+        raise StorageError(f"{path}: {os_reason(error)}") from error
     print_lines(f"Next: {command_line('check', path)}, and then {command_line('run', path)}")
 
 

@@ -14,7 +14,7 @@ from batchgen.api.next_manifest import left_out_words, next_manifest, same_but_f
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch
-from batchgen.errors import StorageError, UsageError
+from batchgen.errors import StorageError, UsageError, os_reason
 from batchgen.files.input_file import InputFault, read_input
 from batchgen.files.staged_file import write_new
 from batchgen.jobs import Verdict
@@ -128,7 +128,7 @@ def write(path: Path, text: str) -> bool:
             raise UsageError(f"{path}: already exists, and was not changed. Name another file with -o") from None
         return False
     except OSError as error:
-        raise StorageError(f"{path}: cannot be written: {error.strerror}") from error
+        raise StorageError(f"{path}: cannot be written: {os_reason(error)}") from error
     return True
 
 

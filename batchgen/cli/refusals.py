@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 
-from batchgen.errors import BatchgenError, StorageError, UsageError
+from batchgen.errors import NO_DESCRIPTORS, BatchgenError, StorageError, UsageError, os_reason
 
 PATH_ADVICE = {
     **dict.fromkeys((errno.EACCES, errno.EPERM), "Let this user read it and enter its folder, or name another path"),
     errno.ENAMETOOLONG: "Name a shorter path",
     **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ENOTCONN), "Check the disk or the network drive, and try again"),
-    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "Raise the number of files that may be open (ulimit -n)"),
+    **dict.fromkeys(NO_DESCRIPTORS, "Then type the same command again"),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Free some disk, and type the same command again"),
     errno.EROFS: "Name a path on a disk that may be written",
     errno.ELOOP: "Its links lead in a circle: name the file itself",
@@ -29,10 +29,13 @@ def refused(error: Exception) -> BatchgenError | None:
             "this machine gives batchgen no more memory or threads. End other programs, or raise what this shell allows"
             " (ulimit -v, ulimit -u); what was sent is in the job table, and the same command goes on"
         )
-    if not isinstance(error, OSError) or error.filename is None or error.errno not in PATH_ADVICE:
+    if not isinstance(error, OSError) or error.errno not in PATH_ADVICE:
         return None
+    if error.filename is None and error.errno not in NO_DESCRIPTORS:
+        return None
+    place = "" if error.filename is None else f"{str(error.filename)[:200]}: "
     kind = UsageError if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) else StorageError
-    return kind(f"{str(error.filename)[:200]}: {error.strerror}. {PATH_ADVICE[error.errno]}")
+    return kind(f"{place}{os_reason(error)}. {PATH_ADVICE[error.errno]}")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

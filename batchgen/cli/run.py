@@ -24,7 +24,7 @@ from batchgen.cli.plan import show_plan
 from batchgen.cli.run_options import hook_options, run_options
 from batchgen.cli.signals import signals_handled
 from batchgen.context import RunSpec
-from batchgen.errors import StorageError, UsageError
+from batchgen.errors import StorageError, UsageError, os_reason
 from batchgen.files import safe_open
 from batchgen.jobtable import batches
 from batchgen.jobtable.blockers import Blocker
@@ -188,7 +188,7 @@ def open_log(path: Path) -> IO[str]:
     try:
         return os.fdopen(safe_open.open_log(path), "a", encoding="utf-8")
     except OSError as error:
-        raise StorageError(f"--log-file {path}: {error.strerror}") from error
+        raise StorageError(f"--log-file {path}: {os_reason(error)}") from error
 
 
 async def run_with_progress(opened: OpenRun, as_json: bool, log: IO[str] | None, sentences: SentenceHandler) -> Ending:

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 from batchgen import __version__
 from batchgen.doctor.findings import Finding, ok, problem, shell
-from batchgen.errors import ExitCode
+from batchgen.errors import ExitCode, os_reason
 from batchgen.files.checker import Checker
 from batchgen.files.disk_space import free_and_reserve, megabytes, shortage
 from batchgen.files.video import NotVideo
@@ -56,7 +56,7 @@ async def decoder_fault() -> str:
         except NotVideo:
             return ""
         except OSError as error:
-            return error.strerror or str(error)
+            return os_reason(error)
         finally:
             await checker.close()
     return "the check of videos takes a text for a video"

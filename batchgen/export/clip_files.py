@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from batchgen.errors import StorageError
+from batchgen.errors import StorageError, os_reason
 from batchgen.export.records import Record
 from batchgen.files import object_store
 from batchgen.files.delivered import OTHER_CONTENT, DeliveredFile, LostFile, fault_of, faults_of
@@ -79,7 +79,7 @@ class ClipFiles:
                     missing -= len(chunk)
                     yield chunk
         except OSError as error:
-            raise self.changed(record, error.strerror) from error
+            raise self.changed(record, os_reason(error)) from error
 
     def read_object(self, record: Record) -> Iterator[bytes]:
         """Raises `StorageError` where the object store does not answer."""
@@ -101,9 +101,7 @@ def store_errors(record: Record) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(
-            f"{record['path']}: {error.strerror or error}. The same command goes on from there"
-        ) from None
+        raise StorageError(f"{record['path']}: {os_reason(error)}. The same command goes on from there") from None
 
 
 def delivered(record: Record) -> DeliveredFile:

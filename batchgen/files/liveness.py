@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from batchgen.errors import StorageError
+from batchgen.errors import StorageError, os_reason
 from batchgen.files.lock import try_lock
 from batchgen.files.safe_open import Directory, UnsafePath, open_directory
 
@@ -56,7 +56,7 @@ def file_lock_held(database: Path, run_id: str) -> Iterator[FileLock]:
     try:
         directory = open_directory(database.parent)
     except OSError as error:
-        raise StorageError(f"{database.parent}: {error.strerror}") from error
+        raise StorageError(f"{database.parent}: {os_reason(error)}") from error
     with directory:
         descriptor = make_lock_file(directory, name)
         lock = FileLock(descriptor)
@@ -83,7 +83,7 @@ def make_lock_file(directory: Directory, name: str) -> int:
             os.close(descriptor)
         reason = "something else has its name"
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = os_reason(error)
     raise StorageError(
         f"{directory.path / name}: the lock of this run cannot be made ({reason}). Choose another --db, in a folder"
         " that can be written, on a disk whose file system has locks"

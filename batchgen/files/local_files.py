@@ -10,6 +10,7 @@ from typing import Any
 
 from batchgen.catalogue.links import first_frame
 from batchgen.catalogue.pointers import parent_of
+from batchgen.errors import os_reason
 from batchgen.files.input_file import InputFault, open_input, size_in_words
 from batchgen.files.media import HEAD_BYTES, MEDIA_BYTES, media_type_of
 from batchgen.services.base import LocalFile
@@ -37,7 +38,7 @@ def read(
         except InputFault as error:
             raise InputFault(f"{name}: {error}") from error
         except (OSError, ValueError) as error:
-            raise InputFault(f"{name}: {getattr(error, 'strerror', None) or error}") from error
+            raise InputFault(f"{name}: {os_reason(error)}") from error
         if not 0 < len(content) <= MEDIA_BYTES:
             raise InputFault(f"{name}: the file has changed: it has {size_in_words(len(content))}")
         # Never by the name: it may lie, and each machine has another table of types.

@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from batchgen.errors import StorageError
+from batchgen.errors import StorageError, os_reason
 from batchgen.files.output_paths import path_fault
 from batchgen.files.output_urls import OutputUrl, is_url, split_url
 from batchgen.files.safe_open import UnsafePath
@@ -196,7 +196,7 @@ async def check_stores(outputs: Iterable[str]) -> None:
             is_replaced = await create(client, parts, TRIAL_TEXT)
             await delete(client, parts)
         except OSError as error:
-            raise StorageError(f"{root}: {error.strerror}. Nothing has been sent.") from None
+            raise StorageError(f"{root}: {os_reason(error)}. Nothing has been sent.") from None
         if is_replaced:
             raise StorageError(
                 f"{root} replaces objects although it is asked not to (If-None-Match). Another run, or a second try,"

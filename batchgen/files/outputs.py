@@ -13,7 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
-from batchgen.errors import StorageError
+from batchgen.errors import StorageError, os_reason
 from batchgen.files import object_store
 from batchgen.files.disk_space import check_space, shortage
 from batchgen.files.output_paths import path_fault, tidy
@@ -73,7 +73,7 @@ class OutputFolder:
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise StorageError(f"{self.root / old}: cannot be renamed to {new}: {error.strerror}") from error
+            raise StorageError(f"{self.root / old}: cannot be renamed to {new}: {os_reason(error)}") from error
 
     def measure(self, output: str) -> tuple[int, str] | None:
         """The size and the SHA-256 of an output; None for what is no file, or empty."""
@@ -134,7 +134,7 @@ class OutputFolder:
                         directory.try_writing()
                         disks.add(disk)
             except OSError as error:
-                fault = f"cannot be written: {error.strerror}\nLet it be written"
+                fault = f"cannot be written: {os_reason(error)}\nLet it be written"
             if fault:
                 raise StorageError(f"{place}: {fault}, then run the same command: nothing is sent before.")
 

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from batchgen.errors import StorageError
+from batchgen.errors import StorageError, os_reason
 from batchgen.files import object_store
 from batchgen.files.output_urls import split_url
 from batchgen.files.outputs import OutputFolder, name_of, paths_for
@@ -113,5 +113,5 @@ def scratch_variable() -> Path | None:
     try:
         path.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageError(f"{SCRATCH_VARIABLE}={name}: {error.strerror}. Nothing has been sent.") from None
+        raise StorageError(f"{SCRATCH_VARIABLE}={name}: {os_reason(error)}. Nothing has been sent.") from None
     return path

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from batchgen.errors import StorageError
+from batchgen.errors import StorageError, os_reason
 from batchgen.files.safe_open import Directory, set_mode, unsafe, user_mode
 
 HEAD_BYTES = 4_000  # of a file, in which a file of ours has its mark
@@ -36,7 +36,7 @@ def report_file(path: Path, mark: str) -> Iterator[IO[str]]:
         finally:
             directory.unlink(part)
     except OSError as error:
-        raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise StorageError(f"{path}: cannot be written: {os_reason(error)}") from error
 
 
 def judge(path: Path, mark: str) -> None:
@@ -50,4 +50,4 @@ def judge(path: Path, mark: str) -> None:
                 if mark.encode() not in file.read(HEAD_BYTES):
                     raise unsafe(path, "was not made by this command", "nothing of yours is overwritten")
     except OSError as error:
-        raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise StorageError(f"{path}: cannot be written: {os_reason(error)}") from error

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from batchgen.errors import StorageError
+from batchgen.errors import StorageError, os_reason
 
 PRIVATE = 0o600  # the permissions of what only batchgen reads: tables, locks, logs and unfinished downloads
 PRIVATE_FOLDER = 0o700
@@ -279,4 +279,4 @@ def create_database(path: Path) -> None:
     except FileExistsError:
         return
     except OSError as error:
-        raise StorageError(f"{path}: the file cannot be used: {error.strerror}") from error
+        raise StorageError(f"{path}: the file cannot be used: {os_reason(error)}") from error

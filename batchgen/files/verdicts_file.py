@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from batchgen.errors import UsageError
+from batchgen.errors import UsageError, os_reason
 from batchgen.files.input_file import InputFault, read_input
 from batchgen.jobs import Verdict
 from batchgen.services.text import character_fault
@@ -91,7 +91,7 @@ def _read_json(path: Path) -> Any:
     except InputFault as error:
         raise UsageError(f"{path}: {error}") from None
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
+        raise UsageError(f"{path}: {os_reason(error)}") from None
     except (ValueError, RecursionError):  # no UTF-8, no JSON, or nested without end
         raise UsageError(f"{path}: the file cannot be read as JSON; save it in the review page once more") from None
 

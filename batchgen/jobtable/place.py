@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, select
 
-from batchgen.errors import StorageError
+from batchgen.errors import StorageError, os_reason
 from batchgen.files.liveness import lock_name, recorded_runs
 from batchgen.files.safe_open import UnsafePath, judge_database
 from batchgen.jobtable.schema import runs
@@ -46,7 +46,7 @@ def is_missing(path: Path) -> bool:
     except UnsafePath as error:
         raise UnsafePath(f"{error}; or name another table with --db") from error
     except OSError as error:
-        raise StorageError(f"{path}: {error.strerror or error}") from error
+        raise StorageError(f"{path}: {os_reason(error)}") from error
     if traces:
         raise StorageError(
             f"{path}: the job table is gone, but {' and '.join(traces)} beside it says that a run was at work on it. A"

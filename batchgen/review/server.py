@@ -7,7 +7,6 @@ or from another page is refused.
 from __future__ import annotations
 
 import asyncio
-import errno
 import hmac
 import json
 import secrets
@@ -32,7 +31,7 @@ from uvicorn import Config, Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from batchgen import clock
-from batchgen.errors import BatchgenError
+from batchgen.errors import NO_DESCRIPTORS, BatchgenError
 from batchgen.files.outputs import OutputFolder
 from batchgen.files.safe_open import UnsafePath
 from batchgen.files.verdicts_file import CLIP_DIGITS
@@ -287,7 +286,7 @@ class ReviewServer(Server):
 
     def explain(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Say once that descriptors have run out: asyncio tries again each second, and writes a traceback each time."""
-        if getattr(context.get("exception"), "errno", None) not in (errno.EMFILE, errno.ENFILE):
+        if getattr(context.get("exception"), "errno", None) not in NO_DESCRIPTORS:
             loop.default_exception_handler(context)
         elif not self.is_troubled:
             self.is_troubled = True

@@ -18,7 +18,7 @@ from io import StringIO
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from batchgen.errors import AccountError, UsageError
+from batchgen.errors import AccountError, UsageError, os_reason
 
 LOG = logging.getLogger("batchgen.services")
 ALLOW_HTTP = "BATCHGEN_ALLOW_HTTP"
@@ -129,7 +129,7 @@ def read_dotenv(path: Path, variables: Variables) -> Mapping[str, str]:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise UsageError(f"{path} cannot be read: {os_reason(error)}") from error
     if not is_file:
         raise UsageError(f"{path} is not a file: remove it, or set the variables in the environment")
     if len(content) > DOTENV_BYTES_MAX:

@@ -6,7 +6,6 @@ Only `client.py` (to the API) and `file_server.py` (to file servers) send reques
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import os
 import ssl
@@ -20,7 +19,7 @@ from typing import Any
 import httpx2 as httpx
 
 from batchgen import __version__
-from batchgen.errors import UsageError
+from batchgen.errors import NO_DESCRIPTORS, UsageError, os_reason
 from batchgen.services.base import AT_ONCE
 from batchgen.services.body import BodyRefused, decoded
 from batchgen.services.send_time import is_too_late
@@ -212,7 +211,7 @@ def trusted_certificates() -> ssl.SSLContext:
         return httpx.create_ssl_context()
     except OSError as error:
         place = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR") or "the system's store"
-        raise UsageError(f"the certificates in {place} cannot be read: {error.strerror or error}") from error
+        raise UsageError(f"the certificates in {place} cannot be read: {os_reason(error)}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,8 +287,8 @@ def describe(error: Exception, api_key: str = "") -> str:
     if type(error) in DESCRIPTIONS:
         return DESCRIPTIONS[type(error)]
     cause = root_cause(error) if isinstance(error, httpx.ConnectError) else error
-    if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE):
-        return "too many files are open here: raise the number that may be (ulimit -n)"
+    if isinstance(cause, OSError) and cause.errno in NO_DESCRIPTORS:
+        return os_reason(cause)
     return one_line(without_key(str(cause) or type(cause).__name__, api_key), REASON_CHARS_MAX)
 
 
