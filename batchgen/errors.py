@@ -58,15 +58,13 @@ class ExitCode(IntEnum):
         return {", ".join(numbers): meaning for meaning, numbers in codes.items()}
 
 
-NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
-"""Errors of a process, or a machine, that has as many files and connections open as it may."""
-RAISE_DESCRIPTORS = "too many files are open here: raise the number that may be (ulimit -n)"
+NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})  # of a process, or a machine
 
 
 def os_reason(error: Exception) -> str:
     """An error of the system, in its words; in ours where those do not say what a person does."""
     if isinstance(error, OSError) and error.errno in NO_DESCRIPTORS:
-        return RAISE_DESCRIPTORS
+        return "too many files are open here: raise the number that may be (ulimit -n)"
     return getattr(error, "strerror", None) or str(error)
 
 

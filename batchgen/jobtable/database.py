@@ -35,8 +35,7 @@ READ_ONLY = "it may only be read here. Ask for the right to write it"
 SENTENCES: dict[object, str] = {
     sqlite3.SQLITE_FULL: "its disk is full. Free some space, then run the same command: what was stored is safe",
     sqlite3.SQLITE_READONLY: f"{READ_ONLY}, its file and its folder",
-    sqlite3.SQLITE_CANTOPEN: "it cannot be opened. Its file and its folder must be writable, for files beside it; and"
-    " one more file must be allowed to be open (ulimit -n)",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened. It and its folder must be writable, and few files open (ulimit -n)",
     sqlite3.SQLITE_IOERR: "its disk cannot be read or written. Check the disk, then run the same command",
     "25006": f"{READ_ONLY}, or name the server that is no standby",
     "3F000": "no schema of its search_path exists, or none that this role may use. Set another one (ALTER ROLE … SET"

@@ -31,7 +31,7 @@ from uvicorn import Config, Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from batchgen import clock
-from batchgen.errors import NO_DESCRIPTORS, BatchgenError
+from batchgen.errors import NO_DESCRIPTORS, BatchgenError, os_reason
 from batchgen.files.outputs import OutputFolder
 from batchgen.files.safe_open import UnsafePath
 from batchgen.files.verdicts_file import CLIP_DIGITS
@@ -50,10 +50,6 @@ ROW_MAX = 2**31 - 1  # of a row id in PostgreSQL
 PATH_CHARS = 200  # of an address: the token, and numbers of ten digits
 REQUEST_SECONDS = 10.0  # until the first request of a connection is there: a browser opens some that it never uses
 BACKLOG = 32  # connections that wait to be taken, and are taken at once
-OUT_OF_DESCRIPTORS = (
-    "no more connections can be taken while so many files are open: close other tabs and programs on the page, or raise"
-    " the number of files that may be open (ulimit -n)"
-)
 BODY_BYTES = 10_000  # of a verdict; an id has at most some hundred characters
 HEADERS = {
     "referrer-policy": "no-referrer",
@@ -286,11 +282,12 @@ class ReviewServer(Server):
 
     def explain(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Say once that descriptors have run out: asyncio tries again each second, and writes a traceback each time."""
-        if getattr(context.get("exception"), "errno", None) not in NO_DESCRIPTORS:
+        error = context.get("exception")
+        if not isinstance(error, OSError) or error.errno not in NO_DESCRIPTORS:
             loop.default_exception_handler(context)
         elif not self.is_troubled:
             self.is_troubled = True
-            self.on_trouble(OUT_OF_DESCRIPTORS)
+            self.on_trouble(f"no more connections can be taken: {os_reason(error)}")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
