@@ -117,7 +117,24 @@ def test_a_command_to_type_is_on_the_same_batch_in_the_same_table(tmp_path: Path
     assert re.search(rf"`batchgen retry {manifest} --simulate --db other.db clip-\d --download`", exported.stderr)
     table.rename(tmp_path / "batchgen.db")
     assert f"`batchgen run {manifest} --simulate --db batchgen.db --max-cost" in batchgen("status").stdout
-    assert command_line("status", "m.yaml", simulate=True) == "batchgen status m.yaml"
+    assert command_line("models", "m.yaml", simulate=True) == "batchgen models m.yaml"
+
+
+def test_the_simulation_of_a_manifest_is_shown_alone_where_it_is_asked_for(tmp_path: Path, batchgen: Command) -> None:
+    manifest = write_manifest(tmp_path / "m.yaml")
+    assert batchgen("run", manifest.name, "--enroll").returncode == 0
+    for words in ((manifest.name,), ()):
+        refused = batchgen("status", *words, "--simulate")
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert refused.stderr.endswith(": not run with --simulate yet\n")
+    assert batchgen("run", manifest.name, "--enroll", "--simulate").returncode == 0
+    both = [line["batch"] for line in lines_of(batchgen("status", manifest.name, "--json").stdout)]
+    for words in ((manifest.name,), ()):
+        shown = lines_of(batchgen("status", *words, "--simulate", "--json").stdout)
+        assert [line["batch"] for line in shown] == [both[1]]
+    assert both[1] == f"{both[0]}-simulated"
+    watched = batchgen("status", manifest.name, "--simulate", "--watch").stderr
+    assert watched == f"no run is at work on {both[1]}: there is nothing to watch\n"
 
 
 FOLDERS = {

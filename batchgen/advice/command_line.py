@@ -15,10 +15,9 @@ READABLE_SUFFIXES = (*MANIFEST_SUFFIXES, ".json")
 OPTIONS_WITH_SECRETS = ("--notify", "--db")
 TAKE_SIMULATE = (
     *("cancel", "export", "next", "pause", "plan", "prioritize", "reconcile", "report", "resolve", "resume", "retry"),
-    *("review", "run", "set", "verdicts"),
+    *("review", "run", "set", "status", "verdicts"),
 )
-"""Commands that take --simulate. `status` finds the batches of a manifest in the table, a simulated one as well."""
-
+"""Commands that take --simulate."""
 GROUPS = ("verdicts",)
 """Commands that have commands of their own, which come before the manifest."""
 

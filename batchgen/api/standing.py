@@ -48,15 +48,15 @@ class BatchStatus:
 
 
 def status(
-    manifest: str | Path | None = None, *, db: str | Path | None = None, verify: bool = False
+    manifest: str | Path | None = None, *, db: str | Path | None = None, simulate: bool = False, verify: bool = False
 ) -> list[BatchStatus]:
-    """How the batches of a manifest stand; without one, all batches of the job table.
+    """How the batches of a manifest, or all of the job table, stand; with `simulate`, only simulated ones.
 
     Whether delivered files are still there is judged by their sizes, with `verify` by their content.
     """
     path = Path(manifest) if manifest else None
     with batches.open_table(db, path) as database:
-        stored = batches.batches_of(database, path) if path else database.read_now(batches.stored_batches)
+        stored = batches.chosen_batches(database, path, simulate=simulate)
         return [status_of(database, batch, path, verify=verify) for batch in stored]
 
 

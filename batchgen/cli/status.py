@@ -47,6 +47,7 @@ SELECTION_SENT = "all that the last run selected has been sent"
 
 @click.argument("manifest", type=click.Path(path_type=Path), required=False)
 @options.db
+@click.option("--simulate", is_flag=True, help="Show only the simulation, and not the real batch beside it.")
 @click.option("--verify", is_flag=True, help="Read every delivered file, and compare it with its SHA-256.")
 @click.option(
     "-w",
@@ -55,17 +56,17 @@ SELECTION_SENT = "all that the last run selected has been sent"
     help="First show what the run at work does, as the run itself does, until it ends. Ctrl-C ends only the watching.",
 )
 @options.json_lines
-def command(manifest: Path | None, db: str | None, verify: bool, watch: bool, as_json: bool) -> None:
+def command(manifest: Path | None, db: str | None, simulate: bool, verify: bool, watch: bool, as_json: bool) -> None:
     """Without a MANIFEST: every batch in the job table that --db names, or in ./batchgen.db."""
     code = ExitCode.DELIVERED
     if watch:
         from batchgen.cli.watch import watch as watch_run
 
         try:
-            watch_run(manifest, db, as_json=as_json)
+            watch_run(manifest, db, simulate=simulate, as_json=as_json)
         except KeyboardInterrupt:
             code = ExitCode.INTERRUPTED
-    for status in standing.status(manifest, db=db, verify=verify):
+    for status in standing.status(manifest, db=db, simulate=simulate, verify=verify):
         if as_json:
             print_status_json(status, manifest)
         else:

@@ -9,7 +9,7 @@ from pathlib import Path
 from batchgen.cli.batches import commands_on
 from batchgen.errors import UsageError
 from batchgen.jobtable import leases, statistics
-from batchgen.jobtable.batches import StoredBatch, batches_of, open_table, stored_batches
+from batchgen.jobtable.batches import StoredBatch, chosen_batches, open_table
 from batchgen.jobtable.database import Database
 from batchgen.report.progress import Progress
 from batchgen.report.terminal import print_lines
@@ -17,15 +17,15 @@ from batchgen.report.terminal import print_lines
 CHECK_SECONDS = 1.0  # between two checks whether a run is at work
 
 
-def watch(manifest: Path | None, db: str | None, *, as_json: bool) -> None:
+def watch(manifest: Path | None, db: str | None, *, simulate: bool, as_json: bool) -> None:
     """Show the events of a batch until no run is at work on it, or Ctrl-C. Raises `UsageError`, `KeyboardInterrupt`."""
     with open_table(db, manifest) as database:
-        candidates = batches_of(database, manifest) if manifest else database.read_now(stored_batches)
+        candidates = chosen_batches(database, manifest, simulate=simulate)
         at_work = [batch for batch in candidates if is_at_work(database, batch)]
         if len(at_work) > 1:
             raise UsageError(
                 f"--watch shows one batch, and runs are at work on {' and '.join(batch.name for batch in at_work)}."
-                " Name a manifest whose batch is the only one"
+                " Name a manifest whose batch is the only one, or add --simulate for the simulation"
             )
         if at_work:
             asyncio.run(show_events(database, at_work[0], manifest, as_json=as_json))

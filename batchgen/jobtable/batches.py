@@ -14,6 +14,7 @@ from batchgen.errors import UsageError
 from batchgen.files.spelling import no_such_manifest
 from batchgen.jobtable.database import Database, shown
 from batchgen.jobtable.schema import batches
+from batchgen.services.registry import SIMULATOR
 
 StoredBatch = Row[tuple[int, str, str, str, datetime]]
 """The columns id, name, service, manifest_path and synced_at of a batch."""
@@ -56,6 +57,14 @@ def open_table(db: str | Path | None, manifest: Path | None, run_command: str = 
         raise UsageError(f"{location}: there is no job table yet; {run_command} makes it")
     with Database(location) as database:
         yield database
+
+
+def chosen_batches(database: Database, manifest: Path | None, *, simulate: bool) -> list[StoredBatch]:
+    """The batches of a manifest, or of the whole table; with `simulate`, only simulated ones. Raises `UsageError`."""
+    chosen = batches_of(database, manifest) if manifest else database.read_now(stored_batches)
+    if simulate and not (chosen := [batch for batch in chosen if batch.service == SIMULATOR]):
+        raise UsageError(f"{manifest or shown(database.url)}: not run with --simulate yet")
+    return chosen
 
 
 def batches_of(database: Database, manifest: Path) -> list[StoredBatch]:
