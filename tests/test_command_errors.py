@@ -324,6 +324,35 @@ def test_a_folder_that_may_not_be_entered_is_no_defect(words: str) -> None:
     assert "Traceback" not in ended.stderr
 
 
+PLACES = ["a\nb.db", "a\r.db", "t\x1b[31m.db", "gone\n/x.db", "sqlite:///u\n.db", "postgresql://user:geheim\n@h/x"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_place_that_a_slip_of_the_shell_has_made_gets_no_second_table(
+    place: str, tmp_path: Path, batchgen: Command
+) -> None:
+    write_manifest(tmp_path / "m.yaml")
+    (tmp_path / "folder").mkdir()
+    with Database(tmp_path / "batchgen.db"):
+        pass
+    before = sorted(tmp_path.rglob("*"))
+    for words in ("run m.yaml --enroll", "plan m.yaml", "status", "db check", "worker", "doctor m.yaml"):
+        refused = batchgen(*words.split(), BATCHGEN_DB=place)
+        assert (refused.returncode, refused.stdout) == (2, ""), words
+        assert re.fullmatch("--db holds a character that cannot be printed: .*made under such a name\n", refused.stderr)
+    copied = batchgen("db", "copy", "batchgen.db", place)
+    assert (copied.returncode, copied.stderr) == (2, refused.stderr)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_table_whose_name_has_a_line_end_is_used_and_named_in_one_line(tmp_path: Path, batchgen: Command) -> None:
+    write_manifest(tmp_path / "m.yaml")
+    (tmp_path / "a\nb.db").write_text("no database, but a text of some length")
+    refused = batchgen("status", "--db", "a\nb.db")
+    assert refused.returncode == 8
+    assert refused.stderr.startswith(f"{tmp_path}/a\\nb.db: the job table cannot be used: file is not a database")
+
+
 def test_the_readme_lists_the_exit_codes_as_the_enum_has_them() -> None:
     readme = " ".join(README.read_text("utf-8").split())
     legend = " · ".join(f"{codes} {meaning}" for codes, meaning in ExitCode.legend().items())

@@ -50,7 +50,7 @@ def copy(source: str, target: str, batch: str | None, abort: bool, as_json: bool
     from batchgen import clock
     from batchgen.doctor.findings import shell
     from batchgen.jobtable import copying
-    from batchgen.jobtable.batches import table_exists
+    from batchgen.jobtable.batches import table_exists, table_location
     from batchgen.jobtable.database import Database
     from batchgen.report.hints import advice
     from batchgen.report.terminal import print_json, print_lines
@@ -59,6 +59,7 @@ def copy(source: str, target: str, batch: str | None, abort: bool, as_json: bool
         raise UsageError("--abort gives up the whole copy that is underway; leave out --batch")
     if not source.strip() or not target.strip():
         raise UsageError("FROM and TO may not be empty: a path, or postgresql://user:password@host/name")
+    target = str(table_location(target, Path()))
     if not table_exists(source):
         raise UsageError(f"{source}: there is no job table")
     with Database(source) as database:

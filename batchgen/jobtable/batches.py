@@ -15,6 +15,7 @@ from batchgen.files.spelling import no_such_manifest
 from batchgen.jobtable.database import Database, shown
 from batchgen.jobtable.schema import batches
 from batchgen.services.registry import SIMULATOR
+from batchgen.services.text import character_fault
 
 StoredBatch = Row[tuple[int, str, str, str, datetime]]
 """The columns id, name, service, manifest_path and synced_at of a batch."""
@@ -36,8 +37,14 @@ def is_from(batch: StoredBatch, manifest: Path) -> bool:
 
 
 def table_location(db: str | Path | None, manifest: Path) -> str | Path:
-    """Where the job table is: `db`, else BATCHGEN_DB, else beside the manifest, whatever the working directory."""
-    return db or os.environ.get("BATCHGEN_DB", "").strip() or manifest.absolute().parent / "batchgen.db"
+    """Where the job table is: `db`, else BATCHGEN_DB, else beside the manifest, whatever the working directory.
+
+    Raises `UsageError` for control characters where no table is: a second one would pay for the same jobs again.
+    """
+    place = db or os.environ.get("BATCHGEN_DB", "").strip()
+    if (fault := character_fault(str(place))) and not Path(place).exists():
+        raise UsageError(f"--db {fault}. There is no such job table, and none is made under such a name")
+    return place or manifest.absolute().parent / "batchgen.db"
 
 
 def table_exists(location: str | Path) -> bool:

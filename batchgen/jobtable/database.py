@@ -25,6 +25,7 @@ from batchgen.jobtable.engine import database_url, make_engine, may_write, path_
 from batchgen.jobtable.migrations import bring_up, is_current
 from batchgen.jobtable.table_lock import PATIENCE_TRIES, QUERY_CANCELED, TableLock
 from batchgen.jobtable.writer import Writer
+from batchgen.services.text import visible
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -73,7 +74,7 @@ def explained(error: SQLAlchemyError) -> str:
 
 def shown(url: URL) -> str:
     """A database for a person: its file, or its address without the password."""
-    return str(path_of(url) or without_secrets(url))
+    return visible(str(path_of(url) or without_secrets(url)))
 
 
 class Database:
