@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -322,6 +323,26 @@ def test_a_folder_that_may_not_be_entered_is_no_defect(words: str) -> None:
     assert ended.returncode == 8, ended.stderr
     assert "Permission denied. Let this user read it" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.slow
+def test_a_plan_needs_no_right_to_write_the_job_table_or_its_folder(batchgen: Command) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        manifest = write_manifest(folder / "m.yaml", 2)
+        assert batchgen("run", manifest, "--enroll").returncode == 0
+        write_manifest(folder / "m.yaml", 3)
+        before = {path: path.read_bytes() for path in folder.iterdir()}
+        for path in before:
+            path.chmod(0o444)
+        folder.chmod(0o555)
+        arguments = ["-c", AS_NOBODY, "plan", str(manifest), "--json"]
+        planned = run_fork(arguments, cwd=name, env=os.environ, timeout=60)
+        folder.chmod(0o700)
+        assert planned.returncode == 0, planned.stderr
+        plan = json.loads(planned.stdout)
+        assert (plan["jobs"], plan["new"], plan["states"]["pending"]) == (3, 1, 3), "the table's rows are counted"
+        assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
 PLACES = ["a\nb.db", "a\r.db", "t\x1b[31m.db", "gone\n/x.db", "sqlite:///u\n.db", "postgresql://user:geheim\n@h/x"]

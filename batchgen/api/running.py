@@ -77,13 +77,15 @@ async def arun(
 def plan(manifest: str | Path, **options: Unpack[RunOptions]) -> Plan:
     """What a run would send, what it would cost and when it would be done. Sends no job, and needs no key.
 
-    Where there is no job table, an empty one is used for it and deleted.
+    Where there is no job table, or one that may only be read, an empty one or a copy is used for it and deleted.
     """
     with ExitStack() as stack:
         database, parsed = open_manifest(Path(manifest), options, stack)
-        if database is None:
-            folder = stack.enter_context(TemporaryDirectory())
-            database = stack.enter_context(Database(Path(folder) / "batchgen.db"))
+        if database is None or not database.may_write:
+            scratch = Path(stack.enter_context(TemporaryDirectory())) / "batchgen.db"
+            if database:
+                database.copy_to(scratch)
+            database = stack.enter_context(Database(scratch))
         return complete(plan_run(database, parsed, options))
 
 

@@ -9,7 +9,7 @@ import asyncio
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Concatenate, ParamSpec, Self, TypeVar
@@ -115,6 +115,11 @@ class Database:
     def may_write(self) -> bool:
         """Whether this process may change the table, as far as can be seen without trying."""
         return self.path is None or may_write(self.path)
+
+    def copy_to(self, path: Path) -> None:
+        """Copy an SQLite table, as it stands now, to a new file."""
+        with closing(sqlite3.connect(path)) as target:
+            self.read_now(lambda connection: connection.connection.dbapi_connection.backup(target))  # type: ignore[union-attr]
 
     def read_clock(self) -> None:
         """Go by the clock of the database's server, where there is one. The clock of the machine may be wrong."""
