@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy import Connection, NullPool, create_engine, text
+from sqlalchemy.exc import DBAPIError
 
 from batchgen.errors import UsageError
 from batchgen.jobtable import engine, table_lock
-from batchgen.jobtable.database import Database
+from batchgen.jobtable.database import Database, explained
 from batchgen.jobtable.statistics import batch_summary
 from tests.batches import write_manifest
 from tests.conftest import NOON, Command, Simulate
@@ -84,6 +86,31 @@ def test_a_lock_is_waited_for_although_the_server_bounds_statements_more_closely
         other.rollback()
         assert waiting.result(10) is None, "the statement took longer than the server's own bound"
     assert engine.STATEMENT_TIMEOUT_MS > engine.LOCK_TIMEOUT_MS
+
+
+def test_a_read_may_pause_although_the_server_bounds_idle_transactions_more_closely(
+    postgres: Server, place: str
+) -> None:
+    configure(postgres, place, "idle_in_transaction_session_timeout = '50ms'")
+
+    def read_slowly(connection: Connection) -> int:
+        time.sleep(0.2)  # as Python does with many rows
+        return int(connection.execute(text("SELECT 1")).scalar_one())
+
+    with Database(place) as database:
+        assert database.read_now(read_slowly) == 1
+
+
+@pytest.mark.parametrize("pause_seconds", [0.0, 0.2], ids=["noticed at once", "noticed later"])
+def test_a_server_that_ends_an_idle_transaction_is_a_sentence(place: str, pause_seconds: float) -> None:
+    reading = engine.make_engine(engine.database_url(place), writing=False)
+    with pytest.raises(DBAPIError) as caught, reading.connect() as connection:
+        connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 1"))
+        time.sleep(pause_seconds or 0.01)
+        while True:
+            connection.execute(text("SELECT 1"))
+    reading.dispose()
+    assert explained(caught.value).startswith("the server ended the connection, and its log says why. Where it bounds")
 
 
 def test_a_table_that_may_only_be_read_is_a_sentence_and_ends_a_worker(

@@ -41,6 +41,8 @@ SENTENCES: dict[object, str] = {
     "25006": f"{READ_ONLY}, or name the server that is no standby",
     "3F000": "no schema of its search_path exists, or none that this role may use. Set another one (ALTER ROLE … SET"
     " search_path = …), or make the schema",
+    "25P03": "the server ended the connection, and its log says why. Where it bounds idle transactions to milliseconds,"
+    " allow this role more (ALTER ROLE … SET idle_in_transaction_session_timeout = '1min')",
     QUERY_CANCELED: "a query took too long and was stopped by the server",
 }
 """What a person does about an error, by the primary code of SQLite or the state of PostgreSQL."""
@@ -65,6 +67,8 @@ def explained(error: SQLAlchemyError) -> str:
     parts = [getattr(diagnosis, f"message_{part}", None) for part in ("primary", "detail")]
     reason = " ".join((": ".join(filter(None, parts)) or str(origin or error)).split())
     code = getattr(origin, "sqlstate", None) or getattr(origin, "sqlite_errorcode", 0) & 0xFF
+    if not code and getattr(error, "connection_invalidated", False):  # psycopg saw no more than the end
+        code = "25P03"
     if code == NO_RIGHT:
         right = RIGHTS.match(getattr(error, "statement", None) or "")
         lacks = f"may not {right[1].upper()}" if right else "lacks a right"

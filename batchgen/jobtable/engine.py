@@ -20,7 +20,8 @@ STATEMENT_TIMEOUT_MS = 300_000
 must not go on for hours. Statistics of a million rows take seconds."""
 BOUNDS = (
     "SELECT set_config('lock_timeout', '{}ms', true), set_config('statement_timeout', '{}ms', true),"
-    " set_config('datestyle', 'ISO', true), set_config('standard_conforming_strings', 'on', true)"
+    " set_config('idle_in_transaction_session_timeout', '5min', true), set_config('datestyle', 'ISO', true),"
+    " set_config('standard_conforming_strings', 'on', true)"
 )
 """What holds for each transaction, whatever the server, the database or the role prefer. The driver reads no other form
 of a time, and the views are written for such strings."""
