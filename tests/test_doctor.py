@@ -394,6 +394,20 @@ def test_mistakes_are_explained(words: list[str], code: int, message: str, patie
     assert message in refused.stdout + refused.stderr and "Traceback" not in refused.stderr
 
 
+def test_a_manifest_that_was_never_enrolled_is_examined_where_its_videos_will_go(
+    patient: Patient, batchgen: Command
+) -> None:
+    write_manifest(patient.folder / "new.yaml", 1, output="vids/{{ id }}.mp4", batch="new")
+    assert batchgen("doctor", "new.yaml").returncode == 0
+    (patient.folder / "vids").write_text("in the way")
+    found = batchgen("doctor", "new.yaml")
+    assert found.returncode == 8
+    assert f"outputs: {patient.folder}/vids: a file stands where a folder for videos belongs" in found.stdout
+    with small_disk(patient.folder / "ro", 1 << 20, read_only=True):
+        write_manifest(patient.folder / "new.yaml", 1, output="ro/{{ id }}.mp4", batch="new")
+        assert f"outputs: {patient.folder}/ro: may not be written" in batchgen("doctor", "new.yaml").stdout
+
+
 def test_a_folder_that_may_not_be_written_is_a_problem_for_a_video_that_is_to_come(tmp_path: Path) -> None:
     with small_disk(tmp_path / "out", 1 << 20, read_only=True):
         (finding,) = examine_rights(tmp_path, ["out/new/v.mp4", "elsewhere/v.mp4"])

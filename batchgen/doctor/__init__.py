@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from batchgen.api.opening import read_manifest
 from batchgen.doctor.findings import Finding, ok, problem, shell
-from batchgen.doctor.folder import examine_stores
+from batchgen.doctor.folder import examine_output_folders, examine_rights, examine_stores
 from batchgen.doctor.machine import examine_machine
 from batchgen.doctor.service import examine_service
 from batchgen.doctor.table import Command, TableExam
 from batchgen.errors import ExitCode, ManifestInvalid
-from batchgen.manifest.reader import read
 from batchgen.services.registry import DEFAULT, SIMULATOR
 
 __all__ = ["Finding", "examine"]
@@ -31,14 +31,18 @@ def examine(location: str | Path, manifest: Path | None, command: Command) -> It
     service = min(exam.services - {SIMULATOR} or exam.services or {DEFAULT})
     if manifest:
         try:
-            parsed = read(manifest)
+            parsed = read_manifest(manifest, None, simulate=False, validate=True)
         except ManifestInvalid as error:
             first, more = str(error.problems[0]).partition("\n")[0], len(error.problems) - 1
             others = f" (and {more} more)" if more else ""
             yield problem("manifest", f"{first}{others}", shell("batchgen", "check", manifest), ExitCode.USAGE)
         else:
             yield ok("manifest", f"{manifest}: valid")
-            yield from examine_stores([job.output for job in parsed.jobs])
+            outputs = [job.output for job in parsed.jobs]
+            yield from examine_stores(outputs)
+            if not (exam.services and exam.own_batches()):  # else its rows say where videos go
+                yield from examine_output_folders(folder, outputs)
+                yield from examine_rights(folder, outputs)
             service = exam.manifest_service = parsed.service
     condition = examine_service(service, folder)
     yield from condition.findings
