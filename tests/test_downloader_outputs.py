@@ -120,6 +120,9 @@ async def test_a_bad_file_keeps_no_other_one_of_its_generation_away(
                 assert table.row().state == state
                 delivered = [name for name, row in zip(files, table.outputs(), strict=True) if row.delivered_at]
                 assert delivered == [name for name, content in files.items() if content in (CLIP, OTHER)]
+    if states[-1] == "failed":
+        bad = 1 + [content in (CLIP, OTHER) for content in files.values()].index(False)
+        assert (table.row().error or "").startswith(f"file {bad} of {len(files)}: ") is (fetched is not EXPIRED)
     paths = [request.path[1:] for request in wire.requests]
     assert [paths.count(name) for name in delivered] == [1] * len(delivered), "what is here is not fetched again"
     # A busy file may come within this run; an obstacle is left to the next one.

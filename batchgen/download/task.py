@@ -96,6 +96,8 @@ class DownloadTask:
 
     def ended(self, message: str, kind: ErrorClass) -> GenerationEnded:
         """The end of a job whose file is not to be had. What it cost stays as it is known."""
+        if (files := len(self.job.outputs)) > 1:
+            message = f"file {self.output.number} of {files}: {message}"
         return GenerationEnded(Failed(message, self.job.attempt.remote_status or "", kind, cost_usd=None))
 
 
