@@ -374,6 +374,37 @@ def test_a_table_whose_name_has_a_line_end_is_used_and_named_in_one_line(tmp_pat
     assert refused.stderr.startswith(f"{tmp_path}/a\\nb.db: the job table cannot be used: file is not a database")
 
 
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("worker --max-cost 5", "`batchgen run` has it; a worker takes limits and the cap from the manifest and from"),
+        ("worker --exec x", "`batchgen run` has it;"),
+        ("worker --notify x", "`batchgen run` has it;"),
+        ("worker -j 3", "`batchgen run` has it;"),
+        ("set m.yaml --max-cost 5", "`batchgen run` has it;"),
+        ("run m.yaml --concurrency 4", "--in-flight bounds the videos that are made at one time"),
+        ("run m.yaml --output x", "`output:` in the manifest says where videos go"),
+        ("run m.yaml -o x", "`output:` in the manifest says where videos go"),
+        ("run m.yaml --retries=3", "a run tries again by itself what costs nothing"),
+        ("plan m.yaml --dry-run", "`batchgen plan` shows what a run would send"),
+    ],
+)
+def test_an_option_that_a_command_lacks_is_named_with_what_is_there_in_its_place(
+    words: str, hint: str, batchgen: Command
+) -> None:
+    refused = batchgen(*words.split(), "--json")
+    assert refused.returncode == 2
+    option = next(word for word in words.split() if word.startswith("-")).partition("=")[0]
+    message = json.loads(refused.stdout)["message"]
+    assert message.startswith(f"No such option '{option}'. ({hint}")
+    assert f"Error: {message}\n" in refused.stderr
+
+
+def test_a_manifest_without_its_ending_is_found(tmp_path: Path, batchgen: Command) -> None:
+    write_manifest(tmp_path / "m.yaml")
+    assert "did you mean m.yaml?" in batchgen("check", "m").stderr
+
+
 def test_the_readme_lists_the_exit_codes_as_the_enum_has_them() -> None:
     readme = " ".join(README.read_text("utf-8").split())
     legend = " · ".join(f"{codes} {meaning}" for codes, meaning in ExitCode.legend().items())

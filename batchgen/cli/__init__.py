@@ -56,6 +56,14 @@ COMMANDS = {
 OTHER_NAMES = {"help": "--help", "version": "--version", "list": "status", "validate": "check", "start": "run"}
 """What other programs call a command or an option."""
 
+OTHER_OPTIONS = {
+    "--concurrency": "--in-flight bounds the videos that are made at one time",
+    **dict.fromkeys(("--output", "-o"), "`output:` in the manifest says where videos go"),
+    "--retries": "a run tries again by itself what costs nothing, `batchgen retry` what has failed",
+    **dict.fromkeys(("--dry-run", "-n"), "`batchgen plan` shows what a run would send"),
+}
+"""Options of other programs, and what is here in their place."""
+
 COMPLETION_VARIABLE = "_BATCHGEN_COMPLETE"
 """The environment variable by which a shell asks for completions: click derives it from the name of the program."""
 
@@ -104,13 +112,14 @@ class Commands(click.Group):
         try:
             check_folder()
             return super().invoke(ctx)
-        except click.UsageError as error:  # click prints it as text
+        except click.UsageError as typed:  # click prints it as text
+            error = explained(typed)
             if is_json():
                 from batchgen.report.hints import usage_json
 
                 arguments = sys.argv[1:] if sys.argv[1] in COMMANDS else []
                 print_json(usage_json(error.format_message(), arguments), is_progress=True)
-            raise
+            raise error from None
         except BrokenPipeError:  # `| head` has read enough
             discard(sys.stdout)
             sys.exit(ExitCode.DELIVERED)
@@ -146,6 +155,16 @@ def check_folder() -> None:
         raise UsageError(
             f"the current folder cannot be used ({error.strerror}): it may be deleted. Go to another one"
         ) from None
+
+
+def explained(error: click.UsageError) -> click.UsageError:
+    """The same error; of an unknown option, with where it belongs, or what is here in its place."""
+    if not isinstance(error, click.NoSuchOption):
+        return error
+    name, of_run = error.option_name, {word for param in load("run").params for word in param.opts}
+    limits = "`batchgen run` has it; a worker takes limits and the cap from the manifest and from `batchgen set`"
+    hint = OTHER_OPTIONS.get(name) or (limits if name in of_run else "")
+    return click.NoSuchOption(name, f"{error.message} ({hint})", ctx=error.ctx) if hint else error
 
 
 def is_about_stdout(error: Exception) -> TypeGuard[OSError]:

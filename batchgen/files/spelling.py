@@ -50,7 +50,8 @@ class FileNames:
             return matches[0]
         place, slash, name = path.rpartition("/")
         names = [other for spelt in self.names(folder / f"{place}{slash}").values() for other in spelt if other != name]
-        near = get_close_matches(name[:COMPARED], names[:CANDIDATES], 1, NEAR)
+        near = [other for other in names if Path(other).stem == name]
+        near = near or get_close_matches(name[:COMPARED], names[:CANDIDATES], 1, NEAR)
         return f"{place}{slash}{near[0]}" if near else None
 
     def match(self, folder: Path, path: str) -> str | None:
