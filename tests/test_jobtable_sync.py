@@ -18,6 +18,7 @@ from batchgen.files import local_files
 from batchgen.files.local_files import FileDigests
 from batchgen.jobs import ErrorClass, JobSpec, Parent, State
 from batchgen.jobtable import polling, submission, sync
+from batchgen.jobtable.changes import SHOWN
 from batchgen.jobtable.fingerprint import fingerprint_of
 from batchgen.jobtable.schema import batches, jobs, outputs
 from batchgen.jobtable.sync import OnChanged
@@ -184,6 +185,41 @@ def test_a_manifest_with_an_edited_sent_job_is_refused_as_a_whole(table: Table, 
     assert "--changed keep" in message
     assert "--changed redo" in message
     assert table.everything() == before  # the new job has not been added either
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("A slow dolly shot.", "A fast dolly shot.", '"A slow dolly shot." → "A fast dolly shot."'),
+        (
+            f"{'A mug turns slowly on a table. ' * 3}2026-05-01",
+            f"{'A mug turns slowly on a table. ' * 3}01.05.2026",
+            '… slowly on a table. 2026-05-01" → … slowly on a table. 01.05.2026"',
+        ),
+    ],
+    ids=["short", "long"],
+)
+def test_a_refusal_shows_of_a_long_value_the_place_that_was_edited(
+    table: Table, before: str, after: str, said: str
+) -> None:
+    table.add(spec(prompt=before))
+    table.bring(State.GENERATING)
+    with pytest.raises(ManifestChanged) as refusal:
+        table.sync(spec(prompt=after))
+    assert f"mona (generating): prompt: {said}\n" in str(refusal.value)
+
+
+def test_a_refusal_of_very_many_edited_jobs_fits_on_a_screen(table: Table) -> None:
+    keys = [f"clip-{number}" for number in range(SHOWN + 3)]
+    table.sync(*keys)
+    for intent in table.intend(RUN):
+        table.lose(intent)
+    with pytest.raises(ManifestChanged) as refusal:
+        table.sync(*(spec(key, prompt="She smiles.") for key in keys))
+    message = str(refusal.value)
+    assert message.count("She smiles.") == SHOWN
+    assert f"{SHOWN + 3} jobs changed" in message
+    assert "\n  and 3 more\nNothing has been sent." in message
 
 
 @pytest.mark.parametrize(

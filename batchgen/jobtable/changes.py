@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from batchgen.jobs import JobSpec, State
 from batchgen.jobtable.schema import jobs
 
 VALUE_CHARS = 60  # of a value in a message
+LEAD_CHARS = 20  # of these, before the place where two long values begin to differ
+SHOWN = 20  # changed jobs, as many as a screen holds with what to do about them
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ def describe_change(connection: Connection, row: Any, spec: JobSpec, manifest: P
     before: dict[str, Any] = json.loads(sent.request)
     after: dict[str, Any] = json.loads(spec.request)
     phrases = [
-        f"{name}: {shorten(before.get(name))} → {shorten(after.get(name))}"
+        f"{name}: {difference(before.get(name), after.get(name))}"
         for name in dict.fromkeys((*before, *after))
         if before.get(name) != after.get(name)
     ]
@@ -47,8 +50,16 @@ def describe_change(connection: Connection, row: Any, spec: JobSpec, manifest: P
     return Change(row.key, State(row.state), spec.place, tuple(phrases) or ("the content of its files",))
 
 
-def shorten(value: Any) -> str:
-    text = "(none)" if value is None else json.dumps(value, ensure_ascii=False)
+def difference(before: Any, after: Any) -> str:
+    """Both values, each cut so that the place is shown where they begin to differ."""
+    texts = ["(none)" if value is None else json.dumps(value, ensure_ascii=False) for value in (before, after)]
+    alike = takewhile(lambda pair: pair[0] == pair[1], zip(*texts, strict=False))
+    begin = len(list(alike)) - LEAD_CHARS
+    return " → ".join(shorten(text, begin if begin > VALUE_CHARS - 2 * LEAD_CHARS else 0) for text in texts)
+
+
+def shorten(text: str, begin: int) -> str:
+    text = f"…{text[begin:]}" if begin else text
     return text if len(text) <= VALUE_CHARS else text[: VALUE_CHARS - 1] + "…"
 
 
@@ -61,7 +72,8 @@ def refusal(manifest: Path, changes: Sequence[Change], moved: int) -> str:
     )
     return (
         f"{manifest}: {plural(len(changes), 'job')} changed after being sent, which may be paid for:\n"
-        + "\n".join(f"  {change}" for change in changes)
+        + "\n".join(f"  {change}" for change in changes[:SHOWN])
+        + (f"\n  and {len(changes) - SHOWN:,} more" if len(changes) > SHOWN else "")
         + "\nNothing has been sent. Run again with --changed keep (collect what was paid for, as it was requested then)"
         "\nor --changed redo (collect it under another name and pay for a new one)." + (hint if moved else "")
     )
