@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -406,6 +406,19 @@ def test_a_manifest_that_was_never_enrolled_is_examined_where_its_videos_will_go
     with small_disk(patient.folder / "ro", 1 << 20, read_only=True):
         write_manifest(patient.folder / "new.yaml", 1, output="ro/{{ id }}.mp4", batch="new")
         assert f"outputs: {patient.folder}/ro: may not be written" in batchgen("doctor", "new.yaml").stdout
+
+
+def test_a_table_on_a_full_disk_is_not_called_damaged_and_nothing_is_to_be_moved(patient: Patient) -> None:
+    with small_disk(patient.folder / "small", 1 << 20) as disk:
+        table = Path(shutil.copy(patient.table, disk))
+        (disk / "batchgen.db-wal").touch()  # as a run leaves it that finds no place
+        with suppress(OSError), (disk / "filled").open("wb", buffering=0) as filled:
+            while filled.write(bytes(4_096)):
+                pass
+        exit_code, found = problems(patient.batchgen, "spring.yaml", "--db", str(table))
+    (said,) = [problem for problem in found if problem["check"] == "table"]
+    assert (exit_code, said["next"]) == (8, None)
+    assert "it cannot be read: its disk is full, or fails. Free some space" in said["message"]
 
 
 def test_a_folder_that_may_not_be_written_is_a_problem_for_a_video_that_is_to_come(tmp_path: Path) -> None:

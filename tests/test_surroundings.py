@@ -325,8 +325,11 @@ def hurried(simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> Simulator:
     ("code", "sentence"),
     [
         (sqlite3.SQLITE_FULL, "its disk is full. Free some space, then run the same command"),
-        (sqlite3.SQLITE_IOERR_WRITE, "its disk cannot be read or written. Check the disk, then run the same command"),
-        (sqlite3.SQLITE_IOERR_FSYNC, "its disk cannot be read or written"),
+        (
+            sqlite3.SQLITE_IOERR_WRITE,
+            "its disk is full, or fails. Free some space or check the disk, then run the same",
+        ),
+        (sqlite3.SQLITE_IOERR_FSYNC, "its disk is full, or fails"),
         (sqlite3.SQLITE_READONLY, "attempt to write a readonly database"),
     ],
 )

@@ -20,7 +20,7 @@ from batchgen.errors import ExitCode, StorageError, UsageError
 from batchgen.files import liveness
 from batchgen.files.safe_open import DATABASE_SUFFIXES, UnsafePath
 from batchgen.jobtable.batches import StoredBatch, is_from, table_exists
-from batchgen.jobtable.database import shown
+from batchgen.jobtable.database import DISK_AT_FAULT, shown
 from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.engine import database_url, path_of
 from batchgen.jobtable.inspection import BatchCondition, TableCondition, inspect_batch, inspect_table
@@ -167,6 +167,8 @@ class TableExam:
         # SQLite needs the folder of a table, too.
         if not (os.access(path, os.R_OK) and os.access(path.parent, os.R_OK | os.X_OK)):
             return self.fault(f"it may not be read ({error}): you have no right to the file or its folder")
+        if self.condition.is_disk_at_fault:
+            return self.fault(f"it cannot be read: {DISK_AT_FAULT} ({error})")
         if path.suffix not in TABLE_SUFFIXES:
             return self.fault(f"this is no job table ({error}); name another one with --db", "", ExitCode.USAGE)
         return self.damaged(error)

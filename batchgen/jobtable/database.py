@@ -33,11 +33,12 @@ SERVER_TIME = text("SELECT clock_timestamp()")
 """The only clock that SQL reads: no statement decides by it, `now` is always a parameter."""
 
 READ_ONLY = "it may only be read here. Ask for the right to write it"
+DISK_AT_FAULT = "its disk is full, or fails. Free some space or check the disk, then run the same command"
 SENTENCES: dict[object, str] = {
     sqlite3.SQLITE_FULL: "its disk is full. Free some space, then run the same command: what was stored is safe",
     sqlite3.SQLITE_READONLY: f"{READ_ONLY}, its file and its folder",
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened. It and its folder must be writable, and few files open (ulimit -n)",
-    sqlite3.SQLITE_IOERR: "its disk cannot be read or written. Check the disk, then run the same command",
+    sqlite3.SQLITE_IOERR: DISK_AT_FAULT,
     "25006": f"{READ_ONLY}, or name the server that is no standby",
     "3F000": "no schema of its search_path exists, or none that this role may use. Set another one (ALTER ROLE … SET"
     " search_path = …), or make the schema",

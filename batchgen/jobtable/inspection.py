@@ -43,6 +43,8 @@ class TableCondition:
 
     error: str = ""
     """Why it cannot be read at all."""
+    is_disk_at_fault: bool = False
+    """Whether it cannot be read because its disk is full or fails: nothing is known of the table then."""
     version: str | None = None
     faults: list[str] = field(default_factory=list)
     """What SQLite's `PRAGMA integrity_check` says."""
@@ -105,6 +107,7 @@ def inspect_table(url: URL) -> TableCondition:
     except (SQLAlchemyError, sqlite3.Error, ValueError) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
         condition.error = str(cause).strip().splitlines()[0]
+        condition.is_disk_at_fault = getattr(cause, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR
     return condition
 
 
