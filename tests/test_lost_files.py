@@ -226,6 +226,13 @@ def test_what_waits_says_why_with_a_job_and_how_many_are_alike(table: Table) -> 
     assert later == f"{words}; next check in 9 s"
 
 
+def test_the_end_of_a_lease_is_not_called_the_next_check(table: Table) -> None:
+    table.bring(State.DOWNLOADING, "a")
+    table.claim(State.DOWNLOADING)
+    (blocker,) = table.database.read_now(blockers.blockers, table.batch_id, table.now)
+    assert blocker_line(blocker, table.now) == "1 job waits for downloads"
+
+
 def test_reasons_that_differ_in_their_figures_are_alike(table: Table) -> None:
     for key in ("a", "b"):
         table.bring(State.GENERATING, key)

@@ -17,7 +17,7 @@ from batchgen.jobtable.joins import CURRENT_ATTEMPTS, IN_BATCH
 from batchgen.jobtable.kinds import LimitKind, SettingName
 from batchgen.jobtable.schema import attempts, batches, jobs, limits
 from batchgen.jobtable.statistics import ASKED_FOR, BatchSummary, batch_summary
-from batchgen.jobtable.transition import IN_BATCH_AND_STATE, next_due
+from batchgen.jobtable.transition import FIRST_DUE, IN_BATCH_AND_STATE
 
 OF_LATE = timedelta(hours=1)
 """Learned limits are shown for this long after their last use."""
@@ -98,7 +98,7 @@ def blockers(
             continue
         collect_by = first_collect_by(connection, batch_id) if state == State.DOWNLOADING else None
         cause, alike, job = cause_of(connection, batch_id, state) if state in WAITING_FOR else (None, 0, None)
-        due = next_due(connection, batch_id, state)
+        due = connection.execute(FIRST_UNLEASED, {"in_batch": batch_id, "in_state": state}).scalar()
         blocked.append(Blocker(reason, due, number, collect_by, cause=cause, job=job, alike=alike))
     if summary.held:
         cause, alike, job = cause_of(connection, batch_id, State.UNCONFIRMED)
@@ -207,6 +207,8 @@ def learned_limits(connection: Connection, batch_id: int, now: datetime) -> str:
     return f", which are learned from the service's answers ({'; '.join(limits_in_words)})"
 
 
+FIRST_UNLEASED = FIRST_DUE.where(jobs.c.leased_by.is_(None))
+"""A job under a lease is worked on now: the end of its lease is no time that a person waits for."""
 _own = batches.alias("own")
 _overdue = (
     select(func.count())

@@ -64,7 +64,7 @@ def current(connection: Connection, attempt_id: int) -> Judgement:
 
 
 def import_verdicts(connection: Connection, batch_id: int, imported: Iterable[FileVerdict]) -> Imported:
-    """Record verdicts from files on the clips that jobs of the batch have now, whatever id a redo or a rename gave them.
+    """Record verdicts from files on the clips that jobs have now, whatever ids a redo or a rename gave them.
 
     Only a verdict newer than all of its clip counts, so the same file may be imported again.
     """
