@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 import pytest
+from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen import runner
+from batchgen.cli.notices import SOON, notice_of
 from batchgen.context import RunSpec
 from batchgen.errors import ExitCode
 from batchgen.jobtable import pricelist
+from batchgen.jobtable.measuring import UnmeasuredClip
 from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.sync import SyncResult
 from batchgen.limits import accounting
@@ -122,3 +125,18 @@ async def test_without_an_answer_in_time_a_cap_goes_by_the_stored_prices(
     service.released.set = lambda: None  # type: ignore[method-assign]
     assert (await run_of(table, service, Decimal("0.10")).run()).exit_code is ExitCode.LIMIT_REACHED
     assert service.submitted == []
+
+
+async def test_a_run_that_only_waits_for_the_measures_of_its_last_clips_says_so(table: Table, clock: Clock) -> None:
+    run, notices = run_of(table, ScriptedService()), list[str]()
+
+    async def read_slowly() -> list[UnmeasuredClip]:
+        notices.append(notice_of(run, with_lock=False))
+        clock.tick(SOON)
+        notices.append(notice_of(run, with_lock=False))
+        return []
+
+    run.measurer.unmeasured = read_slowly  # type: ignore[method-assign]
+    await run.measurer.measure_rest()
+    notices.append(notice_of(run, with_lock=False))
+    assert notices == ["", "the last clips are measured, for at most 30 s", ""]

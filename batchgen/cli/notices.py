@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from batchgen import clock
 from batchgen.advice.next_step import stop_of
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
+from batchgen.measurer import LAST_SECONDS
 from batchgen.report import hints
 from batchgen.report.event_fields import Advice
 from batchgen.report.formats import local_time
 from batchgen.report.hints import CommandLine
 from batchgen.report.settings import pause_notice
 from batchgen.runner import Runner
+
+SOON = timedelta(seconds=3)
+"""What ends sooner needs no word."""
 
 
 def notice_of(
@@ -47,7 +53,11 @@ def reason_of(runner: Runner, commands_left: int, command_line: CommandLine) -> 
     if context.hold and context.hold_until:
         then = "the log is read again" if context.awaits_history else "one request tries again"
         return f"no more submits for now: {context.hold}, until {local_time(context.hold_until, now)}; then {then}"
-    return f"no more submits for now: {context.hold}" if context.hold else ""
+    if context.hold:
+        return f"no more submits for now: {context.hold}"
+    if (since := runner.measurer.rest_since) and now - since >= SOON:
+        return f"the last clips are measured, for at most {LAST_SECONDS:.0f} s"
+    return ""
 
 
 def notice_advice(runner: Runner, command_line: CommandLine = options.command_to_type) -> Advice:
