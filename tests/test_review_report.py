@@ -70,6 +70,7 @@ def test_report_writes_one_page_beside_the_manifest(batch: ReviewBatch, batchgen
     assert result.returncode == 0
     assert result.stdout.startswith(f"{path}: 2 jobs, ")
     assert "1 poster in the page" in result.stdout
+    assert "The videos are not in it" in result.stderr
     page = path.read_text("utf-8")
     assert 'content="default-src' in page
     assert '"videos":""' in page

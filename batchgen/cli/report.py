@@ -60,7 +60,8 @@ def command(manifest: Path, db: str | None, simulate: bool, output: Path | None,
     jobs = plural(len(page.document["rows"]), "job")
     print_lines(f"{path}: {jobs}, {filesize.decimal(report.bytes)}{with_posters}")
     print_lines(
-        f"Open it in a browser. {options.quoted_command('verdicts import FILE')} reads the verdicts that it saves.",
+        "Open it in a browser. The videos are not in it: hand them on with it, in their folders."
+        f" {options.quoted_command('verdicts import FILE')} reads the verdicts that it saves.",
         err=True,
     )
 

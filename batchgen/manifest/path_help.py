@@ -18,6 +18,7 @@ MISSING: tuple[tuple[str, str], ...] = (
     (r"[\"'“”„‘’«]|.*[\"'“”‘’»]$", "take the quotes away: they are part of the path"),
     (r"<", "take the angle brackets away: they are part of the path"),
     (r"!?\[.*\]\(", "write the link alone, without its title"),
+    (r".*\\ ", "take the backslash before each blank away: this is no shell"),
     (r"~/", "~ is the home folder of the user who runs this"),
     (HOME.pattern, f"{NOT_FILLED_IN}; write the path relative to the manifest"),
     (r"/|file:", "write the path relative to the manifest"),

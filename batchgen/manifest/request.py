@@ -30,6 +30,7 @@ SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,30}://")
 PAGE = re.compile(
     r"https?://((drive|docs)\.google\.com/(file/d/|open\?|drive/)|photos\.(google|app\.goo)|(www\.)?dropbox\.com/\S*dl=0"
     r"|1drv\.ms/|onedrive\.live\.com/|[\w-]+\.sharepoint\.com/:|github\.com/[^/]+/[^/]+/blob/"
+    r"|((www|share)\.)?(icloud|wetransfer)\.com/|we\.tl/"
     r"|(www\.)?(imgur|unsplash|pexels|flickr|instagram|pinterest)\.com/(?!\S+\.(jpe?g|png|webp|gif)))",
     re.IGNORECASE,
 )
