@@ -286,14 +286,14 @@ def describe(error: Exception, api_key: str = "") -> str:
     """A failure in words. Shows no header of the request, and no `api_key`."""
     if type(error) in DESCRIPTIONS:
         return DESCRIPTIONS[type(error)]
-    cause = root_cause(error) if isinstance(error, httpx.ConnectError) else error
+    cause = root_cause(error) if isinstance(error, httpx.ConnectError) or not str(error) else error
     if isinstance(cause, OSError) and cause.errno in NO_DESCRIPTORS:
         return os_reason(cause)
     return one_line(without_key(str(cause) or type(cause).__name__, api_key), REASON_CHARS_MAX)
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """The error of the operating system below: the library says only that all attempts to connect failed."""
+    """The error of the operating system below: the library says that all attempts to connect failed, or nothing."""
     # The library passes on an error as the argument of its own.
     causes = error.exceptions if isinstance(error, BaseExceptionGroup) else (error.__cause__, *error.args[:1])
     return next((root_cause(cause) for cause in causes if isinstance(cause, BaseException)), error)
