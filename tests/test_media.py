@@ -279,6 +279,7 @@ HINTED = {
     "www.example.com/a.png": "a link begins with https://",
     "\u201csub/cat.png\u201d": "take the quotes away",
     "C:\\Users\\me\\cat.png": "this is a path of Windows",
+    "sub/C:\\Users\\me\\cat.png": "this is a path of Windows",
     "my\\ photos/cat.png": "take the backslash before each blank away",
     "$HOME/cat.png": "variables of the shell are not filled in",
     "file:///no/cat.png": "there is no such file: file:///no/cat.png",

@@ -14,7 +14,7 @@ HOME = re.compile(r"~/|\$\{?[A-Z_]+\}?/|%[A-Z_]+%[/\\]")
 NOT_FILLED_IN = "~ and variables of the shell are not filled in"
 MISSING: tuple[tuple[str, str], ...] = (
     (r"(www\.|//|[\w-]+(\.[\w-]+)*\.(com|org|net|io|de|co|ai|app|dev)/)|https?:/?[^/]", "a link begins with https://"),
-    (r"[A-Za-z]:[\\/]", "this is a path of Windows; write it relative to the manifest"),
+    (r"(.*/)?[A-Za-z]:[\\/]", "this is a path of Windows; write it relative to the manifest"),
     (r"[\"'“”„‘’«]|.*[\"'“”‘’»]$", "take the quotes away: they are part of the path"),
     (r"<", "take the angle brackets away: they are part of the path"),
     (r"!?\[.*\]\(", "write the link alone, without its title"),
