@@ -110,7 +110,8 @@ MATRICES = {
     ),
     "an id with the job's position": (
         job("matrix: {s: [a]}", "'{{ s }}-{{ index }}'"),
-        "m.yaml:2:9 the template has no name `index` (s=a) | known: batch, model and s",
+        "m.yaml:2:9 the template has no name `index` (s=a)"
+        " | an id must stay when a row is added above; known: batch, model and s",
     ),
     "an unknown name": (
         job("matrix: {style: [a, b]}", "'{{ stile }}'"),

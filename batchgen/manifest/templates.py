@@ -252,7 +252,8 @@ def templated(node: Node) -> bool:
 @lru_cache(maxsize=100)
 def names_hint(name: str, names: tuple[str, ...]) -> str:
     """The hint for a name that a template does not know: the most similar one, and all of them."""
-    return f"{nearest_hint(name, names)} known: {listed(names)}".strip()
+    hint = "an id must stay when a row is added above;" if name == "index" else nearest_hint(name, names)
+    return f"{hint} known: {listed(names)}".strip()
 
 
 def _parts_of(template: str) -> tuple[list[str], list[str], str]:
