@@ -68,7 +68,7 @@ MATRICES = {
     "an axis without values": (job("matrix: {s: []}"), "m.yaml:2:85 `s` has no values"),
     "an axis with a name that no template can say": (
         job("matrix: {a-b: [1], s: [1]}"),
-        "m.yaml:2:82 `a-b` is no name for a template: letters, digits and _ only",
+        "m.yaml:2:82 `a-b` is no name for a template: the letters a to z, digits and _ only",
     ),
     "a misspelt glob": (job("matrix: {s: {globb: x}}"), "m.yaml:2:86 a matrix has no `globb` | did you mean glob?"),
     "a glob that is a list": (
@@ -239,13 +239,14 @@ ROWS: dict[str, tuple[str, dict[str, bytes], str]] = {
         {"r.csv": b"sku,Prompt Text,Notes here,Notes here\na,b,c,d\n"},
         "m.yaml:2:105 the template has no name `prompt_text` (r.csv:2) | known: batch, id, index, model and sku;"
         " the columns are those of r.csv, where `Prompt Text` and `Notes here` must be renamed:"
-        " a name has letters, digits and _ only",
+        " a name has the letters a to z, digits and _ only",
     ),
     "such a column in a template": (
         rows(", negative_prompt: '{{ Prompt Text }}'"),
         {"r.csv": b"sku,Prompt Text\na,b\n"},
         "m.yaml:2:105 the template cannot be filled in: unexpected identifier, expected end of variable block (r.csv:2)"
-        " | the columns are those of r.csv, where `Prompt Text` must be renamed: a name has letters, digits and _ only",
+        " | the columns are those of r.csv, where `Prompt Text` must be renamed:"
+        " a name has the letters a to z, digits and _ only",
     ),
     "a column that is a name of the matrix": (
         rows(", matrix: {t: [1]}"),

@@ -78,7 +78,7 @@ def _matrix(node: Node, folder: Folder, diagnostics: Diagnostics) -> dict[str, l
     axes = {}
     for name, values in node.value.items():
         if not NAME.fullmatch(name):
-            message = f"`{name[:100]}` is no name for a template: letters, digits and _ only"
+            message = f"`{name[:100]}` is no name for a template: the letters a to z, digits and _ only"
             diagnostics.add(node.keys[name], message)
         axes[name] = _axis(name, values, folder, diagnostics)
     return axes

@@ -123,4 +123,4 @@ class TemplateFiller:
         if not rows.unusable:
             return hint
         names = listed([f"`{name[:100]}`" for name in rows.unusable])
-        return f"{hint}, where {names} must be renamed: a name has letters, digits and _ only"
+        return f"{hint}, where {names} must be renamed: a name has the letters a to z, digits and _ only"
