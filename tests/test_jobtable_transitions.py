@@ -29,8 +29,8 @@ class Held:
     table: Table
     job: Job
 
-    def change(self, function: Callable[..., bool], *args: Any, **kwargs: Any) -> bool:
-        return self.table.change(function, self.job, *args, **kwargs)
+    def change(self, function: Callable[..., object], *args: Any, **kwargs: Any) -> bool:
+        return bool(self.table.change(function, self.job, *args, **kwargs))
 
     @property
     def output(self) -> Output:

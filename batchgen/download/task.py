@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from batchgen import clock
 from batchgen.context import RunContext
@@ -18,6 +18,8 @@ from batchgen.files.placing import Placing
 from batchgen.jobs import ErrorClass, Job, Output
 from batchgen.jobtable import delivery
 from batchgen.services.outcomes import Failed
+
+T = TypeVar("T")
 
 SAME_BYTES = 3  # so many times the same odd file is taken for what the service has
 TRIES_TO_BELIEVE = 3  # so many tries show that a file is gone, or has become another one
@@ -58,15 +60,16 @@ class DownloadTask:
     on_disk: Callable[..., Awaitable[Any]]
     """Calls a function that may wait for the disk, in a thread."""
 
-    async def write(self, function: Callable[..., bool], *values: Any) -> None:
+    async def write(self, function: Callable[..., T | None], *values: Any) -> T:
         """Write to the row of the file. Raises `Abandoned` if this run does not hold the job any more."""
-        if not await self.context.database.write(function, self.job, self.context.run_id, self.output, *values):
+        outcome = await self.context.database.write(function, self.job, self.context.run_id, self.output, *values)
+        if not outcome:
             raise Abandoned
+        return outcome
 
-    async def target_now(self) -> str:
-        """Where the file belongs: an archived version has made place for the new one."""
-        path = await self.context.database.read(delivery.output_path, self.job)
-        return self.target if path == self.job.output_path else path_of(path, self.output.number)
+    def target_in(self, output_path: str) -> str:
+        """Where the file belongs: an archived version may have made place for the new one."""
+        return self.target if output_path == self.job.output_path else path_of(output_path, self.output.number)
 
     async def record(self, size: int, sha256: str, path: str, remark: str | None = None) -> None:
         await self.write(delivery.placed, size, sha256, path, clock.utcnow(), remark)

@@ -25,8 +25,8 @@ async def verify_and_place(task: DownloadTask, checker: Checker, cut: str) -> No
         except (NotVideo, Undecodable) as error:
             remarks.append(await judge_fault(task, error, cut))
         # Before it gets its name: after a crash between name and row, the next run recognises the file by this.
-        await task.write(delivery.verified, video.size, video.sha256, media)
-        path = await task.placing.place(video, await task.target_now())
+        output_path = await task.write(delivery.verified, video.size, video.sha256, media)
+        path = await task.placing.place(video, task.target_in(output_path))
     finally:
         if video is not task.part:
             await task.on_disk(video.discard)

@@ -95,23 +95,21 @@ def verified(
     size: int,
     sha256: str,
     media: Mapping[str, Any] = MappingProxyType({}),
-) -> bool:
+) -> str | None:
     """The `.part` is whole. Written before the rename, so that after a crash the renamed file is recognised as ours.
 
-    `media` has the columns that describe the video, as far as they are known.
+    `media` has the columns that describe the video, as far as they are known. Returns the output of the job as it is
+    now: a redo gives the job another one while its file is on its way. None if the lease was lost.
     """
-    return update_output(connection, job, run_id, output, bytes=size, sha256=sha256, **media)
+    if not update_output(connection, job, run_id, output, bytes=size, sha256=sha256, **media):
+        return None
+    path: str = connection.execute(SELECT_OUTPUT_PATH, {"of_job": job.id}).scalar_one()
+    return path
 
 
 def first_file(attempt_id: int) -> tuple[ColumnElement[bool], ...]:
     """The conditions for the row of an attempt's first file, which lies at the job's own path once it is delivered."""
     return outputs.c.attempt_id == attempt_id, outputs.c.number == 1, outputs.c.path.is_not(None)
-
-
-def output_path(connection: Connection, job: Job) -> str:
-    """The output of a job as it is now: a redo gives the job another one while its file is on its way."""
-    path: str = connection.execute(SELECT_OUTPUT_PATH, {"of_job": job.id}).scalar_one()
-    return path
 
 
 def update_output(connection: Connection, job: Job, run_id: str, output: Output, **values: Any) -> bool:
