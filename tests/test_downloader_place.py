@@ -79,9 +79,9 @@ class RedoneMeanwhile(CheckerInProcess):
         super().__init__()
         self.table = table
 
-    async def check(self, path: Path) -> Media:
+    async def check(self, path: Path, size: int = 0) -> Media:
         await asyncio.to_thread(self.table.sync, spec(prompt="She smiles."), changed="redo")
-        return await super().check(path)
+        return await super().check(path, size)
 
 
 async def test_the_file_of_a_version_that_is_archived_on_its_way_leaves_the_name_to_the_new_one(table: Table) -> None:

@@ -21,7 +21,7 @@ async def verify_and_place(task: DownloadTask, checker: Checker, cut: str) -> No
         try:
             video, head, remark = await task.on_disk(unpack, task.part)
             remarks.append(remark)
-            media = await checker.check(video.path)
+            media = await checker.check(video.path, video.size)
         except (NotVideo, Undecodable) as error:
             remarks.append(await judge_fault(task, error, cut))
         # Before it gets its name: after a crash between name and row, the next run recognises the file by this.

@@ -52,9 +52,9 @@ class Checker:
             async with self._turn:
                 await self._ensure_child()
 
-    async def check(self, path: Path) -> Media:
-        """Check a whole file, as `video.check` does. Raises `NotVideo`, `Undecodable`, `OSError`."""
-        return await self._ask("check", path, await asyncio.to_thread(seconds_for, path), read_media)
+    async def check(self, path: Path, size: int = 0) -> Media:
+        """Check a whole file of this size, as `video.check` does. Raises `NotVideo`, `Undecodable`, `OSError`."""
+        return await self._ask("check", path, seconds_for(size), read_media)
 
     async def sample(self, path: Path, image: str | None = None, *, whole: bool = False) -> Samples:
         """What a delivered video shows, as `sampling.sample` does. Raises `Undecodable`, `OSError`."""
@@ -133,8 +133,8 @@ async def outcome_of(child: Process, request: list[Any], seconds: int, read: Cal
     raise OSError(errno.ENOEXEC, f"the check of videos does not start (exit code {code}); {advice}")
 
 
-def seconds_for(path: Path) -> int:
-    return CHECK_SECONDS + path.stat().st_size // CHECK_BYTES_PER_SECOND
+def seconds_for(size: int) -> int:
+    return CHECK_SECONDS + size // CHECK_BYTES_PER_SECOND
 
 
 def read_error(answer: Any) -> Exception | None:
