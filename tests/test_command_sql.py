@@ -81,6 +81,11 @@ def test_a_query_is_answered_by_a_table(sql: Command) -> None:
     )
 
 
+def test_a_query_may_take_a_json_list_apart(sql: Command) -> None:
+    asked = "SELECT t.value FROM job_overview j, json_each('[\"hero\", 2]') t WHERE j.id = 'mona' ORDER BY t.key"
+    assert sql(asked, "--csv").stdout == "value\nhero\n2\n"
+
+
 def test_the_table_is_found_beside_a_manifest_by_an_option_or_by_the_environment(sql: Command, tmp_path: Path) -> None:
     folder = tmp_path / "elsewhere"
     folder.mkdir()

@@ -127,6 +127,7 @@ def reading_only(
         return
     driver = connection.connection.driver_connection
     assert isinstance(driver, sqlite3.Connection)
+    driver.execute("SELECT 1 FROM json_each('[]'), json_tree('[]')")  # SQLite makes these tables at their first use
     longest = driver.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, TEXT_BYTES)
     driver.set_authorizer(partial(authorize, READING | ({sqlite3.SQLITE_RECURSIVE} if may_recurse else set())))
     driver.set_progress_handler(is_over, STEP_INSTRUCTIONS)

@@ -75,7 +75,7 @@ VIEWS = {
             "id": "the manifest's id of the job",
             "state": listed(list(State), "or"),
             "clip_seconds": "the length that was ordered",
-            "tags": "a JSON list",
+            "tags": "a JSON list; one row a tag: json_each(tags), in PostgreSQL json_array_elements_text(tags::json)",
             "attempts": "how many create requests it has had",
             "cost_usd": f"{COST}, for all its attempts",
             "reserved_usd": RESERVED,
