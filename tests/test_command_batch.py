@@ -99,6 +99,28 @@ def test_status_shows_a_batch_while_it_runs_and_after(
     assert batchgen("status", "--db", "moved/batchgen.db").stdout.startswith("m: 3 generating; $")
 
 
+def test_a_manifest_never_stands_for_the_batch_of_another_one_of_its_name(batchgen: Command, tmp_path: Path) -> None:
+    """As on a server, where each has the batch that a manifest.yaml on the other's machine made."""
+    for name in ("bob", "alice"):
+        write_manifest(tmp_path / name / "m.yaml", 2, batch=name)
+        assert batchgen("run", f"{name}/m.yaml", "--enroll", "--db", "shared.db").returncode == 0
+    (tmp_path / "alice").rename(tmp_path / "gone")
+    assert batchgen("status", "bob/m.yaml", "--db", "shared.db").stdout.startswith("bob: 2 pending")
+    batchgen("cancel", "bob/m.yaml", "clip-0", "--db", "shared.db")
+    (tmp_path / "bob").rename(tmp_path / "new")
+    refused = batchgen("cancel", "new/m.yaml", "--db", "shared.db")
+    assert refused.returncode == 2
+    assert f"Name one of them by its path: {tmp_path / 'alice/m.yaml'}, {tmp_path / 'bob/m.yaml'}" in refused.stderr
+    rows_of = batchgen(
+        "sql",
+        "SELECT batch, count(*) FROM job_overview WHERE state = 'cancelled' GROUP BY 1",
+        "--csv",
+        "--db",
+        "shared.db",
+    )
+    assert rows_of.stdout == "batch,count(*)\nbob,1\n"
+
+
 def test_a_command_to_type_is_on_the_same_batch_in_the_same_table(tmp_path: Path, batchgen: Command) -> None:
     """Else it would buy what is simulated, or begin a second job table."""
     manifest = write_manifest(tmp_path / "work" / "m.yaml", 2)

@@ -278,7 +278,7 @@ def newer(connection: Connection, _batch: Batch) -> None:
 
 
 OTHER_TABLES: dict[str, Callable[[Connection, Batch], object]] = {
-    "other.db": lambda connection, batch: sync.upsert_batch(connection, batch, NOON),
+    "other.db": lambda connection, batch: sync.sync_manifest(connection, batch, [], NOON),
     "newer.db": newer,
     "empty.db": lambda _connection, _batch: None,
 }

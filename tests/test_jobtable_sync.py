@@ -441,6 +441,26 @@ def test_a_manifest_that_was_moved_keeps_its_batch(table: Table, tmp_path: Path)
     assert (row.manifest_path, row.manifest_sha256) == (str(moved), "11")
 
 
+def test_another_machine_s_manifest_of_the_same_batch_name_takes_no_job_away(table: Table, tmp_path: Path) -> None:
+    """Nobody can look at the manifest that made the batch: what tells is whether the other asks for one of its jobs."""
+    elsewhere = replace(table.batch, manifest=tmp_path / "elsewhere" / "spring.yaml")
+    table.sync("mona", "lisa")
+    with pytest.raises(UsageError, match=r"already holds a batch 'spring', from .*spring\.yaml"):
+        table.sync(spec("mona", prompt="Somebody else's."), batch=elsewhere)
+    assert table.states() == {"mona": "pending", "lisa": "pending"}
+    assert counted(table.sync(spec("mona", prompt="Edited."), spec("renamed"), batch=elsewhere)) == {
+        "new": 1,
+        "edited": 1,
+        "gone": 1,
+    }
+
+
+def test_a_moved_manifest_whose_images_are_gone_keeps_its_batch(table: Table, tmp_path: Path) -> None:
+    job = sent_with_image(table)
+    elsewhere = replace(table.batch, manifest=tmp_path / "elsewhere" / "spring.yaml")
+    assert counted(table.sync(job, batch=elsewhere)) == {"unchanged": 1}
+
+
 def test_a_batch_remembers_when_it_was_synced_last(table: Table) -> None:
     made = table.now
     table.now += HOUR

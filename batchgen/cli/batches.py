@@ -14,7 +14,7 @@ from batchgen.cli.options import db_option_as_typed, mark_simulated, quoted_comm
 from batchgen.errors import UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import commands
-from batchgen.jobtable.batches import StoredBatch, batches_of, open_table
+from batchgen.jobtable.batches import StoredBatch, batches_of, is_moved, open_table
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.moves import refuse_moved
 from batchgen.jobtable.patterns import is_pattern, matching
@@ -35,6 +35,12 @@ def open_batch(db: str | None, manifest: Path, simulate: bool) -> Iterator[tuple
         if not fitting and (simulate or len(candidates) > 1):
             raise UsageError(f"{manifest}: not run {'with' if simulate else 'without'} --simulate yet")
         batch = max(fitting or candidates, key=lambda batch: (batch.synced_at, batch.id))
+        others = {other.manifest_path for other in fitting if is_moved(other, manifest)} - {batch.manifest_path}
+        if others:
+            raise UsageError(
+                f"{manifest}: files of this name have made several batches, elsewhere or before they were moved."
+                f" Name one of them by its path: {', '.join(sorted({batch.manifest_path, *others}))}"
+            )
         if batch.service == SIMULATOR:
             mark_simulated()
         database.read_now(refuse_moved, batch.id)

@@ -19,7 +19,7 @@ from batchgen.doctor.service import ServiceCondition
 from batchgen.errors import ExitCode, StorageError, UsageError
 from batchgen.files import liveness
 from batchgen.files.safe_open import DATABASE_SUFFIXES, UnsafePath
-from batchgen.jobtable.batches import StoredBatch, is_from, table_exists
+from batchgen.jobtable.batches import StoredBatch, made_by, table_exists
 from batchgen.jobtable.database import DISK_AT_FAULT, shown
 from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.engine import database_url, path_of
@@ -92,7 +92,7 @@ class TableExam:
 
     def own_batches(self) -> list[StoredBatch]:
         """The batches of the manifest, or all of them."""
-        return [batch for batch in self.condition.batches if self.manifest is None or is_from(batch, self.manifest)]
+        return made_by(self.condition.batches, self.manifest) if self.manifest else list(self.condition.batches)
 
     def examine_batches(self, service: ServiceCondition) -> Iterator[Finding]:
         if not (batches := self.own_batches()):

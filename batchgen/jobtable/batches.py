@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -29,11 +29,26 @@ def stored_batches(connection: Connection) -> list[StoredBatch]:
 
 def is_from(batch: StoredBatch, manifest: Path) -> bool:
     """Whether this manifest made the batch, by whatever path it is named, even if its folder has been moved since."""
+    return is_at(batch, manifest) or is_moved(batch, manifest)
+
+
+def is_at(batch: StoredBatch, manifest: Path) -> bool:
+    """Whether the batch was made from this very place."""
     stored = Path(batch.manifest_path)
     if stored.exists() and manifest.exists():
         return stored.samefile(manifest)
-    absolute = Path(os.path.normpath(manifest.absolute()))  # without "..", but with symbolic links as they are
-    return stored == absolute or (not stored.exists() and stored.name == manifest.name)
+    return stored == Path(os.path.normpath(manifest.absolute()))  # without "..", but with symbolic links as they are
+
+
+def is_moved(batch: StoredBatch, manifest: Path) -> bool:
+    """Whether the batch was made from a file of this name that is not on this machine, at least not there any more."""
+    stored = Path(batch.manifest_path)
+    return stored.name == manifest.name and not stored.exists()
+
+
+def made_by(stored: Sequence[StoredBatch], manifest: Path) -> list[StoredBatch]:
+    """The batches that a manifest made: those from this very place, else those of a moved file of this name."""
+    return [batch for batch in stored if is_at(batch, manifest)] or [b for b in stored if is_moved(b, manifest)]
 
 
 def table_location(db: str | Path | None, manifest: Path) -> str | Path:
@@ -77,7 +92,7 @@ def chosen_batches(database: Database, manifest: Path | None, *, simulate: bool)
 def batches_of(database: Database, manifest: Path) -> list[StoredBatch]:
     """The batches that a manifest made: a real one, a simulated one, or both. Raises `UsageError` if there is none."""
     stored = database.read_now(stored_batches)
-    matching = [batch for batch in stored if is_from(batch, manifest)]
+    matching = made_by(stored, manifest)
     if not matching:
         location = shown(database.url)
         manifests = ", ".join(batch.manifest_path for batch in stored) or "no manifest"

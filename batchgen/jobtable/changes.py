@@ -1,4 +1,4 @@
-"""How jobs that were sent differ from the manifest now, in words."""
+"""Whether a manifest is that of a batch, and how jobs that were sent differ from it now, in words."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from sqlalchemy import Connection, select
 
 from batchgen.catalogue.wording import plural
 from batchgen.files import local_files
+from batchgen.files.local_files import FileDigests
 from batchgen.jobs import JobSpec, State
-from batchgen.jobtable.schema import jobs
+from batchgen.jobtable.fingerprint import fingerprint_of
+from batchgen.jobtable.joins import CURRENT_OR_NONE
+from batchgen.jobtable.schema import attempts, jobs
 
 VALUE_CHARS = 60  # of a value in a message
 LEAD_CHARS = 20  # of these, before the place where two long values begin to differ
@@ -30,6 +33,25 @@ class Change:
 
     def __str__(self) -> str:
         return f"{self.place}: {self.key} ({self.state}): " + "; ".join(self.differences)
+
+
+def is_same_manifest(
+    connection: Connection, batch: Any, manifest: Path, specs: Sequence[JobSpec], digests: FileDigests
+) -> bool:
+    """Whether a batch was made from this manifest.
+
+    One that was moved, or lies elsewhere on another machine, still asks for one of the batch's jobs at least. Another
+    person's manifest with the same batch name asks for none, and would cancel them all.
+    """
+    other = Path(batch.manifest_path)
+    if other == manifest or other.exists():
+        return other == manifest or other.samefile(manifest)
+    columns = (jobs.c.key, jobs.c.fingerprint, attempts.c.input_digests)
+    of_batch = select(*columns).select_from(CURRENT_OR_NONE).where(jobs.c.batch_id == batch.id)
+    rows = {row.key: row for row in connection.execute(of_batch)}
+    fingerprints = {row.fingerprint for row in rows.values()}
+    sent = {key: row.input_digests for key, row in rows.items()}
+    return not rows or any(fingerprint_of(spec, digests, sent.get(spec.key)) in fingerprints for spec in specs)
 
 
 def describe_change(connection: Connection, row: Any, spec: JobSpec, manifest: Path) -> Change:

@@ -18,7 +18,7 @@ from batchgen.files.outputs import unnumbered
 from batchgen.jobs import PAID_FAILURES, ErrorClass, JobSpec, Outcome, State
 from batchgen.jobtable import commands, moves
 from batchgen.jobtable.archive import archive_version
-from batchgen.jobtable.changes import Change, describe_change, refusal
+from batchgen.jobtable.changes import Change, describe_change, is_same_manifest, refusal
 from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.columns import UTCDateTime
 from batchgen.jobtable.engine import allow_idle
@@ -93,7 +93,9 @@ class Batch:
     sha256: str
 
 
-def upsert_batch(connection: Connection, batch: Batch, now: datetime) -> int:
+def upsert_batch(
+    connection: Connection, batch: Batch, now: datetime, specs: Sequence[JobSpec], digests: FileDigests
+) -> int:
     """Create or update the row of a batch. Returns its id. Raises `UsageError` where another manifest has the name."""
     row = connection.execute(select(batches).where(batches.c.name == batch.name)).one_or_none()
     values = {"manifest_path": str(batch.manifest), "manifest_sha256": batch.sha256, "synced_at": now}
@@ -108,10 +110,9 @@ def upsert_batch(connection: Connection, batch: Batch, now: datetime) -> int:
             f"{batch.manifest}: the batch {batch.name!r} was begun with service {row.service}, and the manifest now"
             f" says {batch.service}. Give it another `batch:` name, or another database with --db."
         )
-    other = Path(row.manifest_path)
-    if other != batch.manifest and other.exists() and not other.samefile(batch.manifest):
+    if not is_same_manifest(connection, row, batch.manifest, specs, digests):
         raise UsageError(
-            f"{batch.manifest}: this database already holds a batch {batch.name!r}, from {other}."
+            f"{batch.manifest}: this database already holds a batch {batch.name!r}, from {row.manifest_path}."
             " Give this one another `batch:` name, or another database with --db."
         )
     connection.execute(update(batches).where(batches.c.id == row.id).values(**values))
@@ -141,8 +142,8 @@ def sync_manifest(
     Raises `ManifestChanged` where jobs changed after they were sent, `on_changed` is "refuse" and this is no trial.
     """
     allow_idle(connection)  # the fingerprints of a million jobs take a while
-    result = SyncResult(upsert_batch(connection, batch, now))
     digests = digests or FileDigests(batch.manifest.parent)
+    result = SyncResult(upsert_batch(connection, batch, now, specs, digests))
     of_batch = select(*READ_COLUMNS).select_from(CURRENT_OR_NONE).where(jobs.c.batch_id == result.batch_id)
     rows: dict[str, Any] = {row.key: row for row in connection.execute(of_batch)}
     new: list[JobSpec] = []
