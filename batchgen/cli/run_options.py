@@ -32,7 +32,11 @@ run_options = add(
     click.option("--max-cost", metavar="USD", help="The most that the whole batch may cost, earlier runs included."),
     click.option("--until", type=moment, metavar="TIME", help="Send only jobs likely to be done by then (08:00)."),
     click.option("--only", multiple=True, metavar="GLOB", help="Send only jobs whose id matches. Repeatable."),
-    click.option("--where", metavar="SQL", help="Send only jobs whose row in the table `jobs` meets this condition."),
+    click.option(
+        "--where",
+        metavar="SQL",
+        help="Send only jobs whose row in the table `jobs` meets this condition; `key` is the manifest's id.",
+    ),
     click.option("--sample", type=click.IntRange(1), help="Send only so many jobs, drawn by id: always the same."),
     click.option("--limit", type=click.IntRange(1), help="Send only so many jobs, the first ones: always the same."),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count, pairwise
@@ -18,12 +19,18 @@ QUOTES = {"'": "'", '"': '"', "`": "`", "[": "]"}
 CONDITION_CHARS = 10_000  # of a condition: a list of some hundred ids fits
 STEPS_MAX = 600  # of SQLite: a second or two; a million jobs with a condition on their JSON take half of it
 TIMEOUT_SECONDS = 5  # of the statement in PostgreSQL
+ID_AS_TEXT = re.compile(r"\bid\b[\"\s]*(?:=|LIKE\b|GLOB\b|IN\b\s*\()\s*'", re.IGNORECASE)
+"""A comparison that SQLite takes and PostgreSQL refuses."""
+ID_IS_A_NUMBER = (
+    "it compares a number with a text; in `jobs`, id is the number of a row, and `key` is the manifest's id"
+)
 REASONS = {
     "interrupted": "it takes too long and was stopped",
     "statement timeout": "it takes too long and was stopped",
     "not authorized": "it may only read: no WITH RECURSIVE, no PRAGMA, no extensions",
     "prohibited": "it may only read: no WITH RECURSIVE, no PRAGMA, no extensions",
     "too big": "a text in it becomes too long",
+    "invalid input syntax for type integer": ID_IS_A_NUMBER,
 }
 """Parts of a database's message, with what they mean to a person."""
 
@@ -47,6 +54,12 @@ def condition(sql: str) -> str:
     if depth or end_quote or not sql.strip():
         raise UsageError(f"--where: the brackets or quotes do not match, or the condition is empty: {sql}")
     return f"({sql})".replace(":", "\\:")
+
+
+def refuse_id_as_text(sql: str) -> None:
+    """Raise `UsageError` for a condition that no job meets, because it takes the number of a row for the job's id."""
+    if ID_AS_TEXT.search(sql):
+        raise UsageError(f"--where: {ID_IS_A_NUMBER}: {sql}")
 
 
 @contextmanager

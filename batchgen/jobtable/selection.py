@@ -18,7 +18,7 @@ from sqlalchemy import Connection, bindparam, func, select, text
 from batchgen.errors import UsageError
 from batchgen.jobs import State
 from batchgen.jobtable.chunks import chunks_of
-from batchgen.jobtable.condition import bounded, condition
+from batchgen.jobtable.condition import bounded, condition, refuse_id_as_text
 from batchgen.jobtable.patterns import matching
 from batchgen.jobtable.schema import jobs
 from batchgen.jobtable.statistics import count
@@ -145,7 +145,7 @@ def selected_of(connection: Connection, ids: Sequence[int]) -> Selected:
 def find(connection: Connection, batch_id: int, selection: Selection, gone: Collection[int] = ()) -> list[int]:
     """The row ids of the selected jobs, none of them cancelled, in the manifest's order and by its priorities.
 
-    Raises `UsageError` for a bad condition, and for a pattern that fits no job.
+    Raises `UsageError` for a bad condition, for one on ids that fits no job, and for a pattern that fits no job.
     """
     statement = select(jobs.c.id, jobs.c.key).where(jobs.c.batch_id == batch_id, jobs.c.state != State.CANCELLED)
     if selection.where is not None:
@@ -153,6 +153,8 @@ def find(connection: Connection, batch_id: int, selection: Selection, gone: Coll
     ordered = statement.order_by(jobs.c.priority.desc(), jobs.c.id)
     with bounded(connection) if selection.where is not None else nullcontext():
         rows = [row for row in connection.execute(ordered) if row.id not in gone]
+    if selection.where is not None and not rows:
+        refuse_id_as_text(selection.where)
     if selection.only:
         groups = matching([row.key for row in rows], selection.only, "--only ")
         chosen = {key for group in groups for key in group}
