@@ -35,6 +35,8 @@ from batchgen.limits.forecast import Forecast, Waiting, forecast
 from batchgen.limits.generation_times import GenerationTimes
 from batchgen.manifest.limits import AUTO, Limits
 
+UNREFUSED_PER_MINUTE = 60_000.0
+"""Submits, while no rate is known that they must not exceed."""
 LEARNED_FOR = timedelta(days=30)  # older limits say little about what the account may do today
 ALL_JOBS = 1_000_000_000  # more jobs than there are: a plan reads every pending job
 
@@ -241,13 +243,17 @@ def costs_by_model(pending: Sequence[Candidate], costs: Sequence[Decimal | None]
 
 
 def assumed_limits(learned: Sequence[LearnedLimits], limits: Limits) -> tuple[int, float]:
-    """Generations in flight and submits a minute: as configured, else as learned last, else as for a new account."""
+    """Generations in flight and submits a minute: as configured, else as learned last, else as for a new account.
+
+    Where requests were accepted and none was refused, no rate is known, and a run sends as fast as it may.
+    """
     new = Limits()
     window = max((int(model.in_flight.window or 0) for model in learned), default=0)
     learned_rate = max((model.rate.window or 0.0 for model in learned), default=0.0)
     in_flight = limits.in_flight if limits.in_flight != AUTO else window or new.in_flight
     submits = limits.submits_per_minute
-    per_minute = submits if submits != AUTO else learned_rate or new.submits_per_minute
+    unknown = UNREFUSED_PER_MINUTE if window else new.submits_per_minute
+    per_minute = submits if submits != AUTO else learned_rate or unknown
     return int(in_flight), float(per_minute)
 
 

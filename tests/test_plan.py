@@ -8,14 +8,16 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from sqlalchemy import update
 
-from batchgen.dry_run import PlanRequest, make_plan
+from batchgen.dry_run import UNREFUSED_PER_MINUTE, PlanRequest, assumed_limits, make_plan
 from batchgen.files.local_files import FileDigests
 from batchgen.jobs import State
 from batchgen.jobtable.schema import jobs
 from batchgen.jobtable.selection import Selection
-from batchgen.manifest.limits import Limits
+from batchgen.limits.adaptive import LearnedLimit, LearnedLimits
+from batchgen.manifest.limits import AUTO, Limits
 from tests.table import MODEL, Table, spec
 
 
@@ -63,6 +65,21 @@ async def test_a_plan_counts_what_a_run_would_send_without_a_question(table: Tab
     request = replace(request_for(table, {}), specs=[spec("mona"), spec("lisa", prompt="Another one.")])
     assert (await make_plan(table.database, request, table.now)).to_send == 2
     assert table.rows() == before
+
+
+@pytest.mark.parametrize(
+    ("learned", "assumed"),
+    [
+        (LearnedLimits(), (10, 30)),
+        (LearnedLimits(LearnedLimit(400.0)), (400, UNREFUSED_PER_MINUTE)),
+        (LearnedLimits(LearnedLimit(400.0), LearnedLimit(90.0, 90.0)), (400, 90)),
+    ],
+    ids=["a new account", "nothing was refused", "a rate was refused"],
+)
+def test_a_plan_with_auto_limits_assumes_what_a_run_would_send(
+    learned: LearnedLimits, assumed: tuple[int, float]
+) -> None:
+    assert assumed_limits([learned], Limits(in_flight=AUTO, submits_per_minute=AUTO)) == assumed
 
 
 async def test_a_plan_leaves_the_table_as_it_was(table: Table) -> None:

@@ -10,7 +10,7 @@ from textwrap import wrap
 from typing import cast
 
 from batchgen.catalogue.wording import plural, unknown_charges
-from batchgen.dry_run import ModelCost, Plan
+from batchgen.dry_run import UNREFUSED_PER_MINUTE, ModelCost, Plan
 from batchgen.errors import ManifestChanged
 from batchgen.jobs import State
 from batchgen.manifest.limits import AUTO
@@ -128,6 +128,8 @@ def assumed_limits(plan: Plan) -> str:
     limits = plan.request.limits
     in_flight = f"{plan.in_flight} in flight{LEARNED if limits.in_flight == AUTO else ''}"
     learned = LEARNED if limits.submits_per_minute == AUTO else ""
+    if learned and plan.per_minute == UNREFUSED_PER_MINUTE:
+        return f"{in_flight}, as many submits as that takes: none was refused yet"
     return f"{in_flight}, {round(plan.per_minute, 1):g} submits a minute{learned}"
 
 
