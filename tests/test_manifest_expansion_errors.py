@@ -265,7 +265,7 @@ ROWS: dict[str, tuple[str, dict[str, bytes], str]] = {
             + b'{"t": 1}\n{}\n{"s": null}\n{"s": ""}\n'
         },
         "m.yaml:2:9 the template has no name `s` (r.jsonl:8)"
-        " | known: batch, model and t; the columns are those of r.jsonl\n"
+        ' | known: batch, model and t; other rows of r.jsonl have it: write "s": null in one that has no value\n'
         "r.jsonl:2:1 the row is not JSON: Expecting value"
         " | write one object a line, without brackets, commas or comments around it\n"
         'r.jsonl:3:1 a row must be an object, such as {"sku": "a-1"}'

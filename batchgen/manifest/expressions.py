@@ -33,6 +33,10 @@ class BadTemplate(Exception):
 class UnknownName(BadTemplate):
     """The template uses a name that does not exist."""
 
+    def __init__(self, name: str, hint: str) -> None:
+        super().__init__(f"the template has no name `{name[:100]}`", hint)
+        self.name = name
+
 
 class PathText:
     """A text with the parts of a path. Of a link, what follows `?` or `#` belongs to no part.

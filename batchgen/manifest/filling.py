@@ -10,7 +10,7 @@ from batchgen.manifest.expressions import BadTemplate, UnknownName, may_be_empty
 from batchgen.manifest.job_keys import JOB_KEYS
 from batchgen.manifest.job_list import Entry, JobList, ManifestFile
 from batchgen.manifest.nodes import Node
-from batchgen.manifest.rows import RowsFile
+from batchgen.manifest.rows import TABLES, RowsFile
 from batchgen.manifest.templates import Ambiguous
 
 NEVER_EMPTY = ("prompt", "image_url", "video_url", "audio_url")
@@ -114,11 +114,16 @@ class TemplateFiller:
         names_column = isinstance(error, UnknownName) or (
             self.rows is not None and any(name in node.text for name in self.rows.unusable)
         )
-        columns = self.columns_hint(self.rows) if self.rows and names_column else ""
+        name = error.name if isinstance(error, UnknownName) else ""
+        columns = self.columns_hint(self.rows, name) if self.rows and names_column else ""
         self.report(node, str(error), "; ".join(filter(None, (error.hint, columns))))
 
-    def columns_hint(self, rows: RowsFile) -> str:
+    def columns_hint(self, rows: RowsFile, missing: str) -> str:
         """Where the names of the columns come from, and which columns have none that a template can use."""
+        if (
+            rows.suffix not in TABLES and f'"{missing}"'.encode() in rows.raw
+        ):  # each row of JSON lines has its own names
+            return f'other rows of {rows.name} have it: write "{missing[:50]}": null in one that has no value'
         hint = f"the columns are those of {rows.name}"
         if not rows.unusable:
             return hint

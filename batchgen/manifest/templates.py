@@ -225,7 +225,7 @@ def check_names(template: Template, values: Mapping[str, Any]) -> None:
     longest = 0
     for name in template.names:
         if name not in values:
-            raise UnknownName(f"the template has no name `{name[:100]}`", names_hint(name, tuple(values)))
+            raise UnknownName(name, names_hint(name, tuple(values)))
         value = values[name]
         if type(value) is str:
             if len(value) < LONGEST_NO_VALUE and NO_VALUE.fullmatch(value):
