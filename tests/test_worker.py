@@ -215,8 +215,9 @@ def test_a_worker_without_a_table_or_folder_says_so(
 
 def test_enrolling_needs_no_key_and_refuses_the_options_of_a_run(tmp_path: Path, batchgen: Command) -> None:
     write_manifest(tmp_path / "m.yaml", 2)
-    refused = batchgen("run", "m.yaml", "--enroll", "--max-cost", "3")
-    assert (refused.returncode, "--enroll starts no run for --max-cost" in refused.stderr) == (2, True)
+    for option, hint in (("--max-cost", "write limits into the manifest"), ("--sample", "a run without --enroll does")):
+        refused = batchgen("run", "m.yaml", "--enroll", option, "1")
+        assert (refused.returncode, f"starts no run for {option}: {hint}" in refused.stderr) == (2, True)
     ended = batchgen("run", "m.yaml", "--enroll")
     assert (ended.returncode, states(tmp_path / "batchgen.db")) == (0, {"pending": 2})
     assert "Next: `batchgen worker --db batchgen.db`" in ended.stderr

@@ -167,12 +167,17 @@ def announce_settings(opened: OpenRun, as_json: bool) -> None:
 
 def enroll_for_workers(manifest: Path, run_options: Any, log_file: Path | None, as_json: bool) -> None:
     """Write the jobs into the table, and say what sends them."""
-    limits = ("max_cost", "in_flight", "submits_per_minute", "downloads", "until", "only", "where", "sample", "limit")
-    others = ("wait_for_credits", "verify", "exec", "metrics", "log_file")
+    limits = ("max_cost", "in_flight", "submits_per_minute", "downloads", "until")
+    others = ("only", "where", "sample", "limit", "wait_for_credits", "verify", "exec", "metrics", "log_file")
     typed = {**run_options, "log_file": log_file}
     if wrong := [name for name in (*limits, *others) if typed.get(name) not in (None, False, ())]:
         names = " and ".join(f"--{name.replace('_', '-')}" for name in wrong)
-        raise UsageError(f"--enroll starts no run for {names}: write limits into the manifest, or use `batchgen set`")
+        hint = (
+            "write limits into the manifest, or use `batchgen set`"
+            if wrong[0] in limits
+            else "a run without --enroll does"
+        )
+        raise UsageError(f"--enroll starts no run for {names}: {hint}")
     announce(asyncio.run(enroll_only(manifest, run_options)), as_json)
     if not as_json:
         location = batches.table_location(run_options["db"], manifest)
