@@ -124,7 +124,5 @@ def refusal(problems: Sequence[str], model: str | None) -> str:
 
 def same_but_for_the_time(old: str, new: str) -> bool:
     """Whether two texts differ only in the line of the header that says when they were written."""
-    prefix = comment(WRITTEN)
-    return [line for line in old.splitlines() if not line.startswith(prefix)] == [
-        line for line in new.splitlines() if not line.startswith(prefix)
-    ]
+    was, now = ([line for line in text.splitlines() if not line.startswith(comment(WRITTEN))] for text in (old, new))
+    return was == now
