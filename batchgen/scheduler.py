@@ -104,13 +104,15 @@ class Scheduler(Stage):
         if context.steering.manifest != context.compared:  # enrolled again since: the runner has that compared first
             context.hold_back(COMPARING)
             return [], None
+        if not self.not_found and not submission.any_pending(connection, context.batch_id):
+            context.hold_back()
+            return [], None
         self.admission.follow(context.limits_in_force)
         capacity = self.admission.capacity(connection, context.models, now, most)
         if not capacity.number:
-            pending = capacity.next_at is not None and submission.any_pending(connection, context.batch_id)
             if capacity.pause_reason and capacity.next_at and capacity.next_at - now >= LONG_PAUSE:
                 context.hold_back(capacity.pause_reason, capacity.next_at)
-            return [], capacity.next_at if pending else None
+            return [], capacity.next_at
         if self.not_found and submission.has_accepted(connection, context.service.name, context.service.origin):
             self.not_found.clear()
         barred = {*capacity.full_models, *self.not_found}

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
+from sqlalchemy import Connection
 
 from batchgen.jobs import ErrorClass, Outcome, State
 from batchgen.jobtable import reconciliation
@@ -33,6 +34,7 @@ from batchgen.services.outcomes import (
     Unknown,
 )
 from tests.conftest import NOON
+from tests.hot_queries import Statements, listening
 from tests.scripted import ScriptedService, context_of, settle, turn
 from tests.table import MODEL, Table, spec
 
@@ -243,6 +245,22 @@ async def test_no_more_are_in_flight_than_allowed(table: Table, clock: Clock) ->
     table.finish(job)
     await turn(scheduler)
     assert len(service.submitted) == 4
+
+
+async def test_the_limits_are_not_looked_at_where_nothing_is_pending(table: Table, clock: Clock) -> None:
+    table.sync("mona")
+    table.accept(table.intend()[0])
+    scheduler = Scheduler(context_of(table, ScriptedService(), FAST), 8)
+    scheduler.context.hold_back("the price list has not come yet")
+
+    def claim(connection: Connection) -> Statements:
+        with listening(connection) as executed:
+            assert scheduler.claim(connection, NOON, 8) == ([], None)
+        return executed
+
+    statements = [statement for statement, _ in table.database.write_now(claim)]
+    assert not [statement for statement in statements if "FROM limits" in statement or "FROM attempts" in statement]
+    assert not scheduler.context.hold
 
 
 async def test_the_generations_of_another_batch_count_as_well(table: Table, clock: Clock) -> None:
