@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, func, select
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select
 
 from batchgen.catalogue.amounts import amount_text
 from batchgen.files.output_urls import is_url
@@ -113,21 +114,25 @@ def any_open(
 
     Not a job that is held for a person, was sent to another origin, or waits for a later run.
     """
-    for state in advanceable:
-        where = [jobs.c.batch_id == batch_id, jobs.c.state == state]
-        due = jobs.c.leased_by.is_not(None) | (jobs.c.next_at <= now)
-        if state == State.UNCONFIRMED:
-            where.append(jobs.c.next_at.is_not(None))
-        if state in ASKED_FOR:
-            where.append(SENT_HERE)
-        if state == State.GENERATING:
-            where.append((now < PLANNED_UNTIL) | due | (jobs.c.next_at <= now + SOON))
-        if state == State.DOWNLOADING:
-            where.append((jobs.c.failures < STUCK_FAILURES) | due)
-        params = {"this_origin": origin} if state in ASKED_FOR else {}
-        if connection.execute(select(jobs.c.id).where(*where).limit(1), params).first():
-            return True
-    return False
+    params = {"in_batch": batch_id, "now": now, "soon": now + SOON, "this_origin": origin}
+    return any(connection.execute(first_open(state), params).first() for state in advanceable)
+
+
+@cache
+def first_open(state: State) -> Select[tuple[int]]:
+    """The query of `any_open` for a state. It is built once, so that it is compiled once."""
+    now, soon = (bindparam(name, type_=jobs.c.next_at.type) for name in ("now", "soon"))
+    where = [IN_BATCH, jobs.c.state == state]
+    due = jobs.c.leased_by.is_not(None) | (jobs.c.next_at <= now)
+    if state == State.UNCONFIRMED:
+        where.append(jobs.c.next_at.is_not(None))
+    if state in ASKED_FOR:
+        where.append(SENT_HERE)
+    if state == State.GENERATING:
+        where.append((now < PLANNED_UNTIL) | due | (jobs.c.next_at <= soon))
+    if state == State.DOWNLOADING:
+        where.append((jobs.c.failures < STUCK_FAILURES) | due)
+    return select(jobs.c.id).where(*where).limit(1)
 
 
 def active(connection: Connection, batch_id: int) -> int:
