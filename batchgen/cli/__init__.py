@@ -77,6 +77,7 @@ def load(name: str) -> click.Command:
     gc.disable()  # a sixth of a command's start: the collector would go through all modules a dozen times
     function = importlib.import_module(f"batchgen.cli.{name}").command
     gc.freeze()  # what was imported stays until the process ends
+    gc.set_threshold(10_000)  # new objects between two passes: a run leaves few cycles, and a pass costs CPU time
     gc.enable()
     if isinstance(function, click.Group):
         function.help = f"{COMMANDS[name]}\n\n{function.help or ''}"
