@@ -19,7 +19,7 @@ import httpx2 as httpx
 import pytest
 
 from batchgen import cli
-from batchgen.advice.command_line import TAKE_SIMULATE, command_line, typed_again
+from batchgen.advice.command_line import TAKE_SIMULATE, command_line, typed_again, with_ids
 from batchgen.errors import ExitCode
 from batchgen.report.terminal import OutputStream
 from batchgen.services.text import is_harmless, shell_word
@@ -136,7 +136,7 @@ def test_a_command_to_type_is_on_the_same_batch_in_the_same_table(tmp_path: Path
     assert f"`batchgen run {manifest} --simulate --db other.db --max-cost … --only 'clip-*'` goes on" in shown.stdout
     next((tmp_path / "work/simulated").rglob("*.mp4")).unlink()
     exported = batchgen("export", manifest, "--simulate", "--db", "other.db", "--format", "csv", "-o", "clips.csv")
-    assert re.search(rf"`batchgen retry {manifest} --simulate --db other.db clip-\d --download`", exported.stderr)
+    assert re.search(rf"`batchgen retry {manifest} --simulate --db other.db --download clip-\d`", exported.stderr)
     table.rename(tmp_path / "batchgen.db")
     assert f"`batchgen run {manifest} --simulate --db batchgen.db --max-cost" in batchgen("status").stdout
     assert command_line("models", "m.yaml", simulate=True) == "batchgen models m.yaml"
@@ -175,16 +175,30 @@ FOLDERS = {
 def test_a_shell_reads_a_command_to_type_exactly(folder: str) -> None:
     shown = io.StringIO()
     for line in (
-        command_line(f"retry {shell_word(folder)}", f"{folder}/m.yaml", db=f"{folder}/b.db"),
-        typed_again(["retry", f"{folder}/m.yaml", folder, "--db", f"{folder}/b.db"]),
+        with_ids(command_line("retry", f"{folder}/m.yaml", db=f"{folder}/b.db"), [folder]),
+        typed_again(["retry", f"{folder}/m.yaml", "--db", f"{folder}/b.db", folder]),
     ):
         OutputStream(shown).write(line)
     script = f"batchgen() {{ printf '%s\\0' \"$@\"; }}\n{shown.getvalue()}"
     read = subprocess.run(["bash", "-c", script.encode("utf-8", "surrogateescape")], stdout=subprocess.PIPE, check=True)
     words = [os.fsdecode(word) for word in read.stdout.split(b"\0")[:-1]]
-    assert words == ["retry", f"{folder}/m.yaml", folder, "--db", f"{folder}/b.db"] * 2
+    assert words == ["retry", f"{folder}/m.yaml", "--db", f"{folder}/b.db", folder] * 2
     if all(map(is_harmless, folder)):
         assert shlex.split(shown.getvalue()) == (["batchgen", *words[:5]]) * 2
+
+
+def test_an_id_that_reads_like_an_option_is_an_id_in_a_command_to_type(tmp_path: Path, batchgen: Command) -> None:
+    write_manifest(tmp_path / "m.yaml", [{"id": "--new", "prompt": "A cat."}], service="simulator")
+    assert batchgen("run", "m.yaml").returncode == 0
+    (video,) = tmp_path.rglob("*.mp4")
+    video.unlink()
+    shown = batchgen("status", "m.yaml").stdout
+    command = "batchgen retry m.yaml --simulate --download -- --new"
+    assert f"`{command}`" in shown
+    assert batchgen(*shlex.split(command)[1:]).stdout.endswith("for nothing: --new\n")
+    assert batchgen("sql", "SELECT count(*) FROM ledger", "--csv").stdout.split()[1] == "1"
+    (document,) = map(json.loads, batchgen("cancel", "m.yaml", "--json", "--", "--new").stdout.splitlines())
+    assert document["next"] == "batchgen retry m.yaml --simulate -- --new"
 
 
 def test_a_command_to_type_has_only_options_that_it_takes() -> None:

@@ -349,7 +349,7 @@ def test_a_lost_or_changed_clip_is_named_and_the_rest_is_exported(
         ended = batchgen("export", "spring.yaml", "--format", form, *words)
         assert ended.returncode == (3 if fault else 0)
         assert (f"1.mp4 (job lisa) {fault}" in ended.stderr) == bool(fault)
-        assert ("batchgen retry spring.yaml lisa --download" in ended.stderr) == bool(fault)
+        assert ("batchgen retry spring.yaml --download lisa" in ended.stderr) == bool(fault)
     kept = [json.loads(sample["json"])["id"] for sample in samples(table.folder / "set").values()]
     assert kept == ["mona", *([] if fault else ["lisa"]), "gio"]
     paths["lisa"].unlink(missing_ok=True) if not paths["lisa"].is_dir() else paths["lisa"].rmdir()

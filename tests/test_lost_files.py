@@ -116,7 +116,7 @@ def test_the_advice_for_lost_files_is_a_command_to_type() -> None:
     one = LostFiles([LostFile(file, "is missing")], 1)
     assert lost_lines(one, "batchgen retry m.yaml") == [
         "1 delivered file is not there as delivered: a.mp4 (job it's 1) is missing",
-        '`batchgen retry m.yaml "it\'s 1" --download`, then a run, fetches it for nothing',
+        '`batchgen retry m.yaml --download "it\'s 1"`, then a run, fetches it for nothing',
     ]
     seven = LostFiles(one.files * 7, 900, is_all=False)
     first, second, third = lost_lines(seven, "batchgen retry m.yaml")
@@ -193,7 +193,7 @@ def test_status_shows_lost_files_remarks_and_how_the_last_run_ended(
     output = run_command(table, "status").output
     assert "mona.mp4 (job mona) is missing" in output
     assert "retry" in output
-    assert "mona --download`, then a run, fetches it for nothing" in output
+    assert "--download mona`, then a run, fetches it for nothing" in output
     assert "remark: mona: mona.mp4: without 2 bytes" in output
     assert "the last run ended" in output
     assert "the account has no credits left" in output

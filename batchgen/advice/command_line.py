@@ -24,7 +24,7 @@ GROUPS = ("verdicts",)
 
 def command_line(name: str, manifest: str | Path, *, simulate: bool = False, db: str | Path | None = None) -> str:
     """A command of batchgen on a batch, to type: `batchgen retry m.yaml`. It has no URL, which may hold a password."""
-    words = name.split(" ")  # no other blank: an id may hold it
+    words = name.split()
     size = 2 if words[0] in GROUPS else 1
     path = f"./{manifest}" if str(manifest).startswith("-") else str(manifest)  # it is no option
     words = ["batchgen", *words[:size], shell_word(path), *words[size:]]
@@ -33,6 +33,12 @@ def command_line(name: str, manifest: str | Path, *, simulate: bool = False, db:
     if db:
         words += ["--db", "URL" if "://" in str(db) else shell_word(str(db))]
     return " ".join(words)
+
+
+def with_ids(command: str, keys: Sequence[str]) -> str:
+    """A command on some jobs. An id that begins as an option does must not be read as one: `--new` pays again."""
+    dashes = ["--"] if any(key.startswith("-") for key in keys) else []
+    return " ".join([command, *dashes, *map(shell_word, keys)])
 
 
 def options_of(*texts: str | None, reached: str | None = None) -> str:

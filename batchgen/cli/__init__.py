@@ -56,13 +56,12 @@ COMMANDS = {
 OTHER_NAMES = {"help": "--help", "version": "--version", "list": "status", "validate": "check", "start": "run"}
 """What other programs call a command or an option."""
 
-OTHER_OPTIONS = {
+OTHER_OPTIONS = {  # of other programs, and what is here in their place
     "--concurrency": "--in-flight bounds the videos that are made at one time",
     **dict.fromkeys(("--output", "-o"), "`output:` in the manifest says where videos go"),
     "--retries": "a run tries again by itself what costs nothing, `batchgen retry` what has failed",
     **dict.fromkeys(("--dry-run", "-n"), "`batchgen plan` shows what a run would send"),
 }
-"""Options of other programs, and what is here in their place."""
 
 COMPLETION_VARIABLE = "_BATCHGEN_COMPLETE"
 """The environment variable by which a shell asks for completions: click derives it from the name of the program."""

@@ -20,7 +20,6 @@ from batchgen.jobtable.kinds import SettingName
 from batchgen.report.formats import shortened
 from batchgen.report.settings import runs_line
 from batchgen.report.terminal import print_lines
-from batchgen.services.text import shell_word
 
 IDS_TYPED = 20  # in the command that takes them up again
 PAID_AGAIN = "a retry of what the service has ended is a new generation, which is paid for"
@@ -49,8 +48,10 @@ def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool
         hint = "`retry` with an id takes up a cancelled job again, and asks for what was paid first"
         hint += f"; {PAID_AGAIN}" if ended else ""
         jobs = {"cancelled": list(cancelled), "ended_at_service": ended}
-        again = " ".join(["retry", *map(shell_word, list(cancelled)[:IDS_TYPED])])
-        print_changed(jobs, hint if cancelled else "there is nothing to cancel", again if cancelled else "status")
+        if cancelled:
+            print_changed(jobs, hint, "retry", list(cancelled)[:IDS_TYPED])
+        else:
+            print_changed(jobs, "there is nothing to cancel", "status")
         return
     if not cancelled:
         print_lines("every job has been sent or has ended: there is nothing to cancel without an id")

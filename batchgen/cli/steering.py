@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import click
 
 from batchgen import clock
+from batchgen.advice.command_line import with_ids
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.jobtable import leases, settings
@@ -48,8 +49,8 @@ def notify_runs(database: Database, batch_id: int, command: SettingName, number:
     return len(runs_at_work(database, batch_id))
 
 
-def print_changed(jobs: Mapping[str, Sequence[str]], hint: str, next_command: str) -> None:
-    """Print the event `changed`: the ids of jobs by what happens to them. The command follows if there are any."""
+def print_changed(jobs: Mapping[str, Sequence[str]], hint: str, next_command: str, keys: Sequence[str] = ()) -> None:
+    """Print the event `changed`: the ids of jobs by what happens to them. If any, then a command, on `keys`."""
     command, ids = click.get_current_context().info_name or "", {name: list(keys) for name, keys in jobs.items()}
-    advice = hints.advice(hint, options.command_to_type(next_command) if any(jobs.values()) else None)
+    advice = hints.advice(hint, with_ids(options.command_to_type(next_command), keys) if any(jobs.values()) else None)
     print_json(Changed(event="changed", command=command, jobs=ids, **advice))

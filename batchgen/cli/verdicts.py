@@ -41,8 +41,8 @@ def import_(manifest: Path, files: tuple[Path, ...], db: str | None, simulate: b
     """Bring the verdicts of FILES, which the review page has saved, into the job table.
 
     Of two verdicts on one clip the newer one counts, whichever file it comes from; the same file may be imported again.
-    A verdict on a clip that the job no longer has, or one that cannot be read, is named and not imported: exit code 2.
-    A run may be at work.
+    A verdict goes to the clip that was judged, whatever the id of its job is by now. One on a clip that no job has any
+    more, or one that cannot be read, is named and not imported: exit code 2. A run may be at work.
     """
     now = clock.utcnow()
     read = [read_verdicts(path, now) for path in files]

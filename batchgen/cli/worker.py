@@ -56,8 +56,7 @@ def command(
 ) -> None:
     """`batchgen run`, or `run --enroll` alone, writes a manifest's jobs, limits and cap into the table. Any number of
     workers, on any machine, share the batches, and keep the limits of the account together. Without --db: the table
-    ./batchgen.db. The key comes from the environment, or from a file .env in the folder. Notifications, --exec and
-    metrics are `batchgen run`'s: a worker calls nothing, whatever BATCHGEN_NOTIFY says.
+    ./batchgen.db. The key comes from the environment, or a file .env in the folder. Only `run` heeds BATCHGEN_NOTIFY.
 
     A job whose request names a local file is sent only by a machine that has this file, with the same content. Ends
     when nothing is left that it can do. SIGTERM drains: it claims nothing more, waits for create requests on the wire,

@@ -12,6 +12,7 @@ from pathlib import Path
 from sqlalchemy.engine import URL
 
 from batchgen import clock
+from batchgen.advice.command_line import with_ids
 from batchgen.catalogue.wording import plural
 from batchgen.doctor.findings import Finding, move_aside, ok, problem, shell
 from batchgen.doctor.folder import OTHERS, examine_output_folders, examine_parts, examine_rights
@@ -245,7 +246,7 @@ class TableExam:
             return problem("files", message, "", ExitCode.STORAGE)
         keys = {file.file.key for file in lost.files}
         message = f"{name}: {plural(len(lost.files), 'delivered file')} not there as delivered: {lost.listed(SHOWN)}"
-        fetch = self.command_on(batch, "retry", *(keys if len(keys) == 1 else ()), "--download")
+        fetch = with_ids(self.command_on(batch, "retry", "--download"), list(keys) if len(keys) == 1 else [])
         return problem("files", message, f"{fetch} && {self.command_on(batch, 'run')}")
 
 

@@ -52,11 +52,9 @@ def made_by(stored: Sequence[StoredBatch], manifest: Path) -> list[StoredBatch]:
 
 
 def table_location(db: str | Path | None, manifest: Path) -> str | Path:
-    """Where the job table is: `db`, else BATCHGEN_DB, else beside the manifest, whatever the working directory.
-
-    Raises `UsageError` for control characters where no table is: a second one would pay for the same jobs again.
-    """
+    """Where the job table is: `db`, else BATCHGEN_DB, else beside the manifest. Raises `UsageError`."""
     place = db or os.environ.get("BATCHGEN_DB", "").strip()
+    # A slip of the shell must not make a second table, which would pay for the same jobs again.
     if (fault := character_fault(str(place))) and not Path(place).exists():
         raise UsageError(f"--db {fault}. There is no such job table, and none is made under such a name")
     return place or manifest.absolute().parent / "batchgen.db"

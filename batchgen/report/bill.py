@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any
 
+from batchgen.advice.command_line import with_ids
 from batchgen.billing.books import Books, OpenItem, usd
 from batchgen.billing.closing import ClosingBill
 from batchgen.billing.reconcile import Comparison
@@ -18,7 +19,6 @@ from batchgen.files.report_file import report_file
 from batchgen.jobs import State
 from batchgen.report.formats import dollars
 from batchgen.report.hints import CommandLine
-from batchgen.services.text import shell_word
 
 COLUMNS = (
     *("at", "batch", "id", "attempt", "generation_id", "model", "settlement", "kind"),
@@ -121,7 +121,7 @@ def advice(item: OpenItem, command_line: CommandLine) -> tuple[str, str | None]:
         case Settlement.NOT_DELIVERED if is_active:
             return "fetches it", command_line("run")
         case Settlement.NOT_DELIVERED:
-            retry = f"{command_line('retry')} {shell_word(item.id or '')}"
+            retry = with_ids(command_line("retry"), [item.id or ""])
             return "asks for it again, for nothing; if the service has no file, ask it for a refund", retry
         case Settlement.UNKNOWN if item.state == State.PENDING:
             return "takes it over", f"{command_line('run')} --changed keep"

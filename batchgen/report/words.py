@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from rich import filesize
 
+from batchgen.advice.command_line import with_ids
 from batchgen.catalogue.wording import unknown_charges
 from batchgen.jobs import State
 from batchgen.jobtable.blockers import A_RUN, PERSON, RESUME, Blocker
@@ -172,8 +173,8 @@ def lost_lines(lost: LostFiles, retry: str) -> list[str]:
         subject = "1 delivered file is" if number == 1 else f"{number} delivered files are"
         lines.append(f"{subject} not there as delivered: {lost.listed(SHOWN)}")
         if retry:
-            key, them = (f" {shell_word(lost.files[0].file.key)}", "it") if number == 1 else ("", "them")
-            lines.append(f"`{retry}{key} --download`, then a run, fetches {them} for nothing")
+            keys, them = ([lost.files[0].file.key], "it") if number == 1 else ([], "them")
+            lines.append(f"`{with_ids(f'{retry} --download', keys)}`, then a run, fetches {them} for nothing")
     if lost.obstacle:
         lines.append(f"delivered files could not be looked at: {lost.obstacle}")
     elif not lost.is_all:
