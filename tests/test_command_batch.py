@@ -22,7 +22,7 @@ from batchgen import cli
 from batchgen.advice.command_line import TAKE_SIMULATE, command_line, typed_again, with_ids
 from batchgen.errors import ExitCode
 from batchgen.report.terminal import OutputStream
-from batchgen.services.text import is_harmless, shell_word
+from batchgen.services.text import is_harmless
 from tests.batches import MASTER, TEXT_MODEL, Bill, check_delivered, write_image, write_manifest
 from tests.conftest import Command, Launch, Simulate, Simulator
 from tests.forks import Fork

@@ -455,6 +455,14 @@ def test_another_machine_s_manifest_of_the_same_batch_name_takes_no_job_away(tab
     }
 
 
+@pytest.mark.sqlite
+def test_a_manifest_that_was_moved_with_its_table_keeps_its_batch_though_every_job_is_edited(table: Table) -> None:
+    table.sync("mona")
+    assert table.database.path
+    moved = replace(table.batch, manifest=table.database.path.with_name("moved.yaml"))
+    assert counted(table.sync(spec("mona", prompt="Edited."), batch=moved)) == {"edited": 1}
+
+
 def test_a_moved_manifest_whose_images_are_gone_keeps_its_batch(table: Table, tmp_path: Path) -> None:
     job = sent_with_image(table)
     elsewhere = replace(table.batch, manifest=tmp_path / "elsewhere" / "spring.yaml")

@@ -15,6 +15,7 @@ from batchgen.catalogue.wording import plural
 from batchgen.files import local_files
 from batchgen.files.local_files import FileDigests
 from batchgen.jobs import JobSpec, State
+from batchgen.jobtable.engine import file_of
 from batchgen.jobtable.fingerprint import fingerprint_of
 from batchgen.jobtable.joins import CURRENT_OR_NONE
 from batchgen.jobtable.schema import attempts, jobs
@@ -40,12 +41,14 @@ def is_same_manifest(
 ) -> bool:
     """Whether a batch was made from this manifest.
 
-    One that was moved, or lies elsewhere on another machine, still asks for one of the batch's jobs at least. Another
-    person's manifest with the same batch name asks for none, and would cancel them all.
+    One that was moved lies beside its table, or still asks for one of the batch's jobs at least. Another person's
+    manifest with the same batch name asks for none, and would cancel them all.
     """
-    other = Path(batch.manifest_path)
+    other, table = Path(batch.manifest_path), file_of(connection)
     if other == manifest or other.exists():
         return other == manifest or other.samefile(manifest)
+    if table and table.parent.resolve() == manifest.parent.resolve():
+        return True
     columns = (jobs.c.key, jobs.c.fingerprint, attempts.c.input_digests)
     of_batch = select(*columns).select_from(CURRENT_OR_NONE).where(jobs.c.batch_id == batch.id)
     rows = {row.key: row for row in connection.execute(of_batch)}

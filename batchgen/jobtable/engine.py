@@ -86,6 +86,14 @@ def path_of(url: URL) -> Path | None:
     return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
 
 
+def file_of(connection: Connection) -> Path | None:
+    """The file of an SQLite database, whose engine has it with options; None for PostgreSQL."""
+    if connection.dialect.name != "sqlite":
+        return None
+    row = connection.exec_driver_sql("PRAGMA database_list").first()
+    return Path(row.file) if row else None
+
+
 def without_secrets(url: URL) -> str:
     """A URL for a person."""
     return url.difference_update_query(SECRETS).render_as_string(hide_password=True)
