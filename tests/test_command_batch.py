@@ -121,6 +121,16 @@ def test_a_manifest_never_stands_for_the_batch_of_another_one_of_its_name(batchg
     assert rows_of.stdout == "batch,count(*)\nbob,1\n"
 
 
+def test_a_batch_of_a_moved_manifest_is_not_hidden_by_a_simulation_since(batchgen: Command, tmp_path: Path) -> None:
+    write_manifest(tmp_path / "old" / "m.yaml", 1)
+    assert batchgen("run", "old/m.yaml", "--enroll", "--db", "shared.db").returncode == 0
+    (tmp_path / "old").rename(tmp_path / "new")
+    assert batchgen("run", "new/m.yaml", "--simulate", "--db", "shared.db").returncode == 0
+    shown = batchgen("status", "new/m.yaml", "--db", "shared.db").stdout
+    assert "m: 1 pending" in shown and "m-simulated: 1 done" in shown
+    assert batchgen("cancel", "new/m.yaml", "--db", "shared.db").stdout.startswith("1 job cancelled:")
+
+
 def test_a_command_to_type_is_on_the_same_batch_in_the_same_table(tmp_path: Path, batchgen: Command) -> None:
     """Else it would buy what is simulated, or begin a second job table."""
     manifest = write_manifest(tmp_path / "work" / "m.yaml", 2)

@@ -374,6 +374,7 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "an invalid manifest": (["wrong.yaml"], 2, "batchgen check wrong.yaml"),
     "an invalid manifest of another table": (["wrong.yaml", "--db", "none.db"], 2, "batchgen check wrong.yaml\n"),
     "a table of something else": (["--db", "other.db"], 2, "this is no job table"),
+    "an empty database": (["--db", "empty.db"], 0, "empty.db: there is none yet; a run makes it"),
     "no table at all": (
         ["--db", "wrong.yaml"],
         2,
@@ -389,6 +390,7 @@ def test_mistakes_are_explained(words: list[str], code: int, message: str, patie
     (patient.folder / "wrong.yaml").write_text("jobs: 1\n" * 2_000)
     with closing(sqlite3.connect(patient.folder / "other.db")) as other:
         other.execute("CREATE TABLE x (y)")
+    (patient.folder / "empty.db").touch()
     refused = batchgen("doctor", *words)
     assert refused.returncode == code
     assert message in refused.stdout + refused.stderr and "Traceback" not in refused.stderr

@@ -185,7 +185,9 @@ class TableExam:
 
     def examine_version(self) -> Iterator[Finding]:
         version, views = self.condition.version, ", ".join(self.condition.missing_views)
-        if version is None:
+        if self.condition.is_empty:
+            yield ok("table", f"{shown(self.url)}: there is none yet; a run makes it")
+        elif version is None:
             yield self.fault("this is no job table; name another one with --db", "", ExitCode.USAGE)
         elif version > HEAD:
             upgrade = shell(sys.executable, "-m", "pip", "install", "--upgrade", "batchgen")

@@ -47,8 +47,11 @@ def is_moved(batch: StoredBatch, manifest: Path) -> bool:
 
 
 def made_by(stored: Sequence[StoredBatch], manifest: Path) -> list[StoredBatch]:
-    """The batches that a manifest made: those from this very place, else those of a moved file of this name."""
-    return [batch for batch in stored if is_at(batch, manifest)] or [b for b in stored if is_moved(b, manifest)]
+    """The batches that a manifest made, real and simulated: those from this very place, else those of a moved file."""
+    here = [batch for batch in stored if is_at(batch, manifest)]
+    kinds = {batch.service == SIMULATOR for batch in here}
+    moved = (batch for batch in stored if is_moved(batch, manifest))
+    return [*here, *(batch for batch in moved if (batch.service == SIMULATOR) not in kinds)]
 
 
 def table_location(db: str | Path | None, manifest: Path) -> str | Path:

@@ -46,6 +46,8 @@ class TableCondition:
     is_disk_at_fault: bool = False
     """Whether it cannot be read because its disk is full or fails: nothing is known of the table then."""
     version: str | None = None
+    is_empty: bool = False
+    """Whether there is no table at all, so that a run makes the job table."""
     faults: list[str] = field(default_factory=list)
     """What SQLite's `PRAGMA integrity_check` says."""
     orphans: int = 0
@@ -94,6 +96,7 @@ def inspect_table(url: URL) -> TableCondition:
     try:
         with inspecting(url) as connection:
             condition.version = version_of(connection)
+            condition.is_empty = condition.version is None and not inspect(connection).get_table_names()
             if path:
                 pragma = f"PRAGMA integrity_check({SHOWN_FAULTS})"
                 lines = [str(fault) for fault in connection.exec_driver_sql(pragma).scalars()]
