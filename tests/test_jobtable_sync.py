@@ -368,6 +368,14 @@ def test_redo_leaves_a_new_job_the_id_that_the_manifest_gives_it(table: Table) -
     assert table.states() == {"mona~2": "done", "mona": "pending", "mona~1": "pending"}
 
 
+@pytest.mark.parametrize("keys", [("mona~1", "mona"), ("mona", "mona~1")])
+def test_redo_of_two_jobs_gives_no_old_version_the_id_of_a_new_one(table: Table, keys: tuple[str, ...]) -> None:
+    for key in keys:
+        table.bring(State.DONE, key)
+    table.sync(*(spec(key, prompt="She smiles.") for key in keys), changed="redo")
+    assert table.states() == {"mona~1~1": "done", "mona~2": "done", "mona": "pending", "mona~1": "pending"}
+
+
 def test_another_output_path_is_taken_over_until_the_file_is_delivered(table: Table) -> None:
     table.bring(State.DONE, "done")
     table.bring(State.GENERATING, "going")

@@ -24,7 +24,7 @@ KEY_CHARS = LONGEST_NAME - 6
 
 
 def archive_version(connection: Connection, row: Any, folder: Path, now: datetime, taken: Collection[str]) -> None:
-    """Rename a job and its file to a free `key~N`, so that a new version takes its key. `taken`: keys of jobs to come.
+    """Rename a job and its file to a free `key~N`, so that a new version takes its key. `taken`: keys of the manifest.
 
     Only a file that was delivered for it is its own: whatever else lies at its output, or at the new name, stays there.
     """

@@ -175,7 +175,7 @@ def sync_manifest(
         moved = sum(fingerprint_of(spec, digests) in sent for spec in (*new, *(spec for _, spec in changed)))
         raise ManifestChanged(refusal(batch.manifest, result.changed, moved))
     redone = [pair for pair in changed if on_changed == "redo" and (chosen is None or pair[0].key in chosen)]
-    taken = {spec.key for spec in new}
+    taken = {spec.key for spec in specs}
     for row, _ in redone:
         archive_version(connection, row, batch.manifest.parent, now, taken)
     add_jobs(connection, result.batch_id, batch.service, [*new, *(spec for _, spec in redone)], digests, now)
