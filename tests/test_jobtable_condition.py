@@ -68,6 +68,8 @@ def test_a_condition_may_read_other_tables_and_leaves_nothing_behind(table: Tabl
     assert len(found) == 1
     where = "key IN (SELECT id FROM job_overview WHERE verdict IS NULL) AND NOT EXISTS (SELECT 1 FROM ledger)"
     assert len(table.database.read_now(selection.find, table.batch_id, replace(Selection(), where=where))) == 2
+    where = "key IN (SELECT id FROM job_overview WHERE id = 'mona' AND stars = 5)"  # the id of a view is a text
+    assert table.database.read_now(selection.find, table.batch_id, replace(Selection(), where=where)) == []
     where = "EXISTS (SELECT 1 FROM json_each(tags) WHERE value = 'hero') OR key = 'lisa'"
     assert len(table.database.read_now(selection.find, table.batch_id, replace(Selection(), where=where))) == 1
     with pytest.raises(UsageError):
