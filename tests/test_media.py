@@ -22,9 +22,12 @@ from PIL import Image
 
 from batchgen.errors import ManifestInvalid
 from batchgen.files import local_files
+from batchgen.files.delivered import UNREADABLE, DeliveredFile, fault_of
 from batchgen.files.input_file import InputFault
-from batchgen.files.media import FORMATS, MEDIA_BYTES, inspect, inspect_content, media_type_of
+from batchgen.files.media import FORMATS, MEDIA_BYTES, decode_fault, inspect, inspect_content, media_type_of
 from batchgen.manifest import reader
+from batchgen.manifest.source import read_bytes
+from tests.test_http_failures import no_more_descriptors
 
 STANDARD = "kling-video/v2.1/standard/image-to-video"
 FABRIC = "veed/fabric-1.0"
@@ -446,3 +449,17 @@ def test_a_file_that_changes_before_it_is_sent_fails_its_job_alone(
     with pytest.raises(InputFault, match=message):
         local_files.read(tmp_path, '{"image_url": "i.png"}', ["/image_url"])
     assert local_files.changed(tmp_path, digests) == ([] if change is Path.unlink else ["i.png"])
+
+
+def test_too_many_open_files_are_told_with_what_to_do_where_a_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "mona.jpg"
+    path.write_bytes(b"x")
+    file = DeliveredFile("mona", 1, path.name, 1, "")
+    advice = "too many files are open here: raise the number that may be (ulimit -n)"
+    with no_more_descriptors():
+        assert decode_fault(path) == f"the file cannot be read: {advice}"
+        assert fault_of(tmp_path, file, verify=True) == f"{UNREADABLE}{advice}"
+        with pytest.raises(InputFault, match=re.escape(f"cannot be read: {advice}")):
+            inspect(tmp_path, path.name, "image")
+        with pytest.raises(InputFault, match=re.escape(f"cannot be read: {advice}")):
+            read_bytes(path, "manifest", "", 1)

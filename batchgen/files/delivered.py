@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from batchgen.errors import os_reason
 from batchgen.files import object_store
 from batchgen.files.output_paths import path_fault
 from batchgen.files.output_urls import is_url, split_url
@@ -105,5 +106,5 @@ def fault_on_disk(folder: Path, file: DeliveredFile, *, verify: bool) -> str:
     except (FileNotFoundError, NotADirectoryError):
         return "is missing"
     except OSError as error:
-        return f"{UNREADABLE}{error.strerror}"
+        return f"{UNREADABLE}{os_reason(error)}"
     return "" if is_same else OTHER_CONTENT

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import unquote, unquote_to_bytes
 
 from batchgen.catalogue.links import Medium
+from batchgen.errors import os_reason
 from batchgen.files.input_file import InputFault, open_input, size_in_words
 from batchgen.services.text import character_fault
 
@@ -114,7 +115,7 @@ def inspect(folder: Path, path: str, medium: Medium) -> LocalMedium:
     except PermissionError:
         raise InputFault("the file may not be read") from None
     except (OSError, ValueError) as error:
-        raise InputFault(f"the file cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise InputFault(f"the file cannot be read: {os_reason(error)}") from None
 
 
 def no_such_file(path: str) -> str:
@@ -129,7 +130,7 @@ def decode_fault(path: Path) -> str | None:
     except InputFault as fault:
         return str(fault)
     except OSError as error:
-        return f"the file cannot be read: {error.strerror or error}"
+        return f"the file cannot be read: {os_reason(error)}"
     return None
 
 

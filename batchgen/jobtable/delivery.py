@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Update, bindparam, select, text
 
 from batchgen import clock
+from batchgen.errors import os_reason
 from batchgen.files.delivered import UNREADABLE, DeliveredFile, LostFile, faults_of
 from batchgen.jobs import Job, Output, State
 from batchgen.jobtable.joins import CURRENT_ATTEMPTS, CURRENT_FILES, IN_BATCH, IS_DELIVERED
@@ -193,7 +194,7 @@ def lost_files(
             try:
                 lost += [LostFile(file, fault) for file, fault in faults_of(folder, files, verify=verify) if fault]
             except OSError as error:
-                return LostFiles(lost, number, is_all=False, obstacle=f"{error.filename}: {error.strerror or error}")
+                return LostFiles(lost, number, is_all=False, obstacle=f"{error.filename}: {os_reason(error)}")
             if hidden := next((file for file in lost if file.fault.startswith(UNREADABLE)), None):
                 return LostFiles([], number, is_all=False, obstacle=f"{folder / hidden.file.path}: {hidden.fault}")
             number += len(files)

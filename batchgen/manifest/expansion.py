@@ -7,6 +7,7 @@ from math import prod
 from typing import Any
 
 from batchgen.catalogue.wording import listed, plural, quoted
+from batchgen.errors import os_reason
 from batchgen.files.input_file import InputFault
 from batchgen.files.media import no_such_file
 from batchgen.files.spelling import FileNames
@@ -112,7 +113,7 @@ def _glob(node: Node, folder: Folder, diagnostics: Diagnostics) -> list[Any]:
         diagnostics.add(node, str(error), error.hint)
         return []
     except (OSError, ValueError) as error:
-        diagnostics.add(node, f"the glob cannot be read: {getattr(error, 'strerror', None) or error}")
+        diagnostics.add(node, f"the glob cannot be read: {os_reason(error)}")
         return []
     capitals = f"capital letters count: {listed(others)[:200]}"
     if not matches:

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol, Self
 from yaml.error import Mark
 
 from batchgen.catalogue.links import NOUNS
+from batchgen.errors import os_reason
 from batchgen.files.input_file import InputFault, read_input
 from batchgen.files.media import media_type_of
 from batchgen.manifest import bounds
@@ -73,7 +74,7 @@ def read_bytes(path: Path, noun: str, missing: str, most: int) -> bytes:
     except ValueError:  # a NUL character, say
         raise InputFault(f"the {noun} cannot be read: no file has such a name") from None
     except OSError as error:
-        raise InputFault(f"the {noun} cannot be read: {error.strerror or error}") from None
+        raise InputFault(f"the {noun} cannot be read: {os_reason(error)}") from None
     refuse_no_text(content[:HEAD_BYTES], noun)
     return content
 
