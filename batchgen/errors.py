@@ -61,7 +61,7 @@ class ExitCode(IntEnum):
 NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})  # of a process, or a machine
 
 
-def os_reason(error: Exception) -> str:
+def os_reason(error: BaseException) -> str:
     """An error of the system, in its words; in ours where those do not say what a person does."""
     if isinstance(error, OSError) and error.errno in NO_DESCRIPTORS:
         return "too many files are open here: raise the number that may be (ulimit -n)"

@@ -19,7 +19,7 @@ from typing import Any
 import httpx2 as httpx
 
 from batchgen import __version__
-from batchgen.errors import NO_DESCRIPTORS, UsageError, os_reason
+from batchgen.errors import UsageError, os_reason
 from batchgen.services.base import AT_ONCE
 from batchgen.services.body import BodyRefused, decoded
 from batchgen.services.send_time import is_too_late
@@ -287,9 +287,7 @@ def describe(error: Exception, api_key: str = "") -> str:
     if type(error) in DESCRIPTIONS:
         return DESCRIPTIONS[type(error)]
     cause = root_cause(error) if isinstance(error, httpx.ConnectError) or not str(error) else error
-    if isinstance(cause, OSError) and cause.errno in NO_DESCRIPTORS:
-        return os_reason(cause)
-    return one_line(without_key(str(cause) or type(cause).__name__, api_key), REASON_CHARS_MAX)
+    return one_line(without_key(os_reason(cause) or type(cause).__name__, api_key), REASON_CHARS_MAX)
 
 
 def root_cause(error: BaseException) -> BaseException:
