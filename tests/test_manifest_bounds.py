@@ -6,6 +6,7 @@ Before there were bounds, each of these took minutes, all memory, or for ever.
 from __future__ import annotations
 
 import csv
+import json
 import os
 import socket
 from collections.abc import Callable
@@ -179,6 +180,14 @@ def test_a_mistake_in_every_row_of_many_is_counted_only_so_far(tmp_path: Path) -
     path = tmp_path / "m.yaml"
     path.write_text(f"jobs: [{{id: 'a{{{{ n }}}}', model: {TEXT}, promt: x, rows: r.csv}}]\n")
     assert "was not read" in str(refused(path))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(30)
+def test_a_name_that_all_rows_lack_is_searched_for_once(tmp_path: Path) -> None:
+    row = json.dumps({"m": "x" * 1_000}) + "\n"
+    path = manifest_of_rows(tmp_path, "r.jsonl", row.encode() * 10_000)
+    assert "the template has no name `n` (r.jsonl:1 and 9,999 more rows" in str(refused(path))
 
 
 def sparse(path: Path) -> None:

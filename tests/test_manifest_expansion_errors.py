@@ -275,6 +275,18 @@ ROWS: dict[str, tuple[str, dict[str, bytes], str]] = {
         "r.jsonl:6:1 the row holds half of a surrogate pair, which is no text\n"
         "r.jsonl:7:1 the row has a name twice: s",
     ),
+    "a name that stands in JSON lines as a value only": (
+        job("rows: r.jsonl"),
+        {"r.jsonl": b'{"t": "s"}\n'},
+        "m.yaml:2:9 the template has no name `s` (r.jsonl:1)"
+        " | known: batch, model and t; the columns are those of r.jsonl",
+    ),
+    "a name in JSON lines that no template can say": (
+        job("rows: r.jsonl", "'{{ Größe }}'"),
+        {"r.jsonl": '{"Größe": "s"}\n'.encode()},
+        "m.yaml:2:9 the template has no name `Größe` (r.jsonl:1) | known: batch and model; the columns are those of"
+        " r.jsonl, where `Größe` must be renamed: a name has the letters a to z, digits and _ only",
+    ),
     "deep and long JSON": (
         job("rows: r.jsonl"),
         {"r.jsonl": b'{"s": ' + b"[" * 100 + b"]" * 100 + b"}\n" + b"[" * 100_000 + b'\n{"s": ' + b"9" * 99 + b"}\n"},

@@ -7,10 +7,10 @@ from batchgen.catalogue.links import medium
 from batchgen.catalogue.wording import listed, quoted
 from batchgen.catalogue.written import Written, shown, trimmed
 from batchgen.manifest.expressions import BadTemplate, UnknownName, may_be_empty
-from batchgen.manifest.job_keys import JOB_KEYS
+from batchgen.manifest.job_keys import JOB_KEYS, NAME
 from batchgen.manifest.job_list import Entry, JobList, ManifestFile
 from batchgen.manifest.nodes import Node
-from batchgen.manifest.rows import TABLES, RowsFile
+from batchgen.manifest.rows import RowsFile
 from batchgen.manifest.templates import Ambiguous
 
 NEVER_EMPTY = ("prompt", "image_url", "video_url", "audio_url")
@@ -120,12 +120,13 @@ class TemplateFiller:
 
     def columns_hint(self, rows: RowsFile, missing: str) -> str:
         """Where the names of the columns come from, and which columns have none that a template can use."""
-        if (
-            rows.suffix not in TABLES and f'"{missing}"'.encode() in rows.raw
-        ):  # each row of JSON lines has its own names
-            return f'other rows of {rows.name} have it: write "{missing[:50]}": null in one that has no value'
+        unusable = rows.unusable
+        if rows.has_key(missing):
+            if NAME.fullmatch(missing):
+                return f'other rows of {rows.name} have it: write "{missing[:50]}": null in one that has no value'
+            unusable = [missing]
         hint = f"the columns are those of {rows.name}"
-        if not rows.unusable:
+        if not unusable:
             return hint
-        names = listed([f"`{name[:100]}`" for name in rows.unusable])
+        names = listed([f"`{name[:100]}`" for name in unusable])
         return f"{hint}, where {names} must be renamed: a name has the letters a to z, digits and _ only"
