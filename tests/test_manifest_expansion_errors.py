@@ -275,6 +275,17 @@ ROWS: dict[str, tuple[str, dict[str, bytes], str]] = {
         "r.jsonl:6:1 the row holds half of a surrogate pair, which is no text\n"
         "r.jsonl:7:1 the row has a name twice: s",
     ),
+    "a carriage return in the header": (
+        rows(),
+        {"r.csv": b"sep=,\nsku,t\ra,b\r"},
+        "r.csv:2:1 this is not CSV: a line ends with a carriage return alone, and others do not"
+        " | put quotes around the field, and write a quote inside them twice",
+    ),
+    "a separator that is not UTF-8": (
+        rows(),
+        {"r.csv": b"sep=\xa7\nsku\xa7t\na\xa7b\n"},
+        "r.csv:1:5 byte 0xa7 is not UTF-8 | save the file as UTF-8; Excel calls it CSV UTF-8",
+    ),
     "a name that stands in JSON lines as a value only": (
         job("rows: r.jsonl"),
         {"r.jsonl": b'{"t": "s"}\n'},

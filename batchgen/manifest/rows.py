@@ -27,7 +27,7 @@ SUFFIXES = (*TABLES, ".jsonl", ".ndjson")
 SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 DELIMITERS = ",;\t"
 """Where two of them make equally many names of the header, the first counts."""
-SEPARATOR_LINE = re.compile(rb'"?sep=(.)"?[;,\t]*\r?\n', re.IGNORECASE)
+SEPARATOR_LINE = re.compile(rb'"?sep=([\t -!#-~])"?[;,\t]*\r?\n', re.IGNORECASE)
 """A first line by which Excel says what separates the cells."""
 TYPE_LINE = re.compile(rb'"?#TYPE [^\r\n]*\r?\n')
 """The first line that PowerShell's Export-Csv writes."""
@@ -222,7 +222,7 @@ def delimiter_of(header: str, stated: str) -> str:
         return stated
 
     def names(delimiter: str) -> int:
-        cells = next(csv.reader([header], delimiter=delimiter), [])
+        cells = next(csv.reader(header.split("\r"), delimiter=delimiter), [])
         return sum(bool(NAME.fullmatch(trimmed(cell))) for cell in cells)
 
     return max(DELIMITERS, key=names)
