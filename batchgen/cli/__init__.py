@@ -162,9 +162,11 @@ def explained(error: click.UsageError) -> click.UsageError:
     if not isinstance(error, click.NoSuchOption):
         return error
     name, of_run = error.option_name, {word for param in load("run").params for word in param.opts}
-    limits = "`batchgen run` has it; a worker takes limits and the cap from the manifest and from `batchgen set`"
-    hint = OTHER_OPTIONS.get(name) or (limits if name in of_run else "")
-    return click.NoSuchOption(name, f"{error.message} ({hint})", ctx=error.ctx) if hint else error
+    is_worker = error.ctx is not None and error.ctx.info_name == "worker"
+    limits = "; a worker takes limits and the cap from the manifest and from `batchgen set`" if is_worker else ""
+    if not (hint := OTHER_OPTIONS.get(name) or (f"`batchgen run` has it{limits}" if name in of_run else "")):
+        return error
+    return click.NoSuchOption(name, f"{error.message} ({hint})", error.possibilities, error.ctx)
 
 
 def is_about_stdout(error: Exception) -> TypeGuard[OSError]:
