@@ -241,12 +241,6 @@ def test_polls_come_forward_also_when_another_run_has_learned_most() -> None:
     assert not times.learn(job(3, duration=DURATION), timing_of(*draw(60)))
 
 
-def test_polls_come_forward_once_for_generations_that_end_at_the_same_time() -> None:
-    times = GenerationTimes({}, {})
-    assert times.learn(job(1, duration=DURATION), timing_of(*draw(8)))
-    assert not times.learn(job(2, duration=DURATION), timing_of(*draw(9))), "the polls are on their way forward"
-
-
 def test_a_service_that_changes_is_learned_anew() -> None:
     timing = timing_of(*[100.0] * GENERATIONS_MAX, *[200.0] * (4 * GENERATIONS_MAX))
     assert timing.count == GENERATIONS_MAX

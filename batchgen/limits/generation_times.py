@@ -141,9 +141,7 @@ class GenerationTimes:
         if timing.count >= evidence.timing.count:
             evidence.timing = timing
         # Other runs may have taught the table more than FEW since this run last fitted.
-        is_news = evidence.fitted_count < FEW and evidence.is_outdated
-        self.times(*kind)  # fits now: what is taken in while polls are brought forward is no news again
-        return is_news
+        return evidence.fitted_count < FEW and evidence.is_outdated
 
     def forget(self, job: Job) -> None:
         """A generation is no evidence any more. If it was a scout, another may become one."""
