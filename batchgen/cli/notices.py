@@ -50,11 +50,10 @@ def reason_of(runner: Runner, commands_left: int, command_line: CommandLine) -> 
     if context.credit_wait.refusal and context.credit_wait.next_at:
         at = local_time(context.credit_wait.next_at, now)
         return f"no more submits until the account is topped up: {context.credit_wait}; its balance is asked at {at}"
-    if context.hold and context.hold_until:
-        then = "the log is read again" if context.awaits_history else "one request tries again"
-        return f"no more submits for now: {context.hold}, until {local_time(context.hold_until, now)}; then {then}"
     if context.hold:
-        return f"no more submits for now: {context.hold}"
+        then = "the log is read again" if context.awaits_history else "one request tries again"
+        until = f", until {local_time(context.hold_until, now)}; then {then}" if context.hold_until else ""
+        return f"no more submits for now: {context.hold}{until}"
     if (since := runner.measurer.rest_since) and now - since >= SOON:
         return f"the last clips are measured, for at most {LAST_SECONDS:.0f} s"
     return ""

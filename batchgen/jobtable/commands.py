@@ -78,7 +78,7 @@ def retry(
     A charged one is paid for once more: see `ask_again`. One that left the manifest, or is one of the `orphans`, stays
     as it is. Returns the keys moved.
 
-    Before they are sent they are compared with the service's log: in an older copy of a table they may be bought.
+    They are compared with the service's log before they are sent: it has what an older copy of the table lacks.
     """
     rows = rows_of(connection, batch_id, [key for key in keys if key not in orphans])
     retried = [row.key for row in rows if renew(connection, row, now)]

@@ -134,8 +134,8 @@ def refusal(repeats: Sequence[Repeat]) -> str:
 def compare(connection: Connection, search: RepeatSearch) -> Comparison:
     """Look for the repeats among the pending jobs.
 
-    A job that only its own earlier attempts paid for is none, nor is one that a person ordered again. If the log shows
-    that it was bought since, the table is an older copy, and it is one.
+    A job that only its own earlier attempts paid for is no repeat. One that a person ordered again is none either,
+    unless the log shows that it was bought since: then the table is an older copy.
     """
     pending = connection.execute(UNSETTLED_NAMES, {"in_batch": search.batch_id}).all()
     ordered_again = connection.execute(ORDERED, {"in_batch": search.batch_id}).all()
