@@ -21,7 +21,7 @@ SAVE_AS_UTF8 = "save the file as UTF-8"
 LINE_ENDS = "\r\n\x85\u2028\u2029"
 LINE_END = re.compile(f"\r\n|[{LINE_ENDS}]")
 LONE_RETURN = re.compile(rb"\r(?!\n)")
-IN_QUOTES = re.compile(r'"(?:[^"\\\n]+|\\.)*+"')
+IN_QUOTES = re.compile(r'"(?>(?:[^"\\\n]+|\\.)*)"')
 """A text in double quotes on one line, as JSON writes it."""
 SURROGATE_PAIR = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|\\.")
 """An escaped surrogate pair, or any other escape: in "\\\\ud83d" the second backslash begins no escape."""

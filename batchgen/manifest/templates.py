@@ -43,7 +43,8 @@ LONGEST_EXPRESSION = 1_000
 MOST_COMPILED = 1_000
 """Compiled templates in memory. Beyond it all are dropped: a manifest with more has a template a job."""
 
-EXPRESSION = re.compile(rf"\{{\{{((?:{STRING}|[^\"'}}]|\}}(?!\}}))*+)\}}\}}", re.DOTALL)
+# An atomic group: Python 3.11.0 to 3.11.4 reads a possessive repetition of a group wrongly.
+EXPRESSION = re.compile(rf"\{{\{{((?>(?:{STRING}|[^\"'}}]|\}}(?!\}}))*))\}}\}}", re.DOTALL)
 STATEMENT = re.compile(r"\{%[-+]?\s*[a-z]")
 NAME_PATH = re.compile(r"\s*([A-Za-z_]\w*)((?:\.[a-z_]\w*)*)\s*", re.ASCII)
 FILTER = re.compile(r"\|\s*([A-Za-z_]\w*)")
