@@ -74,6 +74,10 @@ FILES = {
     "a.wav": WAV,
     "v.mp4": MP4,
     "half.jpg": JPEG[: len(JPEG) // 2],
+    "half.mp4": MP4[: len(MP4) // 2],
+    "half.wav": WAV[: len(WAV) // 2],
+    "piped.wav": WAV[:4] + b"\xff" * 4 + WAV[8:],
+    "junk.mp4": MP4 + b"<html>the end</html>",
     "text.png": b"no picture",
     "empty.png": b"",
     "small.png": picture("PNG", 200, 200),
@@ -104,6 +108,14 @@ def check(folder: Path, **params: object) -> tuple[str, ...]:
 LINK = "https://example.com/x"
 TAKEN: dict[str, tuple[dict[str, object], tuple[str, ...]]] = {
     "a local sound": ({"model": FABRIC, "image_url": LINK, "audio_url": "a.wav"}, ("/audio_url",)),
+    "a sound that was written into a pipe": (
+        {"model": FABRIC, "image_url": LINK, "audio_url": "piped.wav"},
+        ("/audio_url",),
+    ),
+    "a video with a text behind it": (
+        {"model": LIP_SYNC, "video_url": "junk.mp4", "audio_url": LINK},
+        ("/video_url",),
+    ),
     "a local video": ({"model": LIP_SYNC, "video_url": "v.mp4", "audio_url": LINK}, ("/video_url",)),
     "a video as a sound": ({"model": FABRIC, "image_url": LINK, "audio_url": "v.mp4"}, ("/audio_url",)),
     "videos in a list": ({"model": "alibaba/wan-2-6-r2v", "prompt": "x", "video_urls": ["v.mp4"]}, ("/video_urls/0",)),
@@ -148,6 +160,18 @@ def test_what_the_service_takes_is_valid(folder: Path, params: dict[str, object]
 
 REFUSED: dict[str, tuple[dict[str, object], str]] = {
     "half an image": ({"model": STANDARD, "image_url": "half.jpg"}, "its end is missing"),
+    "half a video": (
+        {"model": LIP_SYNC, "video_url": "half.mp4", "audio_url": LINK},
+        "the video is cut off: its end is missing",
+    ),
+    "half a sound": (
+        {"model": FABRIC, "image_url": LINK, "audio_url": "half.wav"},
+        "the sound is cut off: its end is missing",
+    ),
+    "half a sound as a data URI": (
+        {"model": FABRIC, "image_url": LINK, "audio_url": f"data:audio/wav;base64,{encoded(WAV[: len(WAV) // 2])}"},
+        "the sound is cut off",
+    ),
     "a text as an image": ({"model": STANDARD, "image_url": "text.png"}, "not an image"),
     "a sound as an image": ({"model": STANDARD, "image_url": "a.wav"}, "not an image"),
     "an image as a sound": ({"model": FABRIC, "image_url": LINK, "audio_url": "i.png"}, "not a sound"),
@@ -241,6 +265,10 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "half.png": PNG[: len(PNG) // 2],
         "no-end.png": PNG[:-12],
         "half.webp": FILES["i.webp"][:5_000],
+        **{
+            f"half-reserved.{name}": content[: len(content) // 2].ljust(max(len(content), 9_999), b"\0")
+            for name, content in {"jpg": JPEG, "webp": FILES["i.webp"], "avif": picture("AVIF")}.items()
+        },
         "half-with-preview.jpg": JPEG[:2] + exif + JPEG[2 : len(JPEG) // 2],
         "no-end.jpg": JPEG[:-2],
         "page.jpg": b"<!DOCTYPE html><html>",
@@ -292,6 +320,7 @@ HINTED = {
     "half.png": "its end is missing",
     "no-end.png": "its end is missing",
     "half.webp": "the image is damaged",
+    **{f"half-reserved.{name}": "its end is missing" for name in ("jpg", "webp", "avif")},
     "half-with-preview.jpg": "its end is missing",
     "no-end.jpg": "its end is missing",
     "page.jpg": "a web page, not an image",

@@ -18,6 +18,7 @@ from urllib.parse import unquote, unquote_to_bytes
 
 from batchgen.catalogue.links import Medium
 from batchgen.errors import os_reason
+from batchgen.files import video
 from batchgen.files.input_file import InputFault, open_input, size_in_words
 from batchgen.services.text import character_fault
 
@@ -29,8 +30,11 @@ MEDIA_BYTES = 50_000_000
 HEAD_BYTES = 64
 """The beginning of a file that shows its format."""
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-END_OF_PNG = b"IEND"
+END_OF_PNG, END_OF_JPEG = b"IEND", b"\xff\xd9"
 """Pillow decodes a PNG without its last part, which other programs refuse."""
+ZEROS = bytes(1_024)
+"""Some programs reserve a file's space before they download it: the rest of half a file is zeros, which decode."""
+RIFF_SLACK = 1_024  # bytes by which careless programs are wrong about the length of a WAV or AVI
 DECODED_PIXELS = 50_000_000
 """Pixels of an image that is decoded, other than a JPEG: 200 MB of memory. Of a larger one the header is read."""
 
@@ -65,7 +69,7 @@ NO_IMAGES = (
     (rb"version https://git-lfs", "the file is a pointer of Git LFS: fetch the image with `git lfs pull`"),
 )
 """The first bytes of files that people take for images, and what to do about each."""
-CUT_OFF = "the image is cut off: its end is missing"
+CUT_OFF = "the {} is cut off: its end is missing"
 MISSING = "there is no such file"
 WHOLE_PATH = re.compile(r"[/~]|[A-Za-z]:[\\/]|file:", re.IGNORECASE)
 """The beginning of a path that is not relative to the manifest."""
@@ -194,9 +198,21 @@ def inspect_content(file: BinaryIO, medium: Medium) -> LocalMedium:
     if medium != "image":
         if not media_type or not media_type.startswith(CONTAINERS[medium]):
             raise InputFault(f"the file is not {'a video' if medium == 'video' else 'a sound'} in a known format")
+        if is_cut(file, head, size):
+            raise InputFault(CUT_OFF.format("video" if medium == "video" else "sound"))
         return LocalMedium(media_type.replace("video/", f"{medium}/"), size)
     with opened_image(file, head) as image:
         return LocalMedium(media_type or "", size, *image.size)
+
+
+def is_cut(file: BinaryIO, head: bytes, size: int) -> bool:
+    """Whether a video or a sound names a length that it does not have, or lacks what no player can do without."""
+    if head.startswith(b"RIFF"):  # Whoever writes into a pipe does not know the length, and names an endless one.
+        return size + RIFF_SLACK < int.from_bytes(head[4:8], "little") <= MEDIA_BYTES
+    try:
+        return head[4:8] in video.BOXES and (video.box_fault(file) or "").startswith(video.CUT)
+    except video.NotVideo:
+        return True
 
 
 def decode(file: BinaryIO) -> None:
@@ -204,17 +220,24 @@ def decode(file: BinaryIO) -> None:
     file.seek(0)
     head = file.read(HEAD_BYTES)
     with opened_image(file, head) as image:
-        if image.format == "PNG":
+        if image.format in ("PNG", "JPEG", "WEBP", "AVIF"):  # in the others, zeros may be black
             position = file.tell()
             file.seek(0)
-            if END_OF_PNG not in file.read():
-                raise InputFault(CUT_OFF)
+            if not has_end(file.read(), image.format):
+                raise InputFault(CUT_OFF.format("image"))
             file.seek(position)
         # A JPEG is decoded small and grey: all its bytes are read, in less time and memory.
         image.draft("L", (1, 1))
         width, height = image.size
         if width * height <= DECODED_PIXELS:
             image.load()
+
+
+def has_end(content: bytes, image_format: str) -> bool:
+    """Whether the end of a compressed image is there, as far as a decoder does not notice it by itself."""
+    if image_format == "PNG":
+        return END_OF_PNG in content
+    return not content.endswith(ZEROS) or content.rstrip(b"\0").endswith(END_OF_JPEG)
 
 
 @contextmanager
@@ -238,4 +261,4 @@ def opened_image(file: BinaryIO, head: bytes) -> Iterator[Image]:
     except Image.DecompressionBombError:
         raise InputFault("the image has too many pixels") from None
     except Exception as error:  # A decoder of damaged bytes may raise anything; it must not end the run.
-        raise InputFault(CUT_OFF if "truncated" in str(error) else "the image is damaged") from None
+        raise InputFault(CUT_OFF.format("image") if "truncated" in str(error) else "the image is damaged") from None

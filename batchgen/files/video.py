@@ -34,6 +34,7 @@ OPEN_FILES = 32  # in the child process, which reads one file at a time
 MP4 = "mp4"
 BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"})
 """The first box of an MP4 or QuickTime file; old ones begin without `ftyp`."""
+CUT = "the container is cut"
 INDEX_AND_FRAMES = frozenset({b"moov", b"mdat"})
 SIGNATURES = {
     "webm": (0, b"\x1a\x45\xdf\xa3"),
@@ -94,7 +95,7 @@ def box_fault(file: BinaryIO) -> str | None:
         if not is_box or length < 8 or (length > left and kinds >= INDEX_AND_FRAMES):
             fault = f"{left} bytes at its end belong to no part of the video"
         elif length > left:
-            fault = f"the container is cut: the box at byte {offset} says {length} bytes, {left} are there"
+            fault = f"{CUT}: the box at byte {offset} says {length} bytes, {left} are there"
         if is_box:
             kinds.add(kind)
         offset += length
