@@ -224,6 +224,30 @@ def test_a_log_is_appended_to_nothing_but_a_log(tmp_path: Path, home: Home, plan
     home.check_untouched()
 
 
+@pytest.mark.parametrize("name", ["m.yaml", "products.csv", "clip.mp4", "batchgen.db", ".env"])
+def test_no_log_is_appended_to_a_file_of_another_kind(tmp_path: Path, batchgen: Command, name: str) -> None:
+    write_manifest(tmp_path / "m.yaml", 1)
+    with Database(tmp_path / "batchgen.db"):
+        pass
+    if not (tmp_path / name).exists():
+        (tmp_path / name).write_bytes(b"sku,title\na,a cat\n")
+    before = (tmp_path / name).read_bytes()
+    ended = batchgen("run", "m.yaml", "--simulate", "--log-file", name)
+    assert (ended.returncode, ended.stderr.strip()) == (
+        8,
+        f"{name}: is another file than a log, and stays as it is. Name another one with --log-file",
+    )
+    assert (tmp_path / name).read_bytes() == before
+
+
+@pytest.mark.parametrize(("name", "content"), [("run.log", "Sat Nov 28\n"), ("run", "2026-11-28 02:59:02  a  done\n")])
+def test_a_log_goes_on(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    with os.fdopen(safe_open.open_log(tmp_path / name), "a") as log:
+        log.write("more\n")
+    assert (tmp_path / name).read_text() == f"{content}more\n"
+
+
 @pytest.mark.parametrize("plant", A_FEW, ids=name_of_plant)
 def test_what_has_the_name_of_a_lock_stays_and_a_run_that_would_need_it_says_so(
     tmp_path: Path, home: Home, plant: Plant

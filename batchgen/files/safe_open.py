@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterable
@@ -37,6 +38,7 @@ KINDS = {
     stat.S_IFBLK: "a device",
 }
 TRIAL_BYTES = 4_096  # a block: a quota may be used up to the last one
+LOG_LINE = re.compile(rb"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  ", re.MULTILINE)  # of the log that `progress.py` writes
 DATABASE_SUFFIXES = ("", "-wal", "-shm", "-journal")  # the files that SQLite keeps for one database
 
 
@@ -254,8 +256,13 @@ def unsafe(path: Path, fault: str, reason: str = "batchgen writes only a file of
 
 
 def open_log(path: Path) -> int:
-    """Open a file to append to it, as a descriptor. Raises `UnsafePath`, `OSError`."""
-    return Directory(path.parent, None).open(path.name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    """Open a log to append to it, as a descriptor. Raises `UnsafePath`, also for a file of another kind; `OSError`."""
+    descriptor = Directory(path.parent, None).open(path.name, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+    head = os.read(descriptor, TRIAL_BYTES)
+    if head and path.suffix != ".log" and not LOG_LINE.search(head):
+        os.close(descriptor)
+        raise UnsafePath(f"{path}: is another file than a log, and stays as it is. Name another one with --log-file")
+    return descriptor
 
 
 def judge_database(path: Path) -> None:
