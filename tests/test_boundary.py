@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from batchgen.jobs import ErrorClass
+from batchgen.services import boundary
 from batchgen.services.account import Variables
 from batchgen.services.base import (
     Adoption,
@@ -25,7 +27,7 @@ from batchgen.services.base import (
     TransactionPage,
 )
 from batchgen.services.boundary import BoundedService
-from batchgen.services.bounds import PRICING_DEPTH
+from batchgen.services.bounds import PRICING_DEPTH, OutOfBounds
 from batchgen.services.outcomes import (
     Absent,
     Accepted,
@@ -69,8 +71,10 @@ class Plugin(Service):
     variables: Variables = field(default_factory=Variables)
 
     async def reply(self, *_: Any) -> Any:
-        if isinstance(self.answer, Exception):
+        if isinstance(self.answer, BaseException):
             raise self.answer
+        if isinstance(self.answer, asyncio.Event):
+            await self.answer.wait()
         return self.answer
 
     prepare = submit = fetch = find = history = cancel = transactions = balance = catalogue = typical_seconds = reply  # type: ignore[assignment]
@@ -85,7 +89,8 @@ def behind(answer: Any) -> BoundedService:
 
 CIRCLE: dict[str, Any] = {}
 CIRCLE["x"] = CIRCLE
-RAISED = [ValueError(f"Bearer {KEY}"), RecursionError(), OverflowError(), MemoryError(), KeyError("\ud800")]
+RAISED: list[BaseException] = [ValueError(f"Bearer {KEY}"), RecursionError(), OverflowError(), MemoryError()]
+RAISED += [KeyError("\ud800"), asyncio.CancelledError(), SystemExit(0), BaseExceptionGroup("", [SystemExit(0)])]
 NOTHING: Any = None
 NONSENSE: list[Any] = [None, 0, "text", {"a": object()}, [], object, object(), Working, Finished(NOTHING)]
 ODD_IDS: dict[str, Any] = {
@@ -120,6 +125,30 @@ async def test_a_call_that_raises_or_returns_nonsense_has_the_outcome_that_is_sa
     assert KEY not in submitted.reason + fetched.reason
 
 
+async def test_a_call_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("CALL_SECONDS", 0.01), ("LONGER", {"submit": 0.02})):
+        monkeypatch.setattr(boundary, name, value)
+    service = behind(asyncio.Event())
+    assert await service.submit(SUBMISSION) == Unknown("no answer within 0.02 seconds")
+    assert await service.fetch({}) == Unavailable("no answer within 0.01 seconds")
+    assert await service.catalogue() is None
+
+
+async def test_a_call_that_the_run_stops_is_stopped() -> None:
+    task = asyncio.create_task(behind(asyncio.Event()).submit(SUBMISSION))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+
+
+async def test_a_plug_in_may_answer_without_waiting() -> None:
+    plugin, accepted = Plugin(None), Accepted("g-1")
+    vars(plugin).update(submit=lambda _submission: accepted, fetch=lambda _handle: Plugin(Working("queued")).reply())
+    service = BoundedService(plugin, KEY)
+    assert (await service.submit(SUBMISSION), await service.fetch({})) == (accepted, Working("queued"))
+
+
 @pytest.mark.parametrize("generation_id", ODD_IDS.values(), ids=ODD_IDS)
 async def test_an_id_that_cannot_be_kept_as_it_is_is_no_acceptance(generation_id: Any) -> None:
     assert isinstance(await behind(Accepted(generation_id)).submit(SUBMISSION), Unknown)
@@ -150,7 +179,9 @@ HANDLES: dict[str, Any] = {
 
 @pytest.mark.parametrize("handle", HANDLES.values(), ids=HANDLES)
 async def test_a_handle_that_cannot_be_kept_is_no_acceptance(handle: Any) -> None:
-    assert isinstance(await behind(Accepted("g-1", handle=handle)).submit(SUBMISSION), Unknown)
+    submitted = await behind(Accepted("g-1", handle=handle)).submit(SUBMISSION)
+    assert isinstance(submitted, Unknown)
+    assert "what finds g-1 again" in submitted.reason, "a person can name it to `resolve`"
     assert isinstance(await behind(handle).prepare(SUBMISSION), NotSent)
 
 
@@ -203,6 +234,11 @@ async def test_an_address_that_cannot_be_kept_is_no_end(address: Any) -> None:
     assert isinstance(await behind(Finished((address,))).fetch({}), Unavailable)
 
 
+async def test_one_address_is_one_file() -> None:
+    address = "https://a.test/v.mp4"
+    assert await behind(Finished(address)).fetch({}) == Finished((address,))  # type: ignore[arg-type]
+
+
 async def test_a_generation_has_at_most_a_hundred_files() -> None:
     assert isinstance(await behind(Finished(("https://a.test/v.mp4",) * 101)).fetch({}), Unavailable)
 
@@ -214,9 +250,11 @@ async def test_a_generation_has_at_most_a_hundred_files() -> None:
         (timedelta(-1), timedelta(0)),
         (timedelta(seconds=7), timedelta(seconds=7)),
         (None, None),
+        (7, None),
+        ("soon", None),
     ],
 )
-async def test_a_pause_is_not_negative(pause: timedelta | None, bounded: timedelta | None) -> None:
+async def test_a_pause_is_not_negative(pause: Any, bounded: timedelta | None) -> None:
     assert await behind(Throttled("429", pause)).submit(SUBMISSION) == Throttled("429", bounded)
 
 
@@ -228,7 +266,10 @@ async def test_a_status_that_is_none_is_left_out(status: Any) -> None:
 @pytest.mark.parametrize("kind", ["moderation", ErrorClass.MODERATION])
 async def test_a_kind_of_failure_is_one_that_is_declared(kind: Any) -> None:
     assert await behind(Failed("no", kind=kind)).fetch({}) == Failed("no", kind=ErrorClass.MODERATION)
-    assert isinstance(await behind(Failed("no", kind="bad luck")).fetch({}), Unavailable)  # type: ignore[arg-type]
+    assert await behind(Failed("no", kind="bad luck")).fetch({}) == Failed("no")  # type: ignore[arg-type]
+    rejected = await behind(Rejected("no", kind=[], input=NOTHING)).submit(SUBMISSION)  # type: ignore[arg-type]
+    assert rejected == Rejected("no", kind=ErrorClass.UNKNOWN)
+    assert await behind(Throttled("429", limit="speed")).submit(SUBMISSION) == Throttled("429")  # type: ignore[arg-type]
     assert isinstance(await behind(Blocked("tired", "no")).submit(SUBMISSION), Unknown)  # type: ignore[arg-type]
 
 
@@ -307,6 +348,20 @@ def test_an_impossible_speed_is_the_real_one(speed: Any) -> None:
 def test_an_impossible_difference_of_clocks_is_none(offset: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Plugin, "clock_offset", offset, raising=False)
     assert behind(None).clock_offset == timedelta(0)
+
+
+def test_the_words_of_features_are_their_members() -> None:
+    plain: Any = Features("exact_body", "accepts", "free", charges="poll")  # type: ignore[arg-type]
+    features = BoundedService(Plugin(None, features=plain)).features
+    assert features.adopt is Adoption.EXACT_BODY, "code compares with `is`"
+    with pytest.raises(ValueError, match="'by luck' is not a valid Adoption"):
+        BoundedService(Plugin(None, features=Features("by luck")))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("account", [None, 7, "a\nb", "x" * 501, f"of {KEY}"])
+def test_a_label_of_the_account_that_cannot_be_kept_is_refused(account: Any) -> None:
+    with pytest.raises(OutOfBounds, match="no short text without the key"):
+        BoundedService(Plugin(None, account=account), KEY)
 
 
 async def test_a_cancellation_is_no_answer() -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from batchgen.errors import UsageError
 from batchgen.services import registry
+from batchgen.services.account import Account, Variables
+from batchgen.services.base import Service
 from batchgen.testing import Imitation
 from tests.batches import write_manifest
 from tests.conftest import Command
@@ -18,6 +22,7 @@ from tests.waiting import JOBS, rows
 
 pytestmark = pytest.mark.usefixtures("plugins")
 
+KEY = "sk-0123456789abcdef"
 CLIPS = [
     {"id": "lighthouse", "model": "shortfilm", "prompt": "A lighthouse."},
     {"id": "refused", "model": "shortfilm", "prompt": "Something forbidden."},
@@ -86,3 +91,30 @@ def test_an_entry_point_that_leads_nowhere_is_told(tmp_path: Path, monkeypatch: 
         registry.plugin("odd")
     with pytest.raises(UsageError, match="no service 'other' here; installed: aimlapi"):
         registry.plugin("other")
+
+
+FAILURES = [ValueError(f"no use of {KEY}"), SystemExit(0), asyncio.CancelledError()]
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
+async def test_a_plug_in_that_does_not_connect_is_told_and_one_that_does_not_close_changes_nothing(
+    failure: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    @asynccontextmanager
+    async def connect(account: Account, _state: Path | None) -> AsyncIterator[Service]:
+        async with registry.plugin("queueworks").connect(account, None) as service:
+            if account.base_url:
+                yield service
+            raise failure
+
+    plugin = registry.Plugin(Variables(), connect, lambda *_: {})
+    with pytest.raises(UsageError, match="the plug-in of the service does not connect") as refused:
+        async with plugin.open(Account("", KEY), None):
+            pass
+    async with plugin.open(Account("http://127.0.0.1:9", KEY), None) as service:
+        assert service.name == "queueworks"
+    assert "service.not_closed" in caplog.text
+    assert KEY not in caplog.text + str(refused.value)
+    with pytest.raises(ZeroDivisionError):
+        async with plugin.open(Account("http://127.0.0.1:9", KEY), None):
+            raise ZeroDivisionError

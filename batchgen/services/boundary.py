@@ -7,16 +7,18 @@ such as a message, is cut to its length. What is an identity, such as an id or a
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import json
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from types import UnionType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from batchgen.jobs import ErrorClass
 from batchgen.services.base import (
@@ -64,7 +66,6 @@ from batchgen.services.outcomes import (
 from batchgen.services.text import MESSAGE_CHARS, one_line, without_key
 
 LOG = logging.getLogger("batchgen.services")
-P = ParamSpec("P")
 T = TypeVar("T")
 
 WORD_CHARS = 100  # of a status, or of the name of a parameter
@@ -73,6 +74,21 @@ HANDLE_CHARS = 20_000  # of its JSON: several addresses fit
 FILES_MAX = 100  # of one generation
 MODELS_MAX = 20_000  # of a price list; today's has some 700
 GENERATION_SECONDS = 0.001, 30 * 86_400.0  # no generation takes less, or longer
+PAID_SECONDS = 1_800.0  # of a create: the largest files on a slow line take 14 minutes, or it answers with the video
+SEARCH_SECONDS = 600.0  # of a question whose answer has many pages
+CALL_SECONDS = 120.0  # of any other call: a question of `client.py` ends after 30 s
+LONGER = {
+    **dict.fromkeys(("submit", "prepare"), PAID_SECONDS),
+    **dict.fromkeys(("find", "history", "transactions"), SEARCH_SECONDS),
+}
+
+
+def is_of_this_process(error: BaseException) -> bool:
+    """Whether a call is stopped from outside, and not a plug-in that fails in an odd way."""
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+    return isinstance(error, KeyboardInterrupt | GeneratorExit)
 
 
 class BoundedService(Service):
@@ -82,10 +98,16 @@ class BoundedService(Service):
         self._service, self._api_key = service, api_key
         self.name, self.account, self.base_url = service.name, service.account, service.base_url
         self.features, self.variables = bounded_features(service.features), service.variables
+        for text in (self.name, self.account, self.base_url):
+            if not isinstance(text, str) or self._text(text, ID_CHARS) != text:
+                raise OutOfBounds("its name, account or base_url is no short text without the key")
 
     @property
     def clock_offset(self) -> timedelta:
-        offset = self._service.clock_offset
+        try:
+            offset = self._service.clock_offset
+        except Exception:
+            return timedelta(0)
         is_offset = isinstance(offset, timedelta) and abs(offset) <= CLOCK_OFFSET_MAX
         return offset if is_offset else timedelta(0)
 
@@ -96,13 +118,13 @@ class BoundedService(Service):
         def bound(outcome: Any) -> Any:
             return self._handle(outcome) if isinstance(outcome, Mapping) else self._outcome(PrepareOutcome, outcome)
 
-        return await self._call(self._service.prepare, bound, NotSent, submission)
+        return await self._call("prepare", bound, NotSent, submission)
 
     async def submit(self, submission: Submission) -> SubmitOutcome:
-        return await self._call(self._service.submit, partial(self._outcome, SubmitOutcome), Unknown, submission)
+        return await self._call("submit", partial(self._outcome, SubmitOutcome), Unknown, submission)
 
     async def fetch(self, handle: Mapping[str, Any]) -> FetchOutcome:
-        return await self._call(self._service.fetch, partial(self._outcome, FetchOutcome), Unavailable, handle)
+        return await self._call("fetch", partial(self._outcome, FetchOutcome), Unavailable, handle)
 
     async def find(self, attempts: Sequence[SentAttempt]) -> Mapping[str, FindOutcome] | NoAnswer:
         intent_at = {attempt.client_request_id: attempt.intent_at for attempt in attempts}
@@ -112,7 +134,7 @@ class BoundedService(Service):
                 return self._outcome(NoAnswer, answer)
             return {id_: self._finding(answer[id_], intent_at[id_]) for id_ in answer.keys() & intent_at.keys()}
 
-        return await self._call(self._service.find, bound, Unavailable, attempts)
+        return await self._call("find", bound, Unavailable, attempts)
 
     async def history(self, since: datetime, until: datetime | None = None) -> History | NoAnswer | None:
         def bound(answer: Any) -> Any:
@@ -121,10 +143,10 @@ class BoundedService(Service):
             past = [generation for generation in map(self._past, answer.generations) if generation]
             return History(past, moment(answer.since))
 
-        return await self._call(self._service.history, bound, Unavailable, since, until)
+        return await self._call("history", bound, Unavailable, since, until)
 
     async def cancel(self, handle: Mapping[str, Any]) -> CancelOutcome:
-        return await self._call(self._service.cancel, partial(self._outcome, CancelOutcome), Unavailable, handle)
+        return await self._call("cancel", partial(self._outcome, CancelOutcome), Unavailable, handle)
 
     async def transactions(
         self, start: datetime, end: datetime, cursor: str | None = None
@@ -137,37 +159,40 @@ class BoundedService(Service):
             rows = [row for row in map(self._transaction, page.rows) if row]
             return TransactionPage(rows, page.cursor, page.unreadable + len(page.rows) - len(rows))
 
-        return await self._call(self._service.transactions, bound, Unavailable, start, end, cursor)
+        return await self._call("transactions", bound, Unavailable, start, end, cursor)
 
     async def balance(self) -> Decimal | None:
-        return await self._call(self._service.balance, amount, lambda _reason: None)
+        return await self._call("balance", amount, lambda _reason: None)
 
     async def catalogue(self, etag: str | None = None) -> Listing | None:
-        return await self._call(self._service.catalogue, self._listing, lambda _reason: None, etag)
+        return await self._call("catalogue", self._listing, lambda _reason: None, etag)
 
     async def typical_seconds(self, models: Sequence[str]) -> Mapping[str, float]:
         def bound(seconds: Mapping[str, float]) -> Mapping[str, float]:
             least, most = GENERATION_SECONDS
             return {model: seconds[model] for model in models if least <= seconds.get(model, math.nan) <= most}
 
-        return await self._call(self._service.typical_seconds, bound, lambda _reason: {}, models)
+        return await self._call("typical_seconds", bound, lambda _reason: {}, models)
 
-    async def _call(
-        self,
-        function: Callable[P, Awaitable[T]],
-        bound: Callable[[T], T],
-        failure: Callable[[str], T],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
+    async def _call(self, name: str, bound: Callable[[Any], Any], failure: Callable[[str], T], *args: Any) -> T:
         """The bounded outcome of a call; `failure(reason)` where there is none."""
+        seconds = LONGER.get(name, CALL_SECONDS)
         try:
-            return bound(await function(*args, **kwargs))
-        except Exception as error:  # Only here anything may be raised: an answer, or a plug-in, can be odd in any way.
+            async with asyncio.timeout(seconds) as limit:
+                answer = getattr(self._service, name)(*args)
+                while inspect.isawaitable(answer):
+                    answer = await answer
+            outcome: T = bound(answer)
+            return outcome
+        except BaseException as error:  # Only here: an answer, or a plug-in, can be odd in any way.
+            if is_of_this_process(error):
+                raise
             detail = str(error) if isinstance(error, OutOfBounds) else f"{type(error).__name__}: {error}"
-            reason = self._text(f"the answer cannot be used: {detail}")
-        LOG.warning(f"{function.__name__}.unusable", extra={"reason": reason})
-        return failure(reason)
+            reason = f"the answer cannot be used: {detail}"
+            if limit.expired():
+                reason = f"no answer within {seconds:g} seconds"
+        LOG.warning(f"{name}.unusable", extra={"reason": self._text(reason)})
+        return failure(self._text(reason))
 
     def _outcome(self, types: UnionType, outcome: Any) -> Any:
         """The outcome with its values bounded. Raises `OutOfBounds`."""
@@ -175,22 +200,22 @@ class BoundedService(Service):
             raise OutOfBounds(f"it is a {type(outcome).__name__}")
         bounds: dict[str, Callable[[Any], Any]] = {
             **dict.fromkeys(("reason", "message", "proof"), self._text),
-            **dict.fromkeys(("word", "input"), lambda text: self._text(text, WORD_CHARS)),
+            **dict.fromkeys(("word", "input"), lambda text: self._text(text or "", WORD_CHARS)),
             "generation_id": self._id,
-            "handle": self._handle,
+            "handle": partial(self._handle, subject=getattr(outcome, "generation_id", "it")),
             "files": self._addresses,
             "cost_usd": amount,
             "http_status": status,
             "retry_after": pause,
-            "kind": ErrorClass,
+            "kind": lambda kind: ErrorClass(kind) if kind in list(ErrorClass) else ErrorClass.UNKNOWN,
             "trouble": lambda trouble: trouble and Trouble(trouble),
-            "limit": lambda limit: limit and Limit(limit),
+            "limit": lambda limit: Limit(limit) if limit in list(Limit) else None,
             "as_of": moment,
         }
         names = [field.name for field in fields(outcome) if field.name in bounds]
         bounded: Any = replace(outcome, **{name: bounds[name](getattr(outcome, name)) for name in names})
         wait = getattr(outcome, "retry_after", None)
-        if wait is None or wait <= PAUSE_MAX:
+        if not isinstance(wait, timedelta) or wait <= PAUSE_MAX:
             return bounded
         return replace(bounded, reason=self._text(f"{bounded.reason}; it asks to wait {in_words(wait)}"))
 
@@ -253,17 +278,22 @@ class BoundedService(Service):
         return generation_id
 
     def _addresses(self, files: Sequence[str]) -> tuple[str, ...]:
+        files = (files,) if isinstance(files, str) else tuple(files)
         if len(files) > FILES_MAX:
             raise OutOfBounds(f"it names {len(files)} files")
         for address in files:
             if not self._is_plain(address, ADDRESS_CHARS):
                 raise OutOfBounds(f"the address of a file is none: {self._text(address, WORD_CHARS)!r}")
-        return tuple(files)
+        return files
 
-    def _handle(self, handle: Mapping[str, Any]) -> Mapping[str, Any]:
-        written = json.dumps(dict(handle), ensure_ascii=False, allow_nan=False)
+    def _handle(self, handle: Mapping[str, Any], subject: str = "it") -> Mapping[str, Any]:
+        try:
+            written = json.dumps(dict(handle), ensure_ascii=False, allow_nan=False)
+        except (TypeError, ValueError):
+            written = ""
         if not self._is_plain(written, HANDLE_CHARS):
-            raise OutOfBounds("what finds the generation again is too long or not printable")
+            # A person who is told the id can find what is paid for.
+            raise OutOfBounds(f"what finds {subject} again is no JSON object, too long or not printable")
         return handle
 
     def _is_plain(self, text: object, most: int) -> bool:

@@ -9,7 +9,8 @@ from decimal import Decimal
 from typing import Any, TypeGuard
 
 from batchgen.catalogue.prices import USD_MAX
-from batchgen.services.base import Features
+from batchgen.jobs import ChargeSource
+from batchgen.services.base import Adoption, Cancelling, Features, Queueing
 from batchgen.services.outcomes import PAUSE_MAX
 from batchgen.services.text import BLOT, one_line
 
@@ -39,7 +40,7 @@ def status(code: int | None) -> int | None:
 
 
 def pause(duration: timedelta | None) -> timedelta | None:
-    return None if duration is None else min(max(duration, timedelta(0)), PAUSE_MAX)
+    return min(max(duration, timedelta(0)), PAUSE_MAX) if isinstance(duration, timedelta) else None
 
 
 def in_words(duration: timedelta) -> str:
@@ -65,11 +66,19 @@ def is_near(accepted_at: datetime, intent_at: datetime) -> bool:
 
 
 def bounded_features(features: Features) -> Features:
-    """What a service can do. A time or a speed out of bounds counts as not said."""
+    """What a service can do. A time or a speed out of bounds counts as not said; another word is a `ValueError`."""
     kept, speed = features.keeps_results_for, features.speed
     is_time = isinstance(kept, timedelta) and timedelta(0) < kept <= KEPT_MAX
     is_speed = isinstance(speed, float | int) and 1 / SPEED_MAX <= speed <= SPEED_MAX
-    return replace(features, keeps_results_for=kept if is_time else None, speed=speed if is_speed else 1.0)
+    return replace(
+        features,
+        adopt=Adoption(features.adopt),  # a plain string would be none of the members that code compares with `is`
+        queueing=Queueing(features.queueing),
+        cancel=Cancelling(features.cancel),
+        charges=ChargeSource(features.charges),
+        keeps_results_for=kept if is_time else None,
+        speed=speed if is_speed else 1.0,
+    )
 
 
 def is_identity(text: object, most: int = ID_CHARS) -> TypeGuard[str]:

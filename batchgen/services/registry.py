@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -10,16 +12,19 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from batchgen.errors import UsageError
+from batchgen.errors import BatchgenError, UsageError
 from batchgen.services.account import Account, Variables
 from batchgen.services.base import Service
-from batchgen.services.boundary import BoundedService
+from batchgen.services.boundary import BoundedService, is_of_this_process
+from batchgen.services.text import MESSAGE_CHARS, one_line, without_key
 
+LOG = logging.getLogger("batchgen.services")
 GROUP = "batchgen.services"
 DEFAULT = "aimlapi"
 """The service of a manifest that names none."""
 SIMULATOR = "simulator"
 """The service that costs nothing: its jobs have a batch and a folder of their own."""
+CONNECT_SECONDS = 60.0  # to connect to a service, and to leave it
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +39,36 @@ class Plugin:
 
     @asynccontextmanager
     async def open(self, account: Account, state: Path | None) -> AsyncIterator[Service]:
-        """The service behind the boundary that every answer has to pass."""
-        async with self.connect(account, state) as service:
-            yield BoundedService(service, account.key)
+        """The service behind the boundary that every answer has to pass. Raises `UsageError` where there is none."""
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                connection = self.connect(account, state)
+                service = BoundedService(await connection.__aenter__(), account.key)
+        except BatchgenError:
+            raise
+        except BaseException as error:
+            if is_of_this_process(error):
+                raise
+            raise UsageError(f"the plug-in of the service does not connect: {describe(error, account.key)}") from error
+        try:
+            yield service
+        finally:
+            await leave(connection, account.key)
+
+
+async def leave(connection: AbstractAsyncContextManager[Service], key: str) -> None:
+    """End a connection. One that cannot be ended changes nothing of what was done with it."""
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            await connection.__aexit__(None, None, None)
+    except BaseException as error:
+        if is_of_this_process(error):
+            raise
+        LOG.warning("service.not_closed", extra={"reason": describe(error, key)})
+
+
+def describe(error: BaseException, key: str) -> str:
+    return one_line(without_key(f"{type(error).__name__}: {error}", key), MESSAGE_CHARS)
 
 
 @cache
@@ -53,8 +85,8 @@ def plugin(name: str) -> Plugin:
         raise UsageError(f"there is no service {name!r} here; installed: {', '.join(names())}")
     try:
         loaded = next(iter(points)).load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"the service {name!r} cannot be loaded: {error}") from error
-    if not isinstance(loaded, Plugin):
+    if not isinstance(loaded, Plugin) or not isinstance(loaded.variables, Variables):
         raise UsageError(f"the service {name!r} cannot be used: its entry point leads to no `Plugin`")
     return loaded
