@@ -9,7 +9,7 @@ import re
 import signal
 import subprocess
 import sys
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -135,6 +135,9 @@ IMPOSSIBLE: list[dict[str, Any]] = [
         {"max_cost": 1e12},
         {"max_cost": ""},
     ),
+    *({"sample": True}, {"limit": "3"}, {"only": 5}, {"only": [None]}, {"only": b"clip-0"}, {"where": 5}),
+    *({"until": "08:00"}, {"until": date(2026, 3, 1)}, {"simulate": "no"}, {"validate": "false"}, {"verify": 1}),
+    *({"notify": 5}, {"notify_idle": -5}, {"notify_idle": float("inf")}, {"exec": 5}, {"metrics": 99_999}),
 ]
 
 
@@ -142,6 +145,24 @@ IMPOSSIBLE: list[dict[str, Any]] = [
 def test_an_impossible_value_is_refused(manifest: Path, option: Any) -> None:
     with pytest.raises(batchgen.UsageError, match=next(iter(option))):
         batchgen.run(manifest, **option)
+
+
+def test_none_is_the_same_as_to_leave_an_option_out(manifest: Path) -> None:
+    nothing: dict[str, Any] = dict.fromkeys(batchgen.RunOptions.__annotations__)
+    assert batchgen.plan(manifest, **nothing).to_send == 2
+    manifest.write_text(manifest.read_text().replace("duration: 5", "duration: 4"))
+    with pytest.raises(batchgen.ManifestInvalid, match="duration"):
+        batchgen.plan(manifest, **nothing)
+
+
+async def ignore(_event: object) -> None: ...
+
+
+@pytest.mark.parametrize("on_event", [5, ignore], ids=["a number", "a coroutine function"])
+def test_what_cannot_be_called_with_an_event_is_refused_before_anything_is_sent(manifest: Path, on_event: Any) -> None:
+    with pytest.raises(TypeError, match="on_event"):
+        batchgen.run(manifest, on_event=on_event)
+    assert not (manifest.parent / "batchgen.db").exists()
 
 
 def test_a_time_without_a_zone_is_local(manifest: Path) -> None:

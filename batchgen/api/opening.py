@@ -104,7 +104,7 @@ def open_manifest(
     refuse_wrong(options)
     location = batches.table_location(options.get("db"), path)
     database = stack.enter_context(Database(location, patience=patience)) if batches.table_exists(location) else None
-    simulate, validate = options.get("simulate", False), options.get("validate", True)
+    simulate, validate = options.get("simulate") or False, options.get("validate") is not False
     return database, read_manifest(path, database, simulate=simulate, validate=validate)
 
 

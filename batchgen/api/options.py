@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -58,15 +58,35 @@ class RunOptions(TypedDict, total=False):
     """Whether the delivered files are compared with their SHA-256 at the end; otherwise, with their sizes."""
 
 
+def is_texts(value: object) -> bool:
+    return isinstance(value, Collection) and all(isinstance(text, str) for text in value)
+
+
+FORMS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "changed": ("neither refuse, keep nor redo", lambda value: value in ("refuse", "keep", "redo")),
+    **dict.fromkeys(
+        ("sample", "limit"), ("not a number of at least 1", lambda value: type(value) is int and value > 0)
+    ),
+    **dict.fromkeys(("only", "notify", "exec"), ("neither a text nor a list of texts", is_texts)),
+    **dict.fromkeys(
+        ("simulate", "validate", "exec_again", "wait_for_credits", "verify"),
+        ("neither True nor False", lambda value: isinstance(value, bool)),
+    ),
+    "where": ("not a text", lambda value: isinstance(value, str)),
+    "until": ("not a datetime", lambda value: isinstance(value, datetime)),
+    "notify_idle": ("not a number of minutes", lambda value: isinstance(value, int | float) and 0 < value < 1e6),
+    "metrics": ("not a port", lambda value: type(value) is int and 0 <= value < 65_536),
+}
+"""What is wrong with a value of an option, and whether it is right; those of limits are read as the manifest's are."""
+
+
 def refuse_wrong(options: RunOptions) -> None:
     """Raises `TypeError` for an option that does not exist (it may be a cap), `UsageError` for an impossible value."""
     if unknown := options.keys() - RunOptions.__annotations__.keys():
         raise TypeError(f"there is no option {' and '.join(sorted(unknown))}")
-    if options.get("changed") not in (None, "refuse", "keep", "redo"):
-        raise UsageError(f"changed: {options['changed']!r} is neither refuse, keep nor redo")
-    for name in ("sample", "limit"):
-        if (value := options.get(name)) is not None and not (isinstance(value, int) and value > 0):
-            raise UsageError(f"{name}: {value!r} is not a number of at least 1")
+    for name, (fault, is_right) in FORMS.items():
+        if (value := options.get(name)) is not None and not is_right(value):
+            raise UsageError(f"{name}: {repr(value)[:100]} is {fault}")
     typed_limits(options)
 
 
@@ -95,7 +115,7 @@ def typed_json(options: RunOptions) -> str | None:
 
 
 def selection_of(options: RunOptions) -> Selection:
-    only = options.get("only", ())
+    only = options.get("only") or ()
     patterns = (only,) if isinstance(only, str) else tuple(only)
     return Selection(patterns, options.get("where"), options.get("sample"), options.get("limit"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import signal
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -55,6 +56,8 @@ async def arun(
     manifest: str | Path, *, on_event: Callable[[RunEvent], object] | None = None, **options: Unpack[RunOptions]
 ) -> RunResult:
     """`run` in the caller's event loop. Cancelled, it ends in good order first, so that everything can be resumed."""
+    if on_event is not None and (not callable(on_event) or inspect.iscoroutinefunction(on_event)):
+        raise TypeError("on_event is called with each event, and its result is not awaited: it is no such function")
     async with open_run(Path(manifest), options) as opened:
         database, spec, ended = opened.database, opened.spec, asyncio.Event()
         running = asyncio.create_task(opened.run())
