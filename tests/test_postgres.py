@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -315,6 +316,26 @@ def test_a_server_that_restarts_is_waited_for(database: Database, monkeypatch: p
     database.write_now(lose_session)
     database.read_now(lambda connection: lose_session(connection) if len(sessions) < 3 else None)
     assert len(set(sessions)) == 3
+
+
+def test_a_read_that_takes_long_holds_up_the_next_one_and_does_not_fail_it(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "LOCK_TIMEOUT_MS", 10)
+    monkeypatch.setattr(table_lock, "RETRY_SECONDS", 0.01)
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def read_long(_connection: Connection) -> None:
+        begun.set()
+        assert goes_on.wait(10)
+
+    with Database(place, patience=None) as database, ThreadPoolExecutor(2) as threads:
+        first = threads.submit(database.read_now, read_long)
+        assert begun.wait(10)
+        second = threads.submit(database.read_now, lambda connection: connection.execute(text("SELECT 0")).scalar())
+        until(lambda: "the server of the job table does not answer" in database.lock.notice, "it waits")
+        goes_on.set()
+        assert (first.result(10), second.result(10)) == (None, 0)
 
 
 VOLATILE = re.compile(r"batchgen-[0-9a-f]{16}-[0-9a-f]{32}")

@@ -132,7 +132,9 @@ def sqlite_engine(url: URL, writing: bool, foreign_keys: bool) -> Engine:
     is_sealed = not (writing or may_write(path))
     # Whatever the mode, a table that was moved away must not be made again.
     url = sealed_file(url, path) if is_sealed else existing_file(url, "rw")
-    engine = create_engine(url, pool_size=1, max_overflow=0, connect_args={"check_same_thread": False})
+    # A read waits for the one before it, however long that takes.
+    options: dict[str, Any] = {"pool_size": 1, "max_overflow": 0, "pool_timeout": None}
+    engine = create_engine(url, connect_args={"check_same_thread": False}, **options)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:
@@ -174,7 +176,8 @@ def postgres_engine(url: URL, writing: bool) -> Engine:
     options: dict[str, Any] = {"isolation_level": "READ COMMITTED"}
     if not writing:
         options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-    engine = create_engine(url, pool_size=1, max_overflow=0, connect_args=connect_args(url), execution_options=options)
+    pool: dict[str, Any] = {"pool_size": 1, "max_overflow": 0, "pool_timeout": LOCK_TIMEOUT_MS / 1000}
+    engine = create_engine(url, connect_args=connect_args(url), execution_options=options, **pool)
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:

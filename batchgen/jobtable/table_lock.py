@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from batchgen import clock
 from batchgen.errors import TableLocked
@@ -87,7 +88,7 @@ class TableLock:
             while True:
                 try:
                     return action()
-                except DBAPIError as error:
+                except (DBAPIError, PoolTimeout) as error:
                     if not self.is_transient(error):
                         raise
                     tries = self.waiting[thread] = self.waiting.get(thread, 0) + 1
@@ -109,8 +110,11 @@ class TableLock:
             return f"for {self.patience * RETRY_SECONDS:.0f} seconds"
         return f"for up to {OUTAGE.seconds // 60} minutes" if self.is_gone else "until it is free"
 
-    def is_transient(self, error: DBAPIError) -> bool:
-        """Whether the same may succeed a moment later: the error is about a lock, or a server that restarts."""
+    def is_transient(self, error: DBAPIError | PoolTimeout) -> bool:
+        """Whether the same may succeed a moment later: of a lock, or of a server that restarts or hangs."""
+        if isinstance(error, PoolTimeout):  # an earlier read still waits for the server's answer
+            self.is_gone = self.reconnects
+            return True
         if (code := getattr(error.orig, "sqlite_errorcode", None)) is not None:
             return code & 0xFF in LOCK_CODES  # the rest of the bits tell kinds apart, such as SQLITE_BUSY_SNAPSHOT
         if self.path is not None:  # an error of Python's driver, not of SQLite
