@@ -14,10 +14,11 @@ from sqlalchemy import Connection
 from batchgen import clock
 from batchgen.errors import BatchgenError, ServiceUnreachable, StorageError
 from batchgen.jobs import Job, State
+from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.jobtable.selection import Selection
-from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
+from batchgen.jobtable.sync import OnChanged, SyncResult
 from batchgen.limits.budget import Terms
 from batchgen.limits.credit_wait import CreditWait
 from batchgen.limits.generation_times import GenerationTimes

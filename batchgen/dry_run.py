@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Row, bindparam, select, text
 from batchgen.files.local_files import FileDigests
 from batchgen.jobs import JobSpec, Outcome, State, TimingKind, timing_kind
 from batchgen.jobtable import ledger, pricelist, selection, statistics, submission, sync, timings
+from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.ledger import Totals
 from batchgen.jobtable.pricelist import PriceList
@@ -27,7 +28,7 @@ from batchgen.jobtable.row_conditions import ATTEMPT_IS_IN_FLIGHT
 from batchgen.jobtable.schema import attempts, jobs
 from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.submission import Candidate
-from batchgen.jobtable.sync import Batch, SyncResult
+from batchgen.jobtable.sync import SyncResult
 from batchgen.jobtable.timings import Timing
 from batchgen.limits import rate
 from batchgen.limits.adaptive import LearnedLimits

@@ -16,8 +16,8 @@ from sqlalchemy import Connection
 from batchgen.files.posters import Posters
 from batchgen.jobs import Job, JobSpec, State
 from batchgen.jobtable import delivery, polling, submission
+from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.sync import Batch
 from batchgen.services.outcomes import Accepted, Failed, Finished
 from batchgen.simulator.rendering import Scene, render
 from tests.table import ACCOUNT, ENDPOINT, HOUR, LEASE, MODEL, RUN, SECOND, Table

@@ -16,10 +16,11 @@ from sqlalchemy import Connection, Row, select
 from batchgen.files.local_files import FileDigests
 from batchgen.jobs import Job, JobSpec, Outcome, State
 from batchgen.jobtable import commands, delivery, leases, polling, reconciliation, submission, sync
+from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.ledger import LedgerEntry, Totals
 from batchgen.jobtable.schema import attempts, events, jobs, outputs
-from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
+from batchgen.jobtable.sync import OnChanged, SyncResult
 from batchgen.jobtable.transition import claim_due
 from batchgen.services.outcomes import Accepted, Adopted, Failed, Finished, Rejected, Throttled, Unknown
 from tests.conftest import NOON

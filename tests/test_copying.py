@@ -17,14 +17,13 @@ from batchgen.errors import StorageError, UsageError
 from batchgen.files import liveness
 from batchgen.jobs import State
 from batchgen.jobtable import copying, leases, moves, submission, sync
-from batchgen.jobtable.batches import stored_batches
+from batchgen.jobtable.batches import Batch, stored_batches
 from batchgen.jobtable.copying import Copied
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.engine import database_url
 from batchgen.jobtable.inspection import inspecting
 from batchgen.jobtable.row_copy import ACCOUNT_TABLES, BATCH_TABLES, NUMBERED_TABLES
 from batchgen.jobtable.schema import events, limits, metadata
-from batchgen.jobtable.sync import Batch
 from tests.batches import write_manifest
 from tests.conftest import NOON, Command
 from tests.copied_tables import copier, digests, fill, shown

@@ -36,10 +36,10 @@ from sqlalchemy import Connection, Engine, StaticPool, create_engine, event, sel
 from batchgen.errors import ManifestChanged
 from batchgen.jobs import Job, Outcome, Output, State
 from batchgen.jobtable import commands, delivery, leases, ledger, polling, reconciliation, submission, sync
+from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.ledger import LedgerEntry, Totals
 from batchgen.jobtable.schema import attempts, batches, events, jobs, metadata, outputs
-from batchgen.jobtable.sync import Batch
 from batchgen.jobtable.transition import claim_due
 from batchgen.services.outcomes import (
     Accepted,

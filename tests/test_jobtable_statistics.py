@@ -7,8 +7,8 @@ from datetime import datetime
 
 from batchgen.jobs import State
 from batchgen.jobtable import blockers, delivery, polling, statistics
+from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.schema import jobs
-from batchgen.jobtable.sync import Batch
 from batchgen.jobtable.transition import guarded_update
 from batchgen.services.outcomes import Finished
 from tests.conftest import NOON

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from batchgen.jobs import Parent, State
 from batchgen.jobtable import lineage, repeats, takeover
+from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.repeats import RepeatSearch
-from batchgen.jobtable.sync import Batch
 from batchgen.jobtable.takeover import Adopter
 from tests.table import HOUR, RUN, Table, spec
 

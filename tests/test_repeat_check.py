@@ -17,11 +17,12 @@ from batchgen.errors import ManifestChanged, UsageError
 from batchgen.files.local_files import FileDigests
 from batchgen.jobs import State
 from batchgen.jobtable import commands, fingerprint, repeats, settings, takeover
+from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.fingerprint import fingerprint_of, new_request_id
 from batchgen.jobtable.repeats import Repeat, RepeatSearch
 from batchgen.jobtable.schema import jobs
 from batchgen.jobtable.selection import Selected, Selection
-from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
+from batchgen.jobtable.sync import OnChanged, SyncResult
 from batchgen.jobtable.takeover import Adopter
 from batchgen.limits.budget import Terms
 from batchgen.limits.steering import Enrolled, read_steering

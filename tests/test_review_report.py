@@ -23,10 +23,10 @@ from sqlalchemy import update
 from batchgen.files.posters import Posters
 from batchgen.jobs import State
 from batchgen.jobtable import clips
+from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.clips import Clip
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import outputs
-from batchgen.jobtable.sync import Batch
 from batchgen.review.charts import ChartData, charts
 from batchgen.review.data import ClipData, as_script
 from batchgen.review.page import asset

@@ -16,10 +16,11 @@ from batchgen.files import travelling_inputs
 from batchgen.files.local_files import NO_INPUT, FileDigests
 from batchgen.files.output_urls import is_url
 from batchgen.jobtable import fingerprint, settings, sync
+from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.enrolled import ids_of, keys_of
 from batchgen.jobtable.selection import Selection, select_jobs, selected_of
-from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
+from batchgen.jobtable.sync import OnChanged, SyncResult
 from batchgen.limits.budget import Terms
 from batchgen.limits.steering import Enrolled
 from batchgen.manifest.reader import Manifest

@@ -20,10 +20,11 @@ from batchgen.context import RunSpec
 from batchgen.errors import BatchgenError, ExitCode, TableLocked
 from batchgen.files.local_files import FileDigests
 from batchgen.jobtable import enrolled, fingerprint, statistics
+from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.enrolled import EnrolledBatch, JobWithFiles
 from batchgen.jobtable.selection import Selected, Selection
-from batchgen.jobtable.sync import Batch, SyncResult
+from batchgen.jobtable.sync import SyncResult
 from batchgen.limits.budget import Terms
 from batchgen.limits.steering import read_enrolled, read_steering
 from batchgen.runner import Runner, give_up_lock

@@ -19,12 +19,12 @@ from batchgen.context import RunSpec
 from batchgen.errors import AccountError, BatchgenError, ExitCode, StorageError
 from batchgen.jobs import State
 from batchgen.jobtable import billing, commands, leases
-from batchgen.jobtable.batches import StoredBatch
+from batchgen.jobtable.batches import Batch, StoredBatch
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import jobs
 from batchgen.jobtable.selection import Selected, Selection
 from batchgen.jobtable.statistics import STUCK_FAILURES
-from batchgen.jobtable.sync import Batch, SyncResult
+from batchgen.jobtable.sync import SyncResult
 from batchgen.limits.budget import Terms
 from batchgen.limits.steering import deadline_after
 from batchgen.manifest.limits import Limits

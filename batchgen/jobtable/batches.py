@@ -1,24 +1,43 @@
-"""Where the job table of a manifest is, and which of its batches the manifest made."""
+"""Where the job table of a manifest is, which of its batches the manifest made, and the row of a batch."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, insert, select, update
 
 from batchgen.errors import UsageError
+from batchgen.files.local_files import FileDigests
 from batchgen.files.spelling import no_such_manifest
+from batchgen.jobs import JobSpec
+from batchgen.jobtable import moves
 from batchgen.jobtable.database import Database, shown
-from batchgen.jobtable.schema import batches
+from batchgen.jobtable.engine import file_of
+from batchgen.jobtable.fingerprint import fingerprint_of
+from batchgen.jobtable.joins import CURRENT_OR_NONE
+from batchgen.jobtable.schema import attempts, batches, jobs
 from batchgen.services.registry import SIMULATOR
 from batchgen.services.text import character_fault
 
 StoredBatch = Row[tuple[int, str, str, str, datetime]]
 """The columns id, name, service, manifest_path and synced_at of a batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A manifest's identity in the database."""
+
+    name: str
+    service: str
+    manifest: Path
+    sha256: str
 
 
 def stored_batches(connection: Connection) -> list[StoredBatch]:
@@ -99,3 +118,50 @@ def batches_of(database: Database, manifest: Path) -> list[StoredBatch]:
         manifests = ", ".join(batch.manifest_path for batch in stored) or "no manifest"
         raise UsageError(f"{manifest}: is not in the job table {location}, which has {manifests}")
     return matching
+
+
+def upsert_batch(
+    connection: Connection, batch: Batch, now: datetime, specs: Sequence[JobSpec], digests: FileDigests
+) -> int:
+    """Create or update the row of a batch. Returns its id. Raises `UsageError` where another manifest has the name."""
+    row = connection.execute(select(batches).where(batches.c.name == batch.name)).one_or_none()
+    values = {"manifest_path": str(batch.manifest), "manifest_sha256": batch.sha256, "synced_at": now}
+    if row is None:
+        new = {"name": batch.name, "service": batch.service, "created_at": now}
+        empty = {"spent_nanousd": Decimal(0), "reserved_nanousd": Decimal(0), "unpriced": 0, "delivered_bytes": 0}
+        inserted = connection.execute(insert(batches).values(**new, **values, **empty).returning(batches.c.id))
+        return int(inserted.scalar_one())
+    moves.refuse_moved(connection, row.id)
+    if row.service != batch.service:
+        raise UsageError(
+            f"{batch.manifest}: the batch {batch.name!r} was begun with service {row.service}, and the manifest now"
+            f" says {batch.service}. Give it another `batch:` name, or another database with --db."
+        )
+    if not is_same_manifest(connection, row, batch.manifest, specs, digests):
+        raise UsageError(
+            f"{batch.manifest}: this database already holds a batch {batch.name!r}, from {row.manifest_path}."
+            " Give this one another `batch:` name, or another database with --db."
+        )
+    connection.execute(update(batches).where(batches.c.id == row.id).values(**values))
+    return int(row.id)
+
+
+def is_same_manifest(
+    connection: Connection, batch: Any, manifest: Path, specs: Sequence[JobSpec], digests: FileDigests
+) -> bool:
+    """Whether a batch was made from this manifest.
+
+    One that was moved lies beside its table, or still asks for one of the batch's jobs at least. Another person's
+    manifest with the same batch name asks for none, and would cancel them all.
+    """
+    other, table = Path(batch.manifest_path), file_of(connection)
+    if other == manifest or other.exists():
+        return other == manifest or other.samefile(manifest)
+    if table and table.parent.resolve() == manifest.parent.resolve():
+        return True
+    columns = (jobs.c.key, jobs.c.fingerprint, attempts.c.input_digests)
+    of_batch = select(*columns).select_from(CURRENT_OR_NONE).where(jobs.c.batch_id == batch.id)
+    rows = {row.key: row for row in connection.execute(of_batch)}
+    fingerprints = {row.fingerprint for row in rows.values()}
+    sent = {key: row.input_digests for key, row in rows.items()}
+    return not rows or any(fingerprint_of(spec, digests, sent.get(spec.key)) in fingerprints for spec in specs)

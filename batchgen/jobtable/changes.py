@@ -1,4 +1,4 @@
-"""Whether a manifest is that of a batch, and how jobs that were sent differ from it now, in words."""
+"""How jobs that were sent differ from their manifest now, in words."""
 
 from __future__ import annotations
 
@@ -13,12 +13,8 @@ from sqlalchemy import Connection, select
 
 from batchgen.catalogue.wording import plural
 from batchgen.files import local_files
-from batchgen.files.local_files import FileDigests
 from batchgen.jobs import JobSpec, State
-from batchgen.jobtable.engine import file_of
-from batchgen.jobtable.fingerprint import fingerprint_of
-from batchgen.jobtable.joins import CURRENT_OR_NONE
-from batchgen.jobtable.schema import attempts, jobs
+from batchgen.jobtable.schema import jobs
 
 VALUE_CHARS = 60  # of a value in a message
 LEAD_CHARS = 20  # of these, before the place where two long values begin to differ
@@ -34,27 +30,6 @@ class Change:
 
     def __str__(self) -> str:
         return f"{self.place}: {self.key} ({self.state}): " + "; ".join(self.differences)
-
-
-def is_same_manifest(
-    connection: Connection, batch: Any, manifest: Path, specs: Sequence[JobSpec], digests: FileDigests
-) -> bool:
-    """Whether a batch was made from this manifest.
-
-    One that was moved lies beside its table, or still asks for one of the batch's jobs at least. Another person's
-    manifest with the same batch name asks for none, and would cancel them all.
-    """
-    other, table = Path(batch.manifest_path), file_of(connection)
-    if other == manifest or other.exists():
-        return other == manifest or other.samefile(manifest)
-    if table and table.parent.resolve() == manifest.parent.resolve():
-        return True
-    columns = (jobs.c.key, jobs.c.fingerprint, attempts.c.input_digests)
-    of_batch = select(*columns).select_from(CURRENT_OR_NONE).where(jobs.c.batch_id == batch.id)
-    rows = {row.key: row for row in connection.execute(of_batch)}
-    fingerprints = {row.fingerprint for row in rows.values()}
-    sent = {key: row.input_digests for key, row in rows.items()}
-    return not rows or any(fingerprint_of(spec, digests, sent.get(spec.key)) in fingerprints for spec in specs)
 
 
 def describe_change(connection: Connection, row: Any, spec: JobSpec, manifest: Path) -> Change:

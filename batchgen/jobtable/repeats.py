@@ -204,12 +204,12 @@ def paid_elsewhere(
     owners: dict[str, list[Any]] = defaultdict(list)
     for row in sorted(rows.values(), key=lambda row: int(row.id)):
         is_beside = row.batch_id == search.batch_id and row.id not in search.orphans
-        if not is_beside and not is_free(row):
+        if not is_beside and not ended_for_nothing(row):
             owners[row.fingerprint].append(row)
     return owners
 
 
-def is_free(owner: Any) -> bool:
+def ended_for_nothing(owner: Any) -> bool:
     """Whether a job has ended without a video, for nothing. A video that cost nothing, or that was refunded, is one."""
     if owner.state == State.FAILED and owner.cost_usd is None:
         return owner.error_class not in PAID_FAILURES

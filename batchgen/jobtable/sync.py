@@ -6,19 +6,18 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
-from pathlib import Path
 from typing import Any, Literal
 
 from sqlalchemy import Connection, bindparam, case, func, insert, literal, select, update
 
-from batchgen.errors import ManifestChanged, UsageError
+from batchgen.errors import ManifestChanged
 from batchgen.files.local_files import FileDigests
 from batchgen.files.outputs import unnumbered
 from batchgen.jobs import PAID_FAILURES, ErrorClass, JobSpec, Outcome, State
-from batchgen.jobtable import commands, moves
+from batchgen.jobtable import commands
 from batchgen.jobtable.archive import archive_version
-from batchgen.jobtable.changes import Change, describe_change, is_same_manifest, refusal
+from batchgen.jobtable.batches import Batch, upsert_batch
+from batchgen.jobtable.changes import Change, describe_change, refusal
 from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.columns import UTCDateTime
 from batchgen.jobtable.engine import allow_idle
@@ -81,42 +80,6 @@ class SyncResult:
         """What a person may not expect, in a few lines."""
         more = len(self.stays) - STAYS_SHOWN
         return (*self.stays[:STAYS_SHOWN], *([f"and so do the clips of {more} more jobs"] if more > 0 else []))
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """A manifest's identity in the database."""
-
-    name: str
-    service: str
-    manifest: Path
-    sha256: str
-
-
-def upsert_batch(
-    connection: Connection, batch: Batch, now: datetime, specs: Sequence[JobSpec], digests: FileDigests
-) -> int:
-    """Create or update the row of a batch. Returns its id. Raises `UsageError` where another manifest has the name."""
-    row = connection.execute(select(batches).where(batches.c.name == batch.name)).one_or_none()
-    values = {"manifest_path": str(batch.manifest), "manifest_sha256": batch.sha256, "synced_at": now}
-    if row is None:
-        new = {"name": batch.name, "service": batch.service, "created_at": now}
-        empty = {"spent_nanousd": Decimal(0), "reserved_nanousd": Decimal(0), "unpriced": 0, "delivered_bytes": 0}
-        inserted = connection.execute(insert(batches).values(**new, **values, **empty).returning(batches.c.id))
-        return int(inserted.scalar_one())
-    moves.refuse_moved(connection, row.id)
-    if row.service != batch.service:
-        raise UsageError(
-            f"{batch.manifest}: the batch {batch.name!r} was begun with service {row.service}, and the manifest now"
-            f" says {batch.service}. Give it another `batch:` name, or another database with --db."
-        )
-    if not is_same_manifest(connection, row, batch.manifest, specs, digests):
-        raise UsageError(
-            f"{batch.manifest}: this database already holds a batch {batch.name!r}, from {row.manifest_path}."
-            " Give this one another `batch:` name, or another database with --db."
-        )
-    connection.execute(update(batches).where(batches.c.id == row.id).values(**values))
-    return int(row.id)
 
 
 def sent_keys(connection: Connection, batch: str) -> set[str]:
@@ -234,7 +197,7 @@ def cancel_gone(connection: Connection, rows: Iterable[Any], result: SyncResult,
     """Cancel jobs that have left the manifest and cost nothing. What may be paid for is an orphan."""
     orphans = set()
     for row in rows:
-        has_failed_for_nothing = row.state == State.FAILED and is_free(row)
+        has_failed_for_nothing = row.state == State.FAILED and cost_nothing(row)
         leaving = State.FAILED if has_failed_for_nothing else State.PENDING
         result.gone += commands.cancel_row(connection, row, ErrorClass.GONE, commands.GONE, now, leaving)
         if was_sent(row) and not has_failed_for_nothing:
@@ -247,11 +210,11 @@ def is_corrected(row: Any, on_changed: OnChanged) -> bool:
     # What may be charged keeps its row under another name, so that its video can still be collected.
     may_be_charged = bool(row.cost_usd) or row.error_class in PAID_FAILURES
     is_ordered = on_changed == "redo" and not may_be_charged
-    return row.state == State.FAILED and on_changed != "keep" and (is_free(row) or is_ordered)
+    return row.state == State.FAILED and on_changed != "keep" and (cost_nothing(row) or is_ordered)
 
 
-def is_free(row: Any) -> bool:
-    """Whether a failed job cost nothing: none was sent, the service did not take it, or it charged nothing."""
+def cost_nothing(row: Any) -> bool:
+    """Whether it is known that a failed job cost nothing: none was sent, or not taken, or nothing was charged."""
     is_taken = row.outcome is not None and Outcome(row.outcome).may_be_paid
     return not is_taken or (row.cost_usd == 0 and row.error_class not in PAID_FAILURES)
 
