@@ -19,7 +19,7 @@ from batchgen.errors import ManifestChanged
 from batchgen.files import local_files, travelling_inputs
 from batchgen.files.input_file import InputFault
 from batchgen.jobs import ErrorClass, Job
-from batchgen.jobtable import commands, polling, repeats, submission
+from batchgen.jobtable import commands, polling, repeats, submission, takeover
 from batchgen.jobtable.fingerprint import fingerprint_as_read
 from batchgen.jobtable.repeats import RepeatSearch
 from batchgen.limits import budget, rate
@@ -142,7 +142,7 @@ class Scheduler(Stage):
         context = self.context
         search = RepeatSearch(context.batch_id, context.service.name, context.folder, context.orphans)
         if bought := repeats.paid_meanwhile(connection, search, ids):
-            raise ManifestChanged(repeats.refusal(bought))
+            raise ManifestChanged(takeover.refusal(connection, search.service, bought))
 
     def choose(self, connection: Connection, now: datetime, capacity: int) -> Choice:
         """Choose the pending jobs that keep to the terms that a person has set by now."""

@@ -17,14 +17,15 @@ from batchgen.errors import ManifestChanged, UsageError
 from batchgen.files import local_files
 from batchgen.files.local_files import FileDigests
 from batchgen.jobs import ErrorClass, JobSpec, Parent, State
-from batchgen.jobtable import polling, submission, sync
+from batchgen.jobtable import polling, pricelist, submission, sync
 from batchgen.jobtable.changes import SHOWN
 from batchgen.jobtable.fingerprint import fingerprint_of
 from batchgen.jobtable.schema import batches, jobs, outputs
 from batchgen.jobtable.sync import OnChanged
 from batchgen.manifest.job_keys import LONGEST_NAME, name_fault
+from batchgen.services.base import Listing
 from batchgen.services.outcomes import Accepted, Failed
-from tests.table import HOUR, RUN, Table, spec
+from tests.table import HOUR, MODEL, RUN, Table, spec
 
 SENT = [state for state in State if not state.is_unsent]
 PAID = [state for state in SENT if state != State.FAILED]  # a failed generation costs nothing
@@ -207,6 +208,34 @@ def test_a_refusal_shows_of_a_long_value_the_place_that_was_edited(
     with pytest.raises(ManifestChanged) as refusal:
         table.sync(spec(prompt=after))
     assert f"mona (generating): prompt: {said}\n" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("listed", "models", "said"),
+    [
+        ({MODEL: "0.25"}, [MODEL], "1 clip for about 0.25 USD"),
+        ({MODEL: "0.25", "other": "0.5"}, [MODEL, "other"], "2 clips for about 0.75 USD"),
+        ({MODEL: "0.25"}, [MODEL, "other"], "2 clips for about 0.25 USD, without 1 at an unknown price"),
+        ({}, [MODEL, MODEL], "2 clips at an unknown price"),
+    ],
+)
+def test_a_refusal_says_what_a_redo_would_cost(
+    table: Table, listed: dict[str, str], models: list[str], said: str
+) -> None:
+    def edition(prompt: str) -> list[JobSpec]:
+        return [spec(f"clip-{number}", model=model, prompt=prompt) for number, model in enumerate(models)]
+
+    fixed = {
+        model: json.dumps({"kind": "fixed", "units": [{"name": "video", "price": price, "per": 1}]})
+        for model, price in listed.items()
+    }
+    table.change(pricelist.store, "aimlapi", Listing(None, fixed), table.now)
+    table.sync(*edition("A mug."))
+    for intent in table.intend(RUN):
+        table.lose(intent)
+    with pytest.raises(ManifestChanged) as refusal:
+        table.sync("new", *edition("A cup."))
+    assert f"pay for a new one; all of them: {said})" in str(refusal.value)
 
 
 def test_a_refusal_of_very_many_edited_jobs_fits_on_a_screen(table: Table) -> None:

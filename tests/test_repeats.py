@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -210,6 +211,7 @@ def test_a_request_that_was_paid_for_is_not_bought_again_without_a_word(
     manifest = forget(shop)
     with pytest.raises(ManifestChanged, match="paid for before") as refused:
         shop.run(manifest)
+    assert re.search("pay for these once more: . clips? for about ", str(refused.value))
     assert refused.value.exit_code is ExitCode.USAGE
     assert shop.bought() == 2
 

@@ -62,8 +62,9 @@ def shorten(text: str, begin: int) -> str:
     return text if len(text) <= VALUE_CHARS else text[: VALUE_CHARS - 1] + "…"
 
 
-def refusal(manifest: Path, changes: Sequence[Change], moved: int) -> str:
-    """Why nothing is sent. `moved`: how many jobs ask for what one of the changed ones was sent for."""
+def refusal(manifest: Path, changes: Sequence[Change], moved: int, cost: str) -> str:
+    """Why nothing is sent. `moved`: how many jobs ask for what one of the changed ones was sent for. `cost`: of a redo
+    of all of them, in words."""
     ask = "job asks" if moved == 1 else "jobs ask"
     hint = (
         f"\n{moved} {ask} for what one of these was sent for: with redo, and then keep, it is taken over under its new"
@@ -74,5 +75,6 @@ def refusal(manifest: Path, changes: Sequence[Change], moved: int) -> str:
         + "\n".join(f"  {change}" for change in changes[:SHOWN])
         + (f"\n  and {len(changes) - SHOWN:,} more" if len(changes) > SHOWN else "")
         + "\nNothing has been sent. Run again with --changed keep (collect what was paid for, as it was requested then)"
-        "\nor --changed redo (collect it under another name and pay for a new one)." + (hint if moved else "")
+        f"\nor --changed redo (collect it under another name and pay for a new one; all of them: {cost})."
+        + (hint if moved else "")
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,9 +13,11 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
+from batchgen.catalogue.amounts import amount_text
 from batchgen.catalogue.openapi import ODD_DOCUMENT, usable
 from batchgen.catalogue.prices import quote, with_defaults
 from batchgen.catalogue.register import LearnedModel, canonical, learn
+from batchgen.catalogue.wording import plural
 from batchgen.jobtable import charges
 from batchgen.jobtable.charges import SeenCharges
 from batchgen.jobtable.schema import prices
@@ -65,6 +67,18 @@ def load(connection: Connection, service: str) -> PriceList:
         listed={row.model: row.pricing for row in listed},
         charged={row.model: charges.seen(row) for row in rows if row.highest_usd is not None},
     )
+
+
+def cost_of(connection: Connection, service: str, jobs: Iterable[Any]) -> str:
+    """How many clips these jobs (rows, or of a manifest) make, and what they are expected to cost, in words."""
+    prices = load(connection, service)
+    costs = [prices.estimate(job.model, job.endpoint, job.request, job.clip_seconds) for job in jobs]
+    estimates = [cost for cost in costs if cost is not None]
+    clips, unknown = plural(len(costs), "clip"), len(costs) - len(estimates)
+    if not estimates:
+        return f"{clips} at an unknown price"
+    without = f", without {unknown} at an unknown price" if unknown else ""
+    return f"{clips} for about {amount_text(sum(estimates, Decimal(0)))} USD{without}"
 
 
 def store(connection: Connection, service: str, listing: Listing, now: datetime) -> None:

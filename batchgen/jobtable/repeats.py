@@ -19,7 +19,6 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, select, update
 
 from batchgen.catalogue.amounts import amount_text
-from batchgen.catalogue.wording import plural
 from batchgen.files import object_store
 from batchgen.files.output_urls import is_url
 from batchgen.files.outputs import name_of
@@ -40,8 +39,6 @@ ONLY_IN_LOG = "only the service's log has this request"
 """The remark of an attempt that was taken over from the log."""
 ORDERED_AGAIN = "paid for before, and ordered again"
 """The remark of an event: a person wants to pay once more for the request of a pending job."""
-SHOWN = 5
-"""Repeats that a message names one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,17 +115,6 @@ def newest_from_log(connection: Connection, batch_id: int) -> datetime | None:
 def record_comparison(connection: Connection, batch_id: int, at: datetime | None) -> None:
     """All pending jobs of a batch were compared with the service's log as it was at this time; None: not all were."""
     connection.execute(update(batches).where(batches.c.id == batch_id).values(compared_at=at))
-
-
-def refusal(repeats: Sequence[Repeat]) -> str:
-    more = len(repeats) - SHOWN
-    return (
-        f"{plural(len(repeats), 'job')} paid for before, or with a video already:\n"
-        + "\n".join(f"  {repeat}" for repeat in repeats[:SHOWN])
-        + (f"\n  and {more} more" if more > 0 else "")
-        + "\nNone of them has been sent. Run again with --changed keep (take over what was paid for)"
-        "\nor --changed redo (pay for these once more). If another job table has these jobs, name it with --db."
-    )
 
 
 def compare(connection: Connection, search: RepeatSearch) -> Comparison:

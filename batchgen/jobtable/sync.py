@@ -14,7 +14,7 @@ from batchgen.errors import ManifestChanged
 from batchgen.files.local_files import FileDigests
 from batchgen.files.outputs import unnumbered
 from batchgen.jobs import PAID_FAILURES, ErrorClass, JobSpec, Outcome, State
-from batchgen.jobtable import commands
+from batchgen.jobtable import commands, pricelist
 from batchgen.jobtable.archive import archive_version
 from batchgen.jobtable.batches import Batch, upsert_batch
 from batchgen.jobtable.changes import Change, describe_change, refusal
@@ -136,7 +136,8 @@ def sync_manifest(
     if changed and on_changed == "refuse" and not is_trial:
         sent = {row.fingerprint for row, _ in changed}
         moved = sum(fingerprint_of(spec, digests) in sent for spec in (*new, *(spec for _, spec in changed)))
-        raise ManifestChanged(refusal(batch.manifest, result.changed, moved))
+        cost = pricelist.cost_of(connection, batch.service, [spec for _, spec in changed])
+        raise ManifestChanged(refusal(batch.manifest, result.changed, moved, cost))
     redone = [pair for pair in changed if on_changed == "redo" and (chosen is None or pair[0].key in chosen)]
     taken = {spec.key for spec in specs}
     for row, _ in redone:

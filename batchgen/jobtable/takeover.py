@@ -1,4 +1,4 @@
-"""What a person says of repeats: they are kept, under the names that the manifest has now, or are paid for again."""
+"""What a person is asked of repeats and says: they are kept, under the manifest's names now, or are paid for again."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
+from batchgen.catalogue.wording import plural
 from batchgen.errors import ManifestChanged, UsageError
 from batchgen.files.output_urls import is_url
 from batchgen.files.outputs import OutputFolder
 from batchgen.jobs import ChargeSource, ErrorClass, Job, State
-from batchgen.jobtable import commands, delivery, ledger, lineage, moves, polling, reconciliation, submission
-from batchgen.jobtable.repeats import ONLY_IN_LOG, ORDERED_AGAIN, Repeat, refusal
+from batchgen.jobtable import commands, delivery, ledger, lineage, moves, polling, pricelist, reconciliation, submission
+from batchgen.jobtable.repeats import ONLY_IN_LOG, ORDERED_AGAIN, Repeat
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
 from batchgen.jobtable.submission import Candidate
@@ -23,6 +24,9 @@ from batchgen.jobtable.sync import LABELS, OnChanged
 from batchgen.jobtable.transition import Increment, change_state, guarded_update, record_event
 from batchgen.services.base import PastGeneration
 from batchgen.services.outcomes import Adopted, Unknown
+
+SHOWN = 5
+"""Repeats that a message names one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,19 @@ def said_of(repeats: Sequence[Repeat], on_changed: OnChanged, redone: int) -> On
     return "refuse" if redone and on_changed == "redo" and is_paid else on_changed
 
 
+def refusal(connection: Connection, service: str, repeats: Sequence[Repeat]) -> str:
+    """Why repeats are not sent, and what a person decides between."""
+    more, again = len(repeats) - SHOWN, pricelist.cost_of(connection, service, [repeat.job for repeat in repeats])
+    return (
+        f"{plural(len(repeats), 'job')} paid for before, or with a video already:\n"
+        + "\n".join(f"  {repeat}" for repeat in repeats[:SHOWN])
+        + (f"\n  and {more} more" if more > 0 else "")
+        + "\nNone of them has been sent. Run again with --changed keep (take over what was paid for)"
+        f"\nor --changed redo (pay for these once more: {again})."
+        " If another job table has these jobs, name it with --db."
+    )
+
+
 def settle(
     connection: Connection, repeats: Sequence[Repeat], folder: Path, adopter: Adopter, on_changed: OnChanged
 ) -> None:
@@ -65,7 +82,7 @@ def settle(
     """
     now = adopter.now
     if repeats and on_changed == "refuse":
-        raise ManifestChanged(refusal(repeats))
+        raise ManifestChanged(refusal(connection, adopter.service, repeats))
     for repeat in repeats:
         if row_of(connection, repeat.job).state != State.PENDING:
             continue
