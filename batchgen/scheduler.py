@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import partial
-from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
@@ -15,9 +13,9 @@ from sqlalchemy import Connection
 
 from batchgen import clock
 from batchgen.context import COMPARING, RunContext
-from batchgen.errors import ManifestChanged
-from batchgen.files import local_files, travelling_inputs
+from batchgen.errors import ManifestChanged, os_reason
 from batchgen.files.input_file import InputFault
+from batchgen.files.travelling_inputs import read_files
 from batchgen.jobs import ErrorClass, Job
 from batchgen.jobtable import commands, polling, repeats, submission, takeover
 from batchgen.jobtable.fingerprint import fingerprint_as_read
@@ -25,7 +23,7 @@ from batchgen.jobtable.repeats import RepeatSearch
 from batchgen.limits import budget, rate
 from batchgen.limits.admission import Admission, Admitted
 from batchgen.limits.budget import Choice
-from batchgen.services.base import LocalFile, Submission
+from batchgen.services.base import Submission
 from batchgen.services.outcomes import (
     Accepted,
     Blocked,
@@ -176,6 +174,10 @@ class Scheduler(Stage):
             unsent = NotSent("the run was stopped while it read the job's files")
             await context.database.write(submission.returned, job, unsent, clock.utcnow())
             raise
+        except OSError as error:  # The job is not to blame: this machine has no more descriptors.
+            unread = NotSent(f"local files cannot be read: {os_reason(error)}")
+            await context.database.write(self.return_unsent, job, unread, unread.reason, clock.utcnow())
+            return
         except InputFault as error:
             if context.is_worker:
                 await context.database.write(self.leave_to_others, job, str(error), clock.utcnow())
@@ -239,7 +241,8 @@ class Scheduler(Stage):
                     reason = f"{self.failures} creates in a row without a clear answer ({outcome.reason})"
                     await write(rate.pause, self.admission.service_key, reason, now)
             case NotSent():
-                await write(self.return_unsent, job, outcome, now)
+                reason = f"the service cannot be reached ({outcome.reason})"
+                await write(self.return_unsent, job, outcome, reason, now)
             case Throttled():
                 await write(self.return_throttled, job, admitted, outcome, now)
             case Blocked(trouble=Trouble.ADDRESS):
@@ -279,9 +282,8 @@ class Scheduler(Stage):
             self.not_found.setdefault(job.model, outcome)
             submission.returned(connection, job, outcome, now)
 
-    def return_unsent(self, connection: Connection, job: Job, outcome: NotSent, now: datetime) -> None:
+    def return_unsent(self, connection: Connection, job: Job, outcome: NotSent, reason: str, now: datetime) -> None:
         submission.returned(connection, job, outcome, now)
-        reason = f"the service cannot be reached ({outcome.reason})"
         rate.pause(connection, self.admission.service_key, reason, now)
 
     def return_throttled(
@@ -289,14 +291,3 @@ class Scheduler(Stage):
     ) -> None:
         submission.returned(connection, job, outcome, now)
         self.admission.refused(connection, job.model, admitted, outcome, now)
-
-
-async def read_files(folder: Path, job: Job) -> tuple[Mapping[str, LocalFile], str | None]:
-    """The local files of a job, and their digests; what this machine lacks comes from the store of its output.
-
-    Raises `InputFault`.
-    """
-    if not job.input_pointers:
-        return {}, None
-    fetch = partial(travelling_inputs.fetch, job.output_path, job.input_files)
-    return await asyncio.to_thread(local_files.read, folder, job.request, job.input_pointers, fetch)

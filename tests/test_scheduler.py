@@ -37,6 +37,7 @@ from tests.conftest import NOON
 from tests.hot_queries import Statements, listening
 from tests.scripted import ScriptedService, context_of, settle, turn
 from tests.table import MODEL, Table, spec
+from tests.test_http_failures import no_more_descriptors
 
 FAST = Limits(submits_per_minute=60_000, in_flight=100)
 SECONDS = timedelta(seconds=1)
@@ -227,6 +228,29 @@ async def test_a_missing_image_fails_its_job_and_sends_nothing(table: Table, clo
     assert "gone.png" in row.error
     assert len(service.submitted) == 1
     assert table.states()["lisa"] == "generating"
+
+
+@pytest.mark.parametrize("is_worker", [False, True])
+async def test_a_job_waits_whose_image_cannot_be_opened_for_want_of_descriptors(
+    table: Table, clock: Clock, is_worker: bool
+) -> None:
+    (table.folder / "mona.png").write_bytes(PORTRAIT)
+    table.sync(spec(image="mona.png", input_pointers=("/image_url",)))
+    service = ScriptedService()
+    context = context_of(table, service, FAST)
+    context.is_worker = is_worker
+    context.times.p99(MODEL, 0)  # reads its data now, while it can
+    scheduler = Scheduler(context, 8)
+    with no_more_descriptors():
+        await turn(scheduler)
+    assert (table.row().state, table.row().error, table.attempt().outcome) == ("pending", None, Outcome.NOT_SENT)
+    assert "ulimit -n" in pause_of(table).reason
+    assert context.contact.silent_since is None, "the service is not to blame"
+    await turn(scheduler)
+    assert not service.submitted, "not at once"
+    clock.tick(60)
+    await turn(scheduler)
+    assert table.row().state == "generating"
 
 
 # --- within the limits -----------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 
 from batchgen.catalogue.links import first_frame
 from batchgen.catalogue.pointers import parent_of
-from batchgen.errors import os_reason
+from batchgen.errors import NO_DESCRIPTORS, os_reason
 from batchgen.files.input_file import InputFault, open_input, size_in_words
 from batchgen.files.media import HEAD_BYTES, MEDIA_BYTES, media_type_of
 from batchgen.services.base import LocalFile
@@ -25,7 +25,7 @@ def read(
 ) -> tuple[dict[str, LocalFile], str]:
     """The files that `pointers` lead to in a request, by their pointers; and their digests as JSON.
 
-    `fetch` gets a file that is not in `folder`. Raises `InputFault`.
+    `fetch` gets a file that is not in `folder`. Raises `InputFault`, and `OSError` for a fault of the machine.
     """
     document = json.loads(request)
     files: dict[str, LocalFile] = {}
@@ -38,6 +38,8 @@ def read(
         except InputFault as error:
             raise InputFault(f"{name}: {error}") from error
         except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno in NO_DESCRIPTORS:
+                raise
             raise InputFault(f"{name}: {os_reason(error)}") from error
         if not 0 < len(content) <= MEDIA_BYTES:
             raise InputFault(f"{name}: the file has changed: it has {size_in_words(len(content))}")

@@ -9,12 +9,15 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
-from batchgen.files import object_store
+from batchgen.files import local_files, object_store
 from batchgen.files.input_file import InputFault, open_input
 from batchgen.files.media import MEDIA_BYTES
 from batchgen.files.output_urls import is_url
+from batchgen.jobs import Job
+from batchgen.services.base import LocalFile
 
 FOLDER = "inputs"
 UPLOADS_AT_ONCE = 8
@@ -49,6 +52,17 @@ async def store(folder: Path, names: Mapping[str, str]) -> None:
         for url, name in names.items():
             if url not in stored:
                 uploads.create_task(upload(url, name))
+
+
+async def read_files(folder: Path, job: Job) -> tuple[Mapping[str, LocalFile], str | None]:
+    """The local files of a job, and their digests; what this machine lacks comes from the store of its output.
+
+    Raises `InputFault`, and `OSError` for a fault of the machine.
+    """
+    if not job.input_pointers:
+        return {}, None
+    fetch_stored = partial(fetch, job.output_path, job.input_files)
+    return await asyncio.to_thread(local_files.read, folder, job.request, job.input_pointers, fetch_stored)
 
 
 def fetch(output: str, input_files: str | None, name: str) -> bytes | None:
