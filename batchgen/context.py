@@ -147,6 +147,8 @@ class RunContext:
     """What a person should know although the run goes on."""
     disk: str | None = None
     """Set once the output folder cannot be written: the run neither downloads nor submits."""
+    disk_advice: str = ""
+    """What a person does about it."""
     obstacles: dict[str, str] = field(default_factory=dict)
     """Jobs whose file cannot be written although others can, by key, each with the reason."""
     answers: Counter[tuple[str, str]] = field(default_factory=Counter)

@@ -142,8 +142,8 @@ class Downloader(Stage):
     async def postpone(self, job: Job, fault: Exception) -> None:
         """Let a job wait for its next try, longer after each failure in a row."""
         reason = f"{job.output_path}: {os_reason(fault)}" if isinstance(fault, OSError) else str(fault)
-        if is_of_disk(fault):
-            self.context.disk = self.context.disk or reason
+        if (advice := disk_advice(fault)) and not self.context.disk:
+            self.context.disk, self.context.disk_advice = reason, advice
         self.log.debug("download.failed", extra={"job": job.key, "reason": reason})
         first_seconds = RETRY_NO_VIDEO_SECONDS if isinstance(fault, NotVideo) else RETRY_FIRST_SECONDS
         due_at = clock.utcnow() + backoff(job.failures + 1, first_seconds, RETRY_LONGEST_SECONDS)
@@ -162,7 +162,7 @@ class Downloader(Stage):
             except FAULTS_OF_A_FILE as error:
                 # Drop the traceback: its frames keep the `.part` and its lock open.
                 faults.append(error.with_traceback(None))
-                if is_of_disk(error):
+                if disk_advice(error):
                     return faults[-1]
         return decisive(faults)
 
@@ -236,6 +236,6 @@ def decisive(faults: Sequence[Exception]) -> Exception | None:
     return next((fault for kinds in order for fault in faults if isinstance(fault, kinds)), None)
 
 
-def is_of_disk(fault: Exception) -> bool:
-    """Whether the next file would meet the same fault."""
-    return isinstance(fault, OSError) and fault.errno in DISK_ERRORS
+def disk_advice(fault: Exception) -> str:
+    """What a person does about a fault that the next file would meet as well; "" for any other."""
+    return DISK_ERRORS.get(fault.errno or 0, "") if isinstance(fault, OSError) else ""

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
+from batchgen.advice.next_step import stop_of
 from batchgen.download import transfer
 from batchgen.files.disk_space import FILE_BYTES_MAX, free_and_reserve
 from batchgen.files.outputs import judge_outputs
@@ -22,9 +23,10 @@ from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import jobs
 from batchgen.jobtable.statistics import STUCK_FAILURES
 from batchgen.jobtable.transition import guarded_update
+from batchgen.runs.ending import judge
 from batchgen.services.outcomes import Finished
 from tests.batches import Bill, write_manifest
-from tests.conftest import Command, Launch, Simulate
+from tests.conftest import NOON, Command, Launch, Simulate
 from tests.disks import small_disk
 from tests.fileserver import (
     CLIP,
@@ -41,6 +43,7 @@ from tests.fileserver import (
 )
 from tests.scripted import ScriptedService, context_of, turn
 from tests.table import RUN, Table
+from tests.test_lost_files import choose_none
 from tests.waiting import until
 from tests.wire import answer, serving
 
@@ -71,15 +74,15 @@ def another_finished_generation(table: Table, key: str, url: str) -> None:
     table.bury()
 
 
-def move_output(table: Table, key: str) -> None:
-    """Give a job an output in the folder `out`."""
-    table.change(guarded_update, jobs, {"id": table.row(key).id}, {"output_path": f"out/{key}.mp4"})
+def move_output(table: Table, key: str, folder: str = "out") -> None:
+    """Give a job an output in a folder."""
+    table.change(guarded_update, jobs, {"id": table.row(key).id}, {"output_path": f"{folder}/{key}.mp4"})
 
 
 async def check_stops_downloads_and_loses_nothing(
-    table: Table, clock: Clock, spoil: Callable[[], AbstractContextManager[object]]
+    table: Table, clock: Clock, spoil: Callable[[], AbstractContextManager[object]], advice: str
 ) -> None:
-    """A run stops its downloads while `spoil` lasts; the next one goes on."""
+    """A run stops its downloads while `spoil` lasts, with this advice; the next one goes on."""
     async with serving(full_answer()) as wire:
         service = ScriptedService(fetches=[Finished((f"{wire.base_url}/v.mp4",))])
         target = finished_generation(table, f"{wire.base_url}/v.mp4")
@@ -89,6 +92,7 @@ async def check_stops_downloads_and_loses_nothing(
                 await turn(stage)
                 assert context.disk
                 assert context.disk.startswith("mona.mp4: ")
+                assert context.disk_advice == advice
                 row = table.row()
                 assert (row.state, row.failures, row.leased_by) == ("downloading", 1, None)
                 assert table.attempt().generation_id == "g-mona"
@@ -113,7 +117,25 @@ async def test_a_full_disk_stops_downloads_and_the_job_table_can_still_be_writte
         yield
         ballast.unlink()
 
-    await check_stops_downloads_and_loses_nothing(table, clock, fill)
+    await check_stops_downloads_and_loses_nothing(table, clock, fill, "free some disk")
+
+
+async def test_what_to_do_about_a_disk_goes_by_its_fault_and_not_by_the_names_on_it(table: Table, clock: Clock) -> None:
+    with small_disk(table.folder / "space", MB, read_only=True):
+        async with serving(full_answer()) as wire:
+            finished_generation(table, f"{wire.base_url}/v.mp4")
+            move_output(table, "mona", "space")
+            context = context_of(table, ScriptedService())
+            async with downloading(context) as stage:
+                await turn(stage)
+    stop, ending = stop_of(context, NOON), table.database.read_now(judge, context, None, choose_none, NOON)
+    assert stop
+    assert f"{stop.message}: {stop.hint}" == (
+        "space/mona.mp4: Read-only file system: let it be written, then run the same command: what is paid waits"
+    )
+    assert ending.message == (
+        "space/mona.mp4: Read-only file system. Let it be written, then run the same command: what is paid waits"
+    )
 
 
 async def test_a_full_disk_that_is_mounted_below_the_manifest_s_folder_stops_the_sending(
@@ -151,7 +173,11 @@ async def test_a_disk_that_may_only_be_read_stops_downloads(database: Database, 
     table = Table(database, tmp_path / "videos")
     table.sync()
     table.folder.mkdir()
-    await check_stops_downloads_and_loses_nothing(table, clock, lambda: small_disk(table.folder, MB, read_only=True))
+
+    def spoil() -> AbstractContextManager[object]:
+        return small_disk(table.folder, MB, read_only=True)
+
+    await check_stops_downloads_and_loses_nothing(table, clock, spoil, "let it be written")
 
 
 @pytest.mark.parametrize(

@@ -250,17 +250,6 @@ def test_the_end_of_a_run_says_why_jobs_wait(table: Table, clock: Clock) -> None
     assert [blocker.cause for blocker in ending.blockers] == ["no route to files.test"]
 
 
-def test_a_disk_that_may_not_be_written_is_not_called_full(table: Table, clock: Clock) -> None:
-    table.bring(State.PENDING)
-    context = context_of(table, ScriptedService())
-    context.disk = "mona.mp4: Permission denied"
-    ending = table.database.read_now(judge, context, None, choose_none, NOON)
-    assert ending.message.startswith("mona.mp4: Permission denied. Let it be written, then run the same command")
-    context.disk = "mona.mp4: No space left on device"
-    ending = table.database.read_now(judge, context, None, choose_none, NOON)
-    assert "Free some disk" in ending.message
-
-
 async def test_a_run_says_once_why_jobs_wait_and_again_when_the_reason_changes_or_much_later(
     table: Table, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -49,7 +49,8 @@ class Stop:
 def stop_of(context: RunContext, now: datetime) -> Stop | None:
     """What keeps a run from sending more, where that needs a person; None while nothing does."""
     if context.disk:
-        return Stop(StopKind.DISK, context.disk, "free some disk, then run the same command: what is paid waits")
+        hint = f"{context.disk_advice}, then run the same command: what is paid waits"
+        return Stop(StopKind.DISK, context.disk, hint)
     if blocked := context.blocked:
         hint = f"{advice_of(blocked, context.service.variables)}, then run the same command"
         return Stop(STOP_OF[blocked.trouble], blocked.reason, hint)

@@ -12,8 +12,12 @@ RESERVE_BYTES = 256 << 20  # of free disk that no download takes: the job table 
 RESERVE_SHARE = 20  # of a small disk, a twentieth is kept instead
 SCARCE = 2  # times the reserve: with less free, the disk is full for every download, and not too small for a large one
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
-DISK_ERRORS = NO_SPACE | {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
-"""Errors that the next file would meet as well."""
+DISK_ERRORS = {
+    **dict.fromkeys(NO_SPACE, "free some disk"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "let it be written"),
+    errno.EIO: "check the disk or the network drive",
+}
+"""Errors that the next file would meet as well, and what a person does about each."""
 FILE_ERRORS = {
     errno.EFBIG: "this disk takes no larger file (FAT32 ends at 4 GB), or a limit of this user does not (ulimit -f)",
     **dict.fromkeys((errno.ENAMETOOLONG, errno.EINVAL, errno.ENOTDIR, errno.EISDIR, errno.ELOOP), ""),

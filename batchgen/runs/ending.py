@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -142,7 +141,8 @@ def judge_jobs(
     if not missing:
         return Ending(ExitCode.DELIVERED, explain_delivered(summary, selected, left_out) + not_selected, summary)
     if context.disk:
-        return Ending(ExitCode.STORAGE, explain_disk(context.disk), summary)
+        advice = f"{context.disk_advice.capitalize()}, then run the same command: what is paid waits"
+        return Ending(ExitCode.STORAGE, f"{context.disk}. {advice}", summary)
     if context.obstacles:
         message = f"{missing} of {selected} jobs not delivered; {explain_obstacles(context.obstacles)}"
         return Ending(ExitCode.STORAGE, message, summary)
@@ -166,12 +166,6 @@ def explain_delivered(summary: BatchSummary, selected: int, left_out: int) -> st
     message = f"{jobs} is delivered" if selected else "there is nothing to do"
     cancelled = summary.counts[State.CANCELLED]
     return f"{message}; {cancelled} {'was' if cancelled == 1 else 'were'} cancelled" if cancelled else message
-
-
-def explain_disk(disk: str) -> str:
-    is_full = re.search(r"full|space|quota", disk, re.IGNORECASE)
-    advice = "Free some disk" if is_full else "Let it be written"
-    return f"{disk}. {advice}, then run the same command: what is paid waits"
 
 
 def explain_obstacles(obstacles: Mapping[str, str]) -> str:
