@@ -180,6 +180,11 @@ REFUSED = [
     (("set", "in_flight=some"), '`in_flight` must be a whole number or auto, not "some"'),
     (("set", "max_cost=-1"), "`max_cost` must be more than 0 and at most 1,000,000,000, not -1"),
     (("set", "max_cost=80 USD"), "`max_cost` must be an amount in USD, such as 50.00"),
+    (("set", "max_cost=none"), "`max_cost` is lifted by a value that is not reached: max_cost=1000000000; --unset max"),
+    (("set", "max_cost=Unlimited"), "max_cost=1000000000"),
+    (("set", "max-cost=null"), "max_cost=1000000000"),
+    (("set", "until=off"), "`until` is lifted by a value that is not reached: until=2099-01-01; --unset until"),
+    (("set", "in_flight=off"), '`in_flight` must be a whole number or auto, not "off"'),
     (("set", "inflight=3"), "there is no setting `inflight`; did you mean in_flight?"),
     (("set", "--unset", "mood"), "there is no setting `mood`; known: in_flight"),
     (

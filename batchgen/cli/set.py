@@ -24,6 +24,10 @@ from batchgen.report.settings import in_force_lines, runs_line
 from batchgen.report.terminal import print_lines
 
 NAMES = ", ".join(steering.STEERED)
+NO_LIMIT = frozenset({"none", "null", "no", "off", "never", "unlimited", "inf", "infinity"})
+"""What people type to lift a limit."""
+UNREACHED: dict[str, str] = {SettingName.MAX_COST: "1000000000", SettingName.UNTIL: "2099-01-01"}
+"""Values that hold nothing back."""
 
 
 @options.manifest
@@ -74,6 +78,9 @@ def read_changes(assignments: tuple[str, ...], unset: tuple[str, ...]) -> dict[S
         if not sign:
             raise UsageError(f"{assignment[:100]!r} is no assignment: write NAME=VALUE, such as in_flight=20")
         value = None
+        if text.lower() in NO_LIMIT and (unreached := UNREACHED.get(name)):
+            back = f"--unset {name} goes back to what the options and the manifest say"
+            raise UsageError(f"`{name}` is lifted by a value that is not reached: {name}={unreached}; {back}")
         if text:
             value = read_moment(text) if name == SettingName.UNTIL else steering.read_value(name, text)
         elif name not in steering.STEERED:
