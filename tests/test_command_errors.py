@@ -409,8 +409,13 @@ def test_an_option_that_a_command_lacks_is_named_with_what_is_there_in_its_place
 
 
 def test_a_manifest_without_its_ending_is_found(tmp_path: Path, batchgen: Command) -> None:
+    (tmp_path / "n").mkdir()  # where its videos are
+    for name in ("m.csv", "m.mp4", "m-report.html"):
+        (tmp_path / name).touch()
     write_manifest(tmp_path / "m.yaml")
+    write_manifest(tmp_path / "n.yaml")
     assert "did you mean m.yaml?" in batchgen("check", "m").stderr
+    assert "this is a folder, not a manifest\ndid you mean n.yaml?" in batchgen("check", "n").stderr
 
 
 def test_the_readme_lists_the_exit_codes_as_the_enum_has_them() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from batchgen import clock
@@ -136,3 +138,29 @@ def test_the_command_for_jobs_that_no_run_goes_on_with_is_shown(
     shown = batchgen("status", "spring.yaml").stdout
     (event,) = check_events(batchgen("status", "spring.yaml", "--json").stdout)
     assert (f"  Next: {following}: `{event['next']}`\n" in shown) is bool(following)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("summer", "summer: this is the name of a batch; name its manifest: {folder}/spring.yaml"),
+        ("summer-simulated", "…: this is the name of a batch; name its manifest: {folder}/spring.yaml --simulate"),
+        ("spring", "spring: this is the name of a batch; name its manifest: {folder}/spring.yaml"),
+        ("autumn", "autumn: there is no such manifest; did you mean autumn.yaml?\nThe job table "),
+        ("sprng.yaml", "sprng.yaml: there is no such manifest; did you mean spring.yaml?\nThe job table "),
+        ("autumn.yaml", "autumn.yaml: is not in the job table "),
+        ("videos", "videos: this is a folder; did you mean videos.yaml?"),
+    ],
+)
+def test_a_name_that_stands_for_no_batch_is_answered_with_what_is_meant(
+    name: str, says: str, table: Table, batchgen: Command
+) -> None:
+    for file in ("spring.yaml", "spring.csv", "autumn.yaml", "videos.yaml"):
+        (table.folder / file).touch()
+    (table.folder / "videos").mkdir()
+    for batch in ("summer", "summer-simulated"):
+        service = "simulator" if batch.endswith("simulated") else "aimlapi"
+        table.sync("mona", batch=replace(table.batch, name=batch, service=service))
+    refused = batchgen("status", name)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith(says.replace("…", name).format(folder=table.folder)), refused.stderr

@@ -10,8 +10,6 @@ from batchgen.services.text import shell_word
 
 MANIFEST_SUFFIXES = (".yaml", ".yml")
 """A word that ends so is taken for a manifest."""
-READABLE_SUFFIXES = (*MANIFEST_SUFFIXES, ".json")
-"""JSON is YAML: where a word is a manifest or something that is never JSON, this one too is a manifest."""
 OPTIONS_WITH_SECRETS = ("--notify", "--db")
 TAKE_SIMULATE = (
     *("cancel", "export", "next", "pause", "plan", "prioritize", "reconcile", "report", "resolve", "resume", "retry"),

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchgen.advice.command_line import READABLE_SUFFIXES
 from batchgen.cli import options
 from batchgen.errors import UsageError
-from batchgen.files.spelling import require_manifest
+from batchgen.files.spelling import MANIFESTS, require_manifest
 
 if TYPE_CHECKING:
     from batchgen.jobtable.row_copy import Digest
@@ -119,7 +118,7 @@ def check(location: str | None, verify: bool, as_json: bool) -> None:
     from batchgen.doctor.consistency import examine
     from batchgen.jobtable.batches import table_location
 
-    manifest = Path(location) if location and location.endswith(READABLE_SUFFIXES) else None
+    manifest = Path(location) if location and location.endswith(MANIFESTS) else None
     require_manifest(manifest)
     db = None if manifest else location
     place = table_location(db, manifest or Path("batchgen.db"))

@@ -14,11 +14,10 @@ from pathlib import Path
 
 import click
 
-from batchgen.advice.command_line import READABLE_SUFFIXES
 from batchgen.cli import options
 from batchgen.cli.signals import ctrl_c_noted
 from batchgen.errors import UsageError
-from batchgen.files.spelling import require_manifest
+from batchgen.files.spelling import MANIFESTS, require_manifest
 from batchgen.jobtable.views import EXAMPLES, VIEWS
 from batchgen.report.terminal import print_lines
 from batchgen.services.text import shell_word
@@ -74,7 +73,7 @@ def command(words: tuple[str, ...], db: str | None, as_csv: bool, as_json: bool,
 def split(words: tuple[str, ...]) -> tuple[Path | None, str]:
     """The manifest and the query among the words; empty where there is no query."""
     first, *others = words or ("",)
-    has_manifest = first.endswith(READABLE_SUFFIXES) and (bool(others) or len(first.split()) == 1)
+    has_manifest = first.endswith(MANIFESTS) and (bool(others) or len(first.split()) == 1)
     query = others if has_manifest else words
     if len(query) > 1:
         manifest = f"{shell_word(first)} " if has_manifest else ""

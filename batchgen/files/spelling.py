@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Container, Iterator
 from contextlib import suppress
 from difflib import get_close_matches
 from itertools import islice
@@ -23,6 +23,8 @@ COMPARED = 100
 CANDIDATES = 1_000
 NEAR = 0.8
 """How similar a name must be, from 0 to 1, to be suggested: one slip in a short name is."""
+MANIFESTS = (".yaml", ".yml", ".json")
+"""How the names of manifests end: JSON is YAML."""
 FILE_LINK = re.compile(r"file:(//(localhost)?)?(?=/)", re.IGNORECASE)
 
 
@@ -43,13 +45,15 @@ class FileNames:
                 return match
         return path
 
-    def similar(self, folder: Path, path: str) -> str | None:
-        """The path of another file, whose name differs from `path` in the case of its letters, or is the nearest."""
+    def similar(self, folder: Path, path: str, endings: Collection[str] = ()) -> str | None:
+        """The path of another file, whose name differs from `path` in the case of its letters, or is the nearest of
+        those with one of the `endings`."""
         matches = [match for candidate in spellings(path) if (match := self.match(folder, candidate)) and match != path]
         if matches:
             return matches[0]
         place, slash, name = path.rpartition("/")
         names = [other for spelt in self.names(folder / f"{place}{slash}").values() for other in spelt if other != name]
+        names = [other for other in names if not endings or Path(other).suffix.lower() in endings]
         near = [other for other in names if Path(other).stem == name]
         near = near or get_close_matches(name[:COMPARED], names[:CANDIDATES], 1, NEAR)
         return f"{place}{slash}{near[0]}" if near else None
@@ -74,9 +78,9 @@ class FileNames:
         return self.folders[folder]
 
 
-def similar_file(path: Path, read_before: Container[Path] = ()) -> str:
-    """The hint "did you mean …?" with the file of the nearest name; "" where there is none, or it was read before."""
-    similar = FileNames().similar(path.parent, path.name) if len(path.name) <= COMPARED else None
+def similar_manifest(path: Path, read_before: Container[Path] = ()) -> str:
+    """The hint "did you mean …?" with the manifest of the nearest name; "" for none, or one that was read before."""
+    similar = FileNames().similar(path.parent, path.name, MANIFESTS) if len(path.name) <= COMPARED else None
     if not similar or (path.parent / similar).resolve() in read_before:
         return ""
     return did_you_mean(str(path.parent / similar), str(path))
@@ -84,7 +88,7 @@ def similar_file(path: Path, read_before: Container[Path] = ()) -> str:
 
 def no_such_manifest(path: Path) -> str:
     """What to say of a manifest that is not there."""
-    return f"{path}: there is no such manifest; {similar_file(path) or '`batchgen init` writes one'}"
+    return f"{path}: there is no such manifest; {similar_manifest(path) or '`batchgen init` writes one'}"
 
 
 def require_manifest(path: Path | None) -> None:

@@ -13,9 +13,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
+from batchgen.catalogue.wording import listed
 from batchgen.errors import UsageError
 from batchgen.files.local_files import FileDigests
-from batchgen.files.spelling import no_such_manifest
+from batchgen.files.spelling import no_such_manifest, similar_manifest
 from batchgen.jobs import JobSpec
 from batchgen.jobtable import moves
 from batchgen.jobtable.database import Database, shown
@@ -91,7 +92,8 @@ def table_exists(location: str | Path) -> bool:
 def open_table(db: str | Path | None, manifest: Path | None, run_command: str = "a run") -> Iterator[Database]:
     """The job table of a manifest that was run before. Raises `UsageError` where there is none."""
     if manifest and manifest.is_dir():
-        raise UsageError(f"{manifest}: this is a folder; name a manifest in it, or its job table with --db")
+        hint = similar_manifest(manifest) or "name a manifest in it, or its job table with --db"
+        raise UsageError(f"{manifest}: this is a folder; {hint}")
     location = table_location(db, manifest or Path("batchgen.db"))
     if not table_exists(location):
         if manifest and not manifest.exists():
@@ -114,10 +116,19 @@ def batches_of(database: Database, manifest: Path) -> list[StoredBatch]:
     stored = database.read_now(stored_batches)
     matching = made_by(stored, manifest)
     if not matching:
-        location = shown(database.url)
-        manifests = ", ".join(batch.manifest_path for batch in stored) or "no manifest"
-        raise UsageError(f"{manifest}: is not in the job table {location}, which has {manifests}")
+        raise UsageError(not_stored(manifest, stored, shown(database.url)))
     return matching
+
+
+def not_stored(manifest: Path, stored: Sequence[StoredBatch], table: str) -> str:
+    """Why a command finds no batch of this manifest, and what may be meant."""
+    if batch := next((batch for batch in stored if batch.name == str(manifest)), None):
+        simulate = " --simulate" if batch.service == SIMULATOR else ""
+        return f"{manifest}: this is the name of a batch; name its manifest: {batch.manifest_path}{simulate}"
+    manifests = listed([batch.manifest_path for batch in stored]) or "no manifest"
+    if manifest.exists():
+        return f"{manifest}: is not in the job table {table}, which has {manifests}"
+    return f"{no_such_manifest(manifest)}\nThe job table {table} has {manifests}"
 
 
 def upsert_batch(

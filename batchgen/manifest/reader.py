@@ -12,7 +12,7 @@ from batchgen.catalogue.rules import is_retired
 from batchgen.catalogue.wording import quoted
 from batchgen.errors import ManifestInvalid, Problem
 from batchgen.files.input_file import InputFault
-from batchgen.files.spelling import similar_file
+from batchgen.files.spelling import similar_manifest
 from batchgen.jobs import JobSpec
 from batchgen.manifest import bounds
 from batchgen.manifest.diagnostics import Diagnostics, Location, TooManyProblems
@@ -111,7 +111,8 @@ def _read_manifest(path: Path, read_before: Container[Path] = ()) -> bytes:
         raise InputFault("the path of this manifest is not UTF-8", "rename the file, or the folder that it lies in")
     with suppress(OSError):  # `read_bytes` has the message.
         if path.is_dir():
-            raise InputFault("this is a folder, not a manifest", "name the YAML file in it")
+            hint = similar_manifest(path, read_before) or "name the YAML file in it"
+            raise InputFault("this is a folder, not a manifest", hint)
     if path.suffix.lower() in ROWS_ALONE:
         hint = f"write a manifest beside it, with `rows: {path.name[:100]}` in a job, and name that"
         raise InputFault("this is a file of rows, not a manifest", hint)
@@ -119,7 +120,7 @@ def _read_manifest(path: Path, read_before: Container[Path] = ()) -> bytes:
     try:
         path.lstat()
     except FileNotFoundError:
-        raise InputFault(missing, similar_file(path, read_before)) from None
+        raise InputFault(missing, similar_manifest(path, read_before)) from None
     except (OSError, ValueError):
         pass  # `read_bytes` has the message.
     return read_bytes(path, "manifest", missing, bounds.MANIFEST_BYTES)
