@@ -374,6 +374,22 @@ def test_a_place_that_a_slip_of_the_shell_has_made_gets_no_second_table(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    "place", ["host=db user=me password=secret dbname=x", "dbname = x", "service=x", "postgresql:x", "postgres:/h/x"]
+)
+@pytest.mark.parametrize("command", ["run m.yaml --db", "status --db", "db check", "db copy", "BATCHGEN_DB"])
+def test_a_database_in_another_form_than_a_url_makes_no_second_job_table(
+    place: str, command: str, tmp_path: Path, batchgen: Command
+) -> None:
+    write_manifest(tmp_path / "m.yaml")
+    words = ["db", "copy", place, "x.db"] if command == "db copy" else [*command.split(), place]
+    refused = batchgen("run", "m.yaml", BATCHGEN_DB=place) if command == "BATCHGEN_DB" else batchgen(*words)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("--db: a server's database is written as a URL here: postgresql://")
+    assert "secret" not in refused.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"m.yaml"}
+
+
 def test_a_table_whose_name_has_a_line_end_is_used_and_named_in_one_line(tmp_path: Path, batchgen: Command) -> None:
     write_manifest(tmp_path / "m.yaml")
     (tmp_path / "a\nb.db").write_text("no database, but a text of some length")
@@ -395,6 +411,8 @@ def test_a_table_whose_name_has_a_line_end_is_used_and_named_in_one_line(tmp_pat
         ("run m.yaml -o x", "`output:` in the manifest says where videos go"),
         ("run m.yaml --retries=3", "a run tries again by itself what costs nothing"),
         ("plan m.yaml --dry-run", "`batchgen plan` shows what a run would send"),
+        ("db check --db batchgen.db", "the job table is an argument here: `batchgen db check PATH-OR-URL`)"),
+        ("db --db batchgen.db check", "the job table is an argument here: `batchgen db check PATH-OR-URL`)"),
     ],
 )
 def test_an_option_that_a_command_lacks_is_named_with_what_is_there_in_its_place(

@@ -164,7 +164,10 @@ def explained(error: click.UsageError) -> click.UsageError:
     name, of_run = error.option_name, {word for param in load("run").params for word in param.opts}
     is_worker = error.ctx is not None and error.ctx.info_name == "worker"
     limits = "; a worker takes limits and the cap from the manifest and from `batchgen set`" if is_worker else ""
-    if not (hint := OTHER_OPTIONS.get(name) or (f"`batchgen run` has it{limits}" if name in of_run else "")):
+    hint = OTHER_OPTIONS.get(name) or (f"`batchgen run` has it{limits}" if name in of_run else "")
+    if name == "--db" and error.ctx is not None and error.ctx.command_path.startswith("batchgen db"):
+        hint = "the job table is an argument here: `batchgen db check PATH-OR-URL`"
+    if not hint:
         return error
     return click.NoSuchOption(name, f"{error.message} ({hint})", error.possibilities, error.ctx)
 

@@ -58,7 +58,7 @@ def copy(source: str, target: str, batch: str | None, abort: bool, as_json: bool
         raise UsageError("--abort gives up the whole copy that is underway; leave out --batch")
     if not source.strip() or not target.strip():
         raise UsageError("FROM and TO may not be empty: a path, or postgresql://user:password@host/name")
-    target = str(table_location(target, Path()))
+    source, target = (str(table_location(place, Path())) for place in (source, target))
     if not table_exists(source):
         raise UsageError(f"{source}: there is no job table")
     with Database(source) as database:

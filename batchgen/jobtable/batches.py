@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from batchgen.jobtable.schema import attempts, batches, jobs
 from batchgen.services.registry import SIMULATOR
 from batchgen.services.text import character_fault
 
+LIBPQ = re.compile(r"(^|\s)(host|hostaddr|dbname|service)\s*=|^postgres(ql)?:(?!//)")
+"""A database as programs of PostgreSQL take it, and a URL without its slashes."""
 StoredBatch = Row[tuple[int, str, str, str, datetime]]
 """The columns id, name, service, manifest_path and synced_at of a batch."""
 
@@ -77,9 +80,11 @@ def made_by(stored: Sequence[StoredBatch], manifest: Path) -> list[StoredBatch]:
 def table_location(db: str | Path | None, manifest: Path) -> str | Path:
     """Where the job table is: `db`, else BATCHGEN_DB, else beside the manifest. Raises `UsageError`."""
     place = db or os.environ.get("BATCHGEN_DB", "").strip()
-    # A slip of the shell must not make a second table, which would pay for the same jobs again.
+    # A slip must not make a second table, which would pay for the same jobs again.
     if (fault := character_fault(str(place))) and not Path(place).exists():
         raise UsageError(f"--db {fault}. There is no such job table, and none is made under such a name")
+    if LIBPQ.search(str(place)) and not Path(place).exists():
+        raise UsageError("--db: a server's database is written as a URL here: postgresql://user:password@host/name")
     return place or manifest.absolute().parent / "batchgen.db"
 
 
