@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -23,6 +24,7 @@ from batchgen.jobtable.batches import stored_batches
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import outputs
 from batchgen.jobtable.verdicts import Judgement
+from batchgen.review import server
 from batchgen.review.server import Review, ReviewServer
 from tests.review_batch import ReviewBatch, job
 from tests.stores import TestStore
@@ -44,14 +46,14 @@ def served_review(batch: ReviewBatch) -> Iterator[str]:
 
     (stored,) = batch.database.read_now(stored_batches)
     with loopback.listen(0) as listener:
-        server = ReviewServer(Review(batch.database, stored, batch.folder, loopback.NAMES), listener, announce)
-        thread = Thread(target=server.run, args=([listener],), daemon=True)
+        serving = ReviewServer(Review(batch.database, stored, batch.folder, loopback.NAMES), listener, announce)
+        thread = Thread(target=serving.run, args=([listener],), daemon=True)
         thread.start()
         try:
             assert ready.wait(10)
             yield addresses[0]
         finally:
-            server.should_exit = True
+            serving.should_exit = True
             thread.join(10)
 
 
@@ -256,6 +258,30 @@ def test_a_verdict_that_the_table_does_not_take_is_answered_with_the_reason(
 )
 def test_an_address_that_python_cannot_read_is_refused(address: str, path: str, status: int) -> None:
     assert httpx.get(f"{address}{path}").status_code == status
+
+
+HALF_A_HEAD = "GET {path} HTTP/1.1\r\nHost: "
+HALF_A_BODY = (
+    "POST {path}verdicts HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{{"
+)
+
+
+@pytest.mark.parametrize("half", [HALF_A_HEAD, HALF_A_BODY], ids=["of its head", "of its body"])
+@pytest.mark.parametrize("whole_before", [0, 2])
+def test_a_connection_is_closed_where_only_half_a_request_comes(
+    batch: ReviewBatch, monkeypatch: pytest.MonkeyPatch, half: str, whole_before: int
+) -> None:
+    monkeypatch.setattr(server, "REQUEST_SECONDS", 1.0)
+    with served_review(batch) as address:
+        url = httpx.URL(address)
+        with socket.create_connection((url.host, url.port or 0), timeout=10) as connection:
+            for _ in range(whole_before):
+                connection.sendall(f"GET {url.path}changes HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+                answer = b""
+                while not answer.endswith(b"Bad Request"):
+                    answer += connection.recv(1 << 16)
+            connection.sendall(half.format(path=url.path).encode())
+            assert connection.recv(1 << 16) == b""
 
 
 def test_changes_are_what_happened_since_the_marks(batch: ReviewBatch, address: str) -> None:

@@ -48,7 +48,7 @@ from batchgen.services.text import character_fault
 
 ROW_MAX = 2**31 - 1  # of a row id in PostgreSQL
 PATH_CHARS = 200  # of an address: the token, and numbers of ten digits
-REQUEST_SECONDS = 10.0  # until the first request of a connection is there: a browser opens some that it never uses
+REQUEST_SECONDS = 10.0  # until a request is there whole: a browser opens connections that it never uses
 BACKLOG = 32  # connections that wait to be taken, and are taken at once
 BODY_BYTES = 10_000  # of a verdict; an id has at most some hundred characters
 HEADERS = {
@@ -232,15 +232,19 @@ class SafeHeaders:
 
 
 class Connection(H11Protocol):
-    """A connection that is closed where no request comes: uvicorn bounds only the time between two."""
+    """A connection that is closed where a request does not come whole: uvicorn bounds only the time between two."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.loop.call_later(REQUEST_SECONDS, self.close_unused)
+        self.bound = self.loop.call_later(REQUEST_SECONDS, transport.close)
 
-    def close_unused(self) -> None:
-        if self.scope is None:
-            self.transport.close()
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        cycle = self.cycle  # of the last request: of one before, if its answer has ended
+        if cycle is not None and not cycle.more_body and not cycle.response_complete:
+            self.bound.cancel()
+        elif self.bound.cancelled():
+            self.bound = self.loop.call_later(REQUEST_SECONDS, self.transport.close)
 
 
 class ReviewServer(Server):
