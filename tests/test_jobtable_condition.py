@@ -59,6 +59,35 @@ def test_a_condition_that_does_more_than_read_or_does_not_end_is_refused(
     assert len(str(caught.value)) < 1_000 + len(where)
 
 
+@pytest.mark.parametrize(
+    "where", ["id = 2", "id=2 AND state = 'pending'", 'priority = 0 and "id" IN (7, 2)', "id <> 2", "ID not in (2)"]
+)
+def test_the_number_of_a_row_is_refused_where_it_is_the_id_of_another_job(table: Table, where: str) -> None:
+    table.sync("2", "mona", "3", "04")
+    with pytest.raises(UsageError, match="the number of a row, and that of the job 2 is another: write key = '2'"):
+        table.database.read_now(selection.find, table.batch_id, Selection(where=where))
+
+
+@pytest.mark.parametrize(
+    ("where", "keys"),
+    [
+        ("jobs.id = 2", ["mona"]),
+        ("id = 3", ["3"]),  # whichever is meant
+        ("id = 4", ["04"]),
+        ("id <= 2 AND rank = 0", ["2", "mona"]),
+        ("key = '2'", ["2"]),
+        ("id IN (SELECT 2)", ["mona"]),
+        ("attempt_id = 2 OR key = 'mona'", ["mona"]),
+    ],
+)
+def test_the_number_of_a_row_is_taken_where_no_other_job_can_be_meant(
+    table: Table, where: str, keys: list[str]
+) -> None:
+    table.sync("2", "mona", "3", "04")
+    ids = table.database.read_now(selection.find, table.batch_id, Selection(where=where))
+    assert [row.key for row in table.rows() if row.id in ids] == keys
+
+
 def test_a_condition_may_read_other_tables_and_leaves_nothing_behind(table: Table, tmp_path: Path) -> None:
     table.sync(spec("mona"), spec("lisa"))
     where = (

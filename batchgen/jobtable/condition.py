@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count, pairwise
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Text, cast, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from batchgen.errors import UsageError
@@ -21,6 +21,8 @@ STEPS_MAX = 600  # of SQLite: a second or two; a million jobs with a condition o
 TIMEOUT_SECONDS = 5  # of the statement in PostgreSQL
 ID_AS_TEXT = re.compile(r"\bid\b[\"\s]*(?:=|LIKE\b|GLOB\b|IN\b\s*\()\s*'", re.IGNORECASE)
 """A comparison that SQLite takes and PostgreSQL refuses."""
+ID_AS_NUMBER = re.compile(r"(?<![.\w])\"?id\b\"?\s*(?:(?:==?|!=|<>)\s*\d+|(?:NOT\s+)?IN\s*\([\d\s,]+\))", re.IGNORECASE)
+"""A comparison with numbers of rows, unless it says so: `jobs.id`."""
 ID_IS_A_NUMBER = (
     "it compares a number with a text; in `jobs`, id is the number of a row, and `key` is the manifest's id"
 )
@@ -60,6 +62,18 @@ def refuse_id_as_text(sql: str) -> None:
     """Raise `UsageError` for a condition that no job meets, because it takes the number of a row for the job's id."""
     if ID_AS_TEXT.search(sql) and "select" not in sql.lower():  # in the views that it may read, id is a text
         raise UsageError(f"--where: {ID_IS_A_NUMBER}: {sql}")
+
+
+def refuse_row_numbers(connection: Connection, batch_id: int, sql: str) -> None:
+    """Raise `UsageError` for a condition on the numbers of rows that are, in the manifest, the ids of other jobs."""
+    numbers = re.findall(r"\d+", " ".join(ID_AS_NUMBER.findall(sql))) if "select" not in sql.lower() else []
+    of_number = (jobs.c.key.in_(numbers), cast(jobs.c.id, Text) != jobs.c.key)
+    meant = connection.execute(select(jobs.c.key).where(jobs.c.batch_id == batch_id, *of_number).limit(1)).scalar()
+    if meant is not None:
+        raise UsageError(
+            f"--where: id is the number of a row, and that of the job {meant} is another: write key = '{meant}',"
+            f" or jobs.id where the number of a row is meant: {sql}"
+        )
 
 
 @contextmanager

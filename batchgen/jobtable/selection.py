@@ -18,7 +18,7 @@ from sqlalchemy import Connection, bindparam, func, select, text
 from batchgen.errors import UsageError
 from batchgen.jobs import State
 from batchgen.jobtable.chunks import chunks_of
-from batchgen.jobtable.condition import bounded, condition, refuse_id_as_text
+from batchgen.jobtable.condition import bounded, condition, refuse_id_as_text, refuse_row_numbers
 from batchgen.jobtable.patterns import matching
 from batchgen.jobtable.schema import jobs
 from batchgen.jobtable.statistics import count
@@ -145,10 +145,11 @@ def selected_of(connection: Connection, ids: Sequence[int]) -> Selected:
 def find(connection: Connection, batch_id: int, selection: Selection, gone: Collection[int] = ()) -> list[int]:
     """The row ids of the selected jobs, none of them cancelled, in the manifest's order and by its priorities.
 
-    Raises `UsageError` for a bad condition, for one on ids that fits no job, and for a pattern that fits no job.
+    Raises `UsageError` for a bad condition or one that takes ids for numbers of rows, and for a pattern that fits none.
     """
     statement = select(jobs.c.id, jobs.c.key).where(jobs.c.batch_id == batch_id, jobs.c.state != State.CANCELLED)
     if selection.where is not None:
+        refuse_row_numbers(connection, batch_id, selection.where)
         statement = statement.where(text(condition(selection.where)))
     ordered = statement.order_by(jobs.c.priority.desc(), jobs.c.id)
     with bounded(connection) if selection.where is not None else nullcontext():
