@@ -150,9 +150,12 @@ def test_a_database_that_cannot_be_used_is_left_untouched(
         (["status", "none.yaml"], "there is no such manifest"),
         (["retry", "m.yaml"], "`batchgen run m.yaml` makes it"),
         (["cancel", "m.yaml", "--simulate"], "`batchgen run m.yaml --simulate` makes it"),
-        (["frobnicate"], "No such command 'frobnicate'"),
+        (["run", "none.yaml"], "there is no such manifest\n`batchgen init` writes one\n"),
+        (["run"], "Missing argument 'MANIFEST'. It is the YAML file with the jobs; `batchgen init` writes one.\n"),
+        (["frobnicate"], "There is no command 'frobnicate'.\n"),
         (["statsu"], "Did you mean `status`?"),
         (["help"], "There is no command 'help'. Did you mean `--help`?"),
+        (["help", "run"], "There is no command 'help'. Did you mean `batchgen run --help`?"),
         (["list"], "There is no command 'list'. Did you mean `status`?"),
         (["m.yaml"], "m.yaml is no command. Did you mean `batchgen run m.yaml`?"),
     ],
@@ -413,6 +416,8 @@ def test_a_table_whose_name_has_a_line_end_is_used_and_named_in_one_line(tmp_pat
         ("plan m.yaml --dry-run", "`batchgen plan` shows what a run would send"),
         ("db check --db batchgen.db", "the job table is an argument here: `batchgen db check PATH-OR-URL`)"),
         ("db --db batchgen.db check", "the job table is an argument here: `batchgen db check PATH-OR-URL`)"),
+        ("run m.yaml --resume", "the same command goes on where it stopped"),
+        ("--db x.db status", "an option stands behind its command"),
     ],
 )
 def test_an_option_that_a_command_lacks_is_named_with_what_is_there_in_its_place(
@@ -424,6 +429,19 @@ def test_an_option_that_a_command_lacks_is_named_with_what_is_there_in_its_place
     message = json.loads(refused.stdout)["message"]
     assert message.startswith(f"No such option '{option}'. ({hint}")
     assert f"Error: {message}\n" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "meant"),
+    [
+        ("--dryrun", " Did you mean '--dry-run'?"),
+        ("--log", " Did you mean '--log-file'?"),
+        ("--seed", ""),
+        ("--retry", ""),
+    ],
+)
+def test_only_an_option_that_is_alike_is_suggested(option: str, meant: str, batchgen: Command) -> None:
+    assert f"Error: No such option '{option}'.{meant}\n" in batchgen("run", "m.yaml", option).stderr
 
 
 def test_a_manifest_without_its_ending_is_found(tmp_path: Path, batchgen: Command) -> None:

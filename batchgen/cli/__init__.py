@@ -19,7 +19,7 @@ from click.shell_completion import CompletionItem
 from batchgen import __version__
 from batchgen.advice.command_line import MANIFEST_SUFFIXES, with_keep
 from batchgen.cli.refusals import refused  # before it is needed: nothing may be left to open a module with
-from batchgen.errors import BatchgenError, ExitCode, Interrupted, ManifestChanged, UsageError
+from batchgen.errors import INIT_WRITES, BatchgenError, ExitCode, Interrupted, ManifestChanged, UsageError
 from batchgen.report.terminal import discard, open_standard_streams, print_json, print_lines, unwritable
 from batchgen.services.text import shell_word
 
@@ -57,11 +57,20 @@ OTHER_NAMES = {"help": "--help", "version": "--version", "list": "status", "vali
 """What other programs call a command or an option."""
 
 OTHER_OPTIONS = {  # of other programs, and what is here in their place
-    "--concurrency": "--in-flight bounds the videos that are made at one time",
+    **dict.fromkeys(
+        ("--concurrency", "--jobs", "--parallel", "--workers"),
+        "--in-flight bounds the videos that are made at one time",
+    ),
+    **dict.fromkeys(("--continue", "--resume"), "the same command goes on where it stopped"),
+    **dict.fromkeys(("--api-key", "--key"), "the key comes from the environment, or a file .env beside the manifest"),
+    "--budget": "--max-cost is the cap",
     **dict.fromkeys(("--output", "-o"), "`output:` in the manifest says where videos go"),
     "--retries": "a run tries again by itself what costs nothing, `batchgen retry` what has failed",
     **dict.fromkeys(("--dry-run", "-n"), "`batchgen plan` shows what a run would send"),
 }
+
+ALIKE = 0.7
+"""How like an option must be to be suggested: by click's 0.6, --sample is meant by --resume, since both have dashes."""
 
 COMPLETION_VARIABLE = "_BATCHGEN_COMPLETE"
 """The environment variable by which a shell asks for completions: click derives it from the name of the program."""
@@ -100,26 +109,28 @@ class Commands(click.Group):
         if name.endswith(MANIFEST_SUFFIXES):
             ctx.fail(f"{name} is no command. Did you mean `batchgen run {shell_word(name)}`?")
         near = [OTHER_NAMES[name]] if name in OTHER_NAMES else get_close_matches(name, COMMANDS, 1)
-        if name not in COMMANDS and near:
-            ctx.fail(f"There is no command {name!r}. Did you mean `{near[0]}`?")
+        if name == "help" and args[1:] and args[1] in COMMANDS:
+            near = [f"batchgen {args[1]} --help"]
+        if name not in COMMANDS:
+            ctx.fail(f"There is no command {name!r}.{f' Did you mean `{near[0]}`?' if near else ''}")
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         names = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
         return names + click.Command.shell_complete(self, ctx, incomplete)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            raise reported(error) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             check_folder()
             return super().invoke(ctx)
-        except click.UsageError as typed:  # click prints it as text
-            error = explained(typed)
-            if is_json():
-                from batchgen.report.hints import usage_json
-
-                arguments = sys.argv[1:] if sys.argv[1] in COMMANDS else []
-                print_json(usage_json(error.format_message(), arguments), is_progress=True)
-            raise error from None
+        except click.UsageError as error:
+            raise reported(error) from None
         except BrokenPipeError:  # `| head` has read enough
             discard(sys.stdout)
             sys.exit(ExitCode.DELIVERED)
@@ -157,19 +168,38 @@ def check_folder() -> None:
         ) from None
 
 
+def reported(typed: click.UsageError) -> click.UsageError:
+    """The error, explained, which click prints as text; with `--json` it is a line on standard output as well."""
+    error = explained(typed)
+    if is_json():
+        from batchgen.report.hints import usage_json
+
+        arguments = sys.argv[1:] if sys.argv[1] in COMMANDS else []
+        print_json(usage_json(error.format_message(), arguments), is_progress=True)
+    return error
+
+
 def explained(error: click.UsageError) -> click.UsageError:
-    """The same error; of an unknown option, with where it belongs, or what is here in its place."""
-    if not isinstance(error, click.NoSuchOption):
+    """The same error; of a missing manifest or an unknown option, with what is meant by it, or may be."""
+    if isinstance(error, click.MissingParameter) and error.param and error.param.name == "manifest":
+        return click.MissingParameter(f"It is the YAML file with the jobs; {INIT_WRITES}.", error.ctx, error.param)
+    if not isinstance(error, click.NoSuchOption) or not error.ctx:
         return error
     name, of_run = error.option_name, {word for param in load("run").params for word in param.opts}
-    is_worker = error.ctx is not None and error.ctx.info_name == "worker"
-    limits = "; a worker takes limits and the cap from the manifest and from `batchgen set`" if is_worker else ""
-    hint = OTHER_OPTIONS.get(name) or (f"`batchgen run` has it{limits}" if name in of_run else "")
-    if name == "--db" and error.ctx is not None and error.ctx.command_path.startswith("batchgen db"):
+    limits = "; a worker takes limits and the cap from the manifest and from `batchgen set`"
+    hint = OTHER_OPTIONS.get(name, "")
+    if error.ctx.parent is None:
+        hint = "an option stands behind its command, as in `batchgen status --json`"
+    elif name == "--db" and error.ctx.command_path.startswith("batchgen db"):
         hint = "the job table is an argument here: `batchgen db check PATH-OR-URL`"
-    if not hint:
-        return error
-    return click.NoSuchOption(name, f"{error.message} ({hint})", error.possibilities, error.ctx)
+    elif not hint and name in of_run:
+        hint = f"`batchgen run` has it{limits if error.ctx.info_name == 'worker' else ''}"
+    if hint:
+        return click.NoSuchOption(name, f"{error.message} ({hint})", ctx=error.ctx)
+    near = [
+        word for word in error.possibilities or () if word.startswith(name) or get_close_matches(name, [word], 1, ALIKE)
+    ]
+    return click.NoSuchOption(name, possibilities=near, ctx=error.ctx)
 
 
 def is_about_stdout(error: Exception) -> TypeGuard[OSError]:

@@ -24,4 +24,4 @@ def command(manifest: Path, db: str | None, simulate: bool, as_json: bool) -> No
             line = f"resumed: it was paused at {local_time(pause.set_at, now)} by {pause.set_by}" if pause else ""
             show_change(database, batch, line, as_json=as_json)
         else:
-            print_lines("not paused: there is nothing to resume")
+            print_lines(f"not paused. A run that was stopped goes on by {options.quoted_command('run')}")

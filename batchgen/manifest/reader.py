@@ -10,7 +10,7 @@ from pathlib import Path
 from batchgen.catalogue.register import Style, learned_at
 from batchgen.catalogue.rules import is_retired
 from batchgen.catalogue.wording import quoted
-from batchgen.errors import ManifestInvalid, Problem
+from batchgen.errors import INIT_WRITES, ManifestInvalid, Problem
 from batchgen.files.input_file import InputFault
 from batchgen.files.spelling import similar_manifest
 from batchgen.jobs import JobSpec
@@ -120,7 +120,7 @@ def _read_manifest(path: Path, read_before: Container[Path] = ()) -> bytes:
     try:
         path.lstat()
     except FileNotFoundError:
-        raise InputFault(missing, similar_manifest(path, read_before)) from None
+        raise InputFault(missing, similar_manifest(path, read_before) or ("" if read_before else INIT_WRITES)) from None
     except (OSError, ValueError):
         pass  # `read_bytes` has the message.
     return read_bytes(path, "manifest", missing, bounds.MANIFEST_BYTES)
