@@ -543,5 +543,8 @@ def test_every_command_file_is_listed_once_with_its_help() -> None:
     assert files == set(cli.COMMANDS), "`COMMANDS` of `cli/__init__.py` has a line for each file with a command"
     for name, summary in cli.COMMANDS.items():
         text = cli.load(name).help or ""
+        whole = cli.load(name).get_help(click.Context(cli.load(name)))
+        assert "INTEGER RANGE" not in whole, "metavar= says what an option takes"
+        assert ("120 times faster" in whole) == (name in ("run", "plan")), "elsewhere --simulate names a batch"
         assert text.startswith(f"{summary}\n\n")
         assert "\n  " not in text, "the details are indented, and would be shown so"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import sqlite3
@@ -282,6 +283,7 @@ def test_a_healthy_batch_has_nothing_to_mend(patient: Patient, batchgen: Command
         healthy = batchgen("doctor", *words)
         assert (healthy.returncode, healthy.stderr) == (0, "")
         assert healthy.stdout.endswith("\nall is well\n") and "PROBLEM" not in healthy.stdout
+        assert re.search(r": \d+\.\d [kMGTPE]B free\n", healthy.stdout)
     assert len(TROUBLES) >= 12
 
 

@@ -166,6 +166,7 @@ def test_an_invalid_manifest_does_not_match_the_schema(text: str, validator: Dra
 def test_the_manifest_of_init_is_valid(tmp_path: Path, batchgen: Command, validator: Draft7Validator) -> None:
     done = batchgen("init")
     assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("manifest.yaml: an example, with manifest.schema.json")
     assert "batchgen run manifest.yaml" in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.schema.json", "manifest.yaml"]
     assert batchgen("check", "manifest.yaml").returncode == 0
@@ -194,6 +195,6 @@ def test_init_overwrites_nothing(tmp_path: Path, batchgen: Command) -> None:
     assert batchgen("init", "new/first.yml").returncode == 0
     assert batchgen("init", ".").returncode == 0
     assert batchgen("init", "first.json").returncode == 2
-    assert "batchgen check 'my film.yaml'," in batchgen("init", "my film.yaml").stdout
-    assert "batchgen check ./-d.yaml," in batchgen("init", "--", "-d.yaml").stdout
+    assert "batchgen check 'my film.yaml'`," in batchgen("init", "my film.yaml").stdout
+    assert "batchgen check ./-d.yaml`," in batchgen("init", "--", "-d.yaml").stdout
     assert {(tmp_path / name).read_text() for name in ("own.yaml", "manifest.schema.json")} == {"mine"}

@@ -25,7 +25,7 @@ from batchgen.services.text import shell_word
 
 COMMANDS = {
     "init": "Write an example manifest, with comments.",
-    "run": "Submit a manifest's jobs, wait, and download the videos. Run it again to resume.",
+    "run": "Submit a manifest's jobs, wait, and download the videos. Run it again to go on.",
     "worker": "Work on the batches of a job table that have work, without their manifests.",
     "check": "Validate a manifest. Writes and sends nothing.",
     "schema": "Print the JSON Schema of manifests, for an editor.",

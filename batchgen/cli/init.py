@@ -31,7 +31,10 @@ def command(path: Path) -> None:
         raise UsageError(f"{path}: already exists, and was not changed") from None
     except OSError as error:
         raise StorageError(f"{path}: {os_reason(error)}") from error
-    print_lines(f"Next: {command_line('check', path)}, and then {command_line('run', path)}")
+    print_lines(
+        f"{path}: an example, with manifest.schema.json for your editor beside it",
+        f"Next: `{command_line('check', path)}`, and then `{command_line('run', path)}`",
+    )
 
 
 def example_manifest(name: str) -> str:

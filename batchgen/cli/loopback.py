@@ -30,6 +30,7 @@ def address(port: int) -> Callable[[C], C]:
             default=port,
             show_default=True,
             type=click.IntRange(0, PORT_MAX),
+            metavar="PORT",
             help="Where to listen, or on the next free port. 0 takes any.",
         ),
         click.option("--no-browser", is_flag=True, help="Only print the address."),

@@ -21,12 +21,16 @@ db = click.option(
     envvar="BATCHGEN_DB",
     callback=lambda _ctx, _param, db: db and db.strip(),  # blanks round a variable are a slip
     metavar="PATH-OR-URL",
-    help="The job table: a file or an SQLAlchemy URL. Default: batchgen.db beside the manifest.  [env: BATCHGEN_DB]",
+    help="The job table: a file or an SQLAlchemy URL. Default: batchgen.db beside the manifest, or here without one."
+    "  [env: BATCHGEN_DB]",
 )
-simulate = click.option(
+with_simulator = click.option(
     "--simulate",
     is_flag=True,
     help="Use the built-in simulator: offline, free, 120 times faster. The batch gets a name and a folder of its own.",
+)
+simulate = click.option(
+    "--simulate", is_flag=True, help="The batch that `run --simulate` has made of this manifest, not the real one."
 )
 validate = click.option(
     "--validate/--no-validate",

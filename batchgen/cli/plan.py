@@ -18,7 +18,7 @@ from batchgen.report.terminal import print_json, print_lines
 
 @options.manifest
 @options.db
-@options.simulate
+@options.with_simulator
 @run_options
 @options.validate
 @options.json_lines

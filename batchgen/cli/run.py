@@ -43,7 +43,7 @@ from batchgen.services.text import shell_word
 
 @options.manifest
 @options.db
-@options.simulate
+@options.with_simulator
 @run_options
 @hook_options
 @options.validate

@@ -37,8 +37,12 @@ run_options = add(
         metavar="SQL",
         help="Send only jobs whose row in the table `jobs` meets this condition; `key` is the manifest's id.",
     ),
-    click.option("--sample", type=click.IntRange(1), help="Send only so many jobs, drawn by id: always the same."),
-    click.option("--limit", type=click.IntRange(1), help="Send only so many jobs, the first ones: always the same."),
+    click.option(
+        "--sample", type=click.IntRange(1), metavar="N", help="Send only so many jobs, drawn by id: always the same."
+    ),
+    click.option(
+        "--limit", type=click.IntRange(1), metavar="N", help="Send only so many jobs, the first ones: always the same."
+    ),
 )
 
 hook_options = add(

@@ -27,7 +27,9 @@ def account_limits(text: str) -> AccountLimits:
 
 
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option(
+    "--port", default=8765, show_default=True, type=click.IntRange(0, 65535), metavar="PORT", help="0 takes a free one."
+)
 @click.option("--speed", default=60.0, show_default=True, help="Times real speed: 210 s take 3.5 s.")
 @click.option(
     "--ledger",
@@ -38,7 +40,13 @@ def account_limits(text: str) -> AccountLimits:
 @click.option("--limits", type=account_limits, default="{}", metavar="JSON", help=f"Of the account: {LIMITS}.")
 @click.option("--seed", default=0, help="Generation times and faults follow from it.")
 @click.option("--sigma", type=float, help="Standard deviation of the times' logarithm. Default: as documented.")
-@click.option("--lag", "lag_seconds", default=30.0, show_default=True, help="Seconds until the log has a create.")
+@click.option(
+    "--lag",
+    "lag_seconds",
+    default=30.0,
+    show_default=True,
+    help="Until the log has a create: seconds, divided by --speed.",
+)
 @click.option("--instant", is_flag=True, help="Serve copies of one clip of 20 kB, and render nothing.")
 def command(host: str, port: int, **settings: Any) -> None:
     """Serve a simulated video service, for free and offline. It accepts every API key.

@@ -12,11 +12,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from rich.filesize import decimal
+
 from batchgen import __version__
 from batchgen.doctor.findings import Finding, ok, problem, shell
 from batchgen.errors import ExitCode, os_reason
 from batchgen.files.checker import Checker
-from batchgen.files.disk_space import free_and_reserve, megabytes, shortage
+from batchgen.files.disk_space import free_and_reserve, shortage
 from batchgen.files.video import NotVideo
 
 LIBRARIES = ("av", "httpx2", "sqlalchemy")
@@ -71,4 +73,4 @@ def examine_disk(folder: Path) -> Finding:
     if short := shortage(folder):
         message = f"{folder}: {short}. Free some space; this lists what takes most"
         return problem("disk", message, f"du -ah {shell(folder)} | sort -h | tail", ExitCode.STORAGE)
-    return ok("disk", f"{folder}: {megabytes(free_and_reserve(folder)[0])} free")
+    return ok("disk", f"{folder}: {decimal(free_and_reserve(folder)[0])} free")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+from rich.filesize import decimal
+
 from batchgen.download.task import TRIES_TO_BELIEVE, Abandoned, DownloadTask
-from batchgen.files.disk_space import FILE_BYTES_MAX, megabytes
+from batchgen.files.disk_space import FILE_BYTES_MAX
 from batchgen.files.video import HEAD_BYTES, container_of
 from batchgen.jobtable import delivery
 from batchgen.services import file_server, http
@@ -34,9 +36,7 @@ async def receive(task: DownloadTask, client: http.Client, url: str, is_stopping
         if response.status_code == 200:
             part.restart(validator(response))
         if total is not None and total > FILE_BYTES_MAX:
-            raise TooLarge(
-                f"the file server offers {megabytes(total)}; no video has more than {megabytes(FILE_BYTES_MAX)}"
-            )
+            raise TooLarge(f"the file server offers {decimal(total)}; no video has more than {decimal(FILE_BYTES_MAX)}")
         if part.size != total or part.is_stale:
             if total is not None and total > PIECE_BYTES:  # otherwise the first piece is all of it, and checks itself
                 await task.on_disk(part.outputs.check_space, part.target, total - part.size)
@@ -62,7 +62,7 @@ async def store_body(
             if bytes_left < 0:
                 if total is not None:
                     raise VersionChanged
-                raise TooLarge(f"the file server sends more than {megabytes(FILE_BYTES_MAX)}, and no end")
+                raise TooLarge(f"the file server sends more than {decimal(FILE_BYTES_MAX)}, and no end")
             chunks.append(chunk)
             length += len(chunk)
             if is_stopping():

@@ -7,6 +7,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from rich.filesize import decimal
+
 FILE_BYTES_MAX = 16 << 30  # of one video: an hour of 4K at 35 Mbit/s; a body without an end stops here
 RESERVE_BYTES = 256 << 20  # of free disk that no download takes: the job table and its journal must be able to grow
 RESERVE_SHARE = 20  # of a small disk, a twentieth is kept instead
@@ -37,8 +39,8 @@ def check_space(place: int | Path, size: int) -> None:
     free, reserve = free_and_reserve(place)
     if free - size < reserve:
         raise DiskFull(
-            f"the disk is full: {megabytes(free)} are free, of which {megabytes(reserve)} are kept for the job table,"
-            f" and {megabytes(size)} more are needed"
+            f"the disk is full: {decimal(free)} are free, of which {decimal(reserve)} are kept for the job table,"
+            f" and {decimal(size)} more are needed"
         )
 
 
@@ -47,7 +49,7 @@ def shortage(place: int | Path, times: int = SCARCE) -> str:
     free, reserve = free_and_reserve(place)
     if free >= times * reserve:
         return ""
-    return f"{megabytes(free)} are free, and {megabytes(reserve)} are kept free for the job table"
+    return f"{decimal(free)} are free, and {decimal(reserve)} are kept free for the job table"
 
 
 def free_and_reserve(place: int | Path) -> tuple[int, int]:
@@ -56,7 +58,3 @@ def free_and_reserve(place: int | Path) -> tuple[int, int]:
     if not usage.total:  # some network file systems do not say
         return sys.maxsize, 0
     return usage.free, min(RESERVE_BYTES, usage.total // RESERVE_SHARE)
-
-
-def megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"
