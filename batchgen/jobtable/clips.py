@@ -13,10 +13,11 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, Select, bindparam, func, select, text
+from sqlalchemy import Connection, Row, Select, bindparam, func, select
 
 from batchgen.jobs import State, Verdict
 from batchgen.jobtable.joins import ATTEMPTS, CURRENT_ATTEMPTS, CURRENT_FILES, CURRENT_OR_NONE, IN_BATCH, IS_DELIVERED
+from batchgen.jobtable.measuring import PROBLEMS, ClipProblem
 from batchgen.jobtable.schema import attempts, events, jobs, outputs, verdicts
 from batchgen.jobtable.verdicts import Judgement
 
@@ -38,13 +39,6 @@ class ClipFile:
     width: int | None
     height: int | None
     remark: str | None
-
-
-class MeasuredProblem(NamedTuple):
-    """One row of the view `problems`."""
-
-    problem: str
-    detail: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +70,7 @@ class Clip:
     files: tuple[ClipFile, ...]
     judgement: Judgement
     judged_at: datetime | None
-    problems: tuple[MeasuredProblem, ...]
+    problems: tuple[ClipProblem, ...]
 
 
 class Marks(NamedTuple):
@@ -108,7 +102,9 @@ def clips(connection: Connection, batch_id: int, row_ids: Sequence[int] | None =
         row.attempt_id: (Judgement(Verdict(row.verdict) if row.verdict else None, row.stars), row.at)
         for row in rows(VERDICTS)
     }
-    problems = problems_of(connection, batch_id)
+    problems: dict[str, list[ClipProblem]] = {}
+    for problem in (ClipProblem(*values) for values in connection.execute(PROBLEMS, {"in_batch": batch_id})):
+        problems.setdefault(problem.id, []).append(problem)
     lists: dict[str, tuple[str, ...]] = {}  # pointers and tags, which many jobs share
     for row in rows(SELECT_JOBS_WITH_TIMES):
         judgement, judged_at = judgements.get(row.attempt_id, (Judgement(), None))
@@ -134,14 +130,6 @@ def parsed(text_: str, lists: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
     if text_ not in lists:
         lists[text_] = tuple(json.loads(text_))
     return lists[text_]
-
-
-def problems_of(connection: Connection, batch_id: int) -> dict[str, list[MeasuredProblem]]:
-    """What was measured to be wrong with delivered clips, by the id of the job."""
-    problems: dict[str, list[MeasuredProblem]] = {}
-    for key, *values in connection.execute(PROBLEMS, {"in_batch": batch_id}):
-        problems.setdefault(key, []).append(MeasuredProblem(*values))
-    return problems
 
 
 def newest(connection: Connection, batch_id: int) -> Marks:
@@ -240,9 +228,5 @@ VERDICTS = (
     .join_from(jobs, verdicts, jobs.c.attempt_id == verdicts.c.attempt_id)
     .where(IN_BATCH)
     .order_by(verdicts.c.id)
-)
-PROBLEMS = text(
-    "SELECT p.id, p.problem, p.detail FROM problems p"
-    " WHERE p.batch = (SELECT name FROM batches WHERE id = :in_batch) ORDER BY p.id, p.output, p.problem"
 )
 _measured = select(outputs.c.id).select_from(CURRENT_FILES).where(IN_BATCH)

@@ -67,7 +67,7 @@ class ClipProblem:
     """Of the job."""
     path: str
     problem: str
-    detail: str
+    detail: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,8 @@ def suspect_clips(connection: Connection, batch_id: int) -> SuspectClips:
     """The clips of a batch that look wrong, and what is wrong with the first of them."""
     keys = list(connection.execute(SUSPECT, {"in_batch": batch_id}).scalars())
     params = {"in_batch": batch_id, "keys": keys[:SUSPECTS_SHOWN]}
-    return SuspectClips(len(keys), [ClipProblem(*row) for row in connection.execute(PROBLEMS, params)] if keys else [])
+    rows = connection.execute(PROBLEMS_OF_SUSPECTS, params) if keys else ()
+    return SuspectClips(len(keys), [ClipProblem(*row) for row in rows])
 
 
 def record(
@@ -130,12 +131,12 @@ SUSPECT = (
 VIEW = table("problems", *(column(name) for name in ("batch", "id", "output", "path", "problem", "detail")))
 PROBLEMS = (
     select(VIEW.c.id, VIEW.c.path, VIEW.c.problem, VIEW.c.detail)
-    .where(
-        VIEW.c.batch == select(batches.c.name).where(batches.c.id == bindparam("in_batch")).scalar_subquery(),
-        VIEW.c.id.in_(bindparam("keys", expanding=True)),
-        VIEW.c.problem != "remark",  # which `status` shows for itself
-    )
+    .where(VIEW.c.batch == select(batches.c.name).where(batches.c.id == bindparam("in_batch")).scalar_subquery())
     .order_by(VIEW.c.id, VIEW.c.output, VIEW.c.problem)
+)
+PROBLEMS_OF_SUSPECTS = PROBLEMS.where(
+    VIEW.c.id.in_(bindparam("keys", expanding=True)),
+    VIEW.c.problem != "remark",  # which `status` shows for itself
 )
 RECORD = (
     update(outputs)

@@ -83,7 +83,7 @@ class ClipData:
             "judged": round(clip.judged_at.timestamp(), 3) if clip.judged_at else 0,
             "error": self.number("error", clip.error or "", ERROR_CHARS),
             "tags": [bounded(tag, LABEL_CHARS) for tag in clip.tags[:TAGS_MAX]],
-            "problems": [[problem, bounded(detail or "", LABEL_CHARS)] for problem, detail in clip.problems],
+            "problems": [[at.problem, bounded(at.detail or "", LABEL_CHARS)] for at in clip.problems],
         }
         if clip.finished_at and (sent_at := clip.answered_at or clip.intent_at):
             values["seconds"] = round(max(0.0, (clip.finished_at - sent_at).total_seconds()), 1)
