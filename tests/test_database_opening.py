@@ -104,7 +104,7 @@ REFUSED = [
     pytest.param(
         of_the_unreleased_schema,
         UsageError,
-        "never released, and cannot be upgraded.*choose another --db.*has not been touched",
+        "version 0001, from which .* no migration; choose another --db.*has not been touched",
         id="of the unreleased schema",
     ),
     pytest.param(text, StorageError, "file is not a database", id="a manifest"),

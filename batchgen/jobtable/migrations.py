@@ -15,9 +15,6 @@ from batchgen.jobtable.place import is_missing
 HEAD = "v003"
 """The newest migration. It is repeated here (a test compares) because importing Alembic takes 600 ms at every start."""
 
-UNRELEASED = ("0001", "0002", "0003")
-"""Versions from before the first release. They are not upgraded."""
-
 UNICODE = "UTF8"
 ENCODING = text("SELECT current_setting('server_encoding')")
 
@@ -103,11 +100,6 @@ def is_current(url: URL) -> bool:
         )
     if version is None:
         return False
-    if version in UNRELEASED:
-        raise UsageError(
-            f"{name}: the job table was made by a batchgen that was never released, and cannot be upgraded. Finish its"
-            " batch with that one, or choose another --db. The database has not been touched."
-        )
     if version > HEAD:
         raise DatabaseNewer(
             f"{name}: the job table is of version {version}, this batchgen knows"
