@@ -10,14 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, Table, Text, func, insert, select, text
 from sqlalchemy.exc import DataError, IntegrityError
 
-from batchgen.catalogue.amounts import amount_text
+from batchgen.catalogue.amounts import json_default
 from batchgen.errors import StorageError
 from batchgen.jobtable.engine import allow_idle
 from batchgen.jobtable.schema import batches, jobs, metadata, moves
@@ -68,10 +66,6 @@ class Digest:
 
     def __str__(self) -> str:
         return f"{self.rows} {self.sha256.hexdigest()}"
-
-
-def json_default(value: datetime | Decimal) -> str:
-    return value.isoformat() if isinstance(value, datetime) else amount_text(value)
 
 
 encode = json.JSONEncoder(default=json_default).encode

@@ -9,11 +9,9 @@ import re
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import datetime
-from decimal import Decimal
 from typing import IO, TYPE_CHECKING, Any
 
-from batchgen.catalogue.amounts import amount_text
+from batchgen.catalogue.amounts import json_default
 from batchgen.errors import StorageError
 from batchgen.services.text import visible, visible_json
 
@@ -147,11 +145,6 @@ def print_json(document: Mapping[str, Any], *, is_progress: bool = False) -> Non
     if not is_progress:
         raise unwritable(output.failure)
     print_lines(f"{unwritable(output.failure)}; the command goes on without it, and the job table has it all", err=True)
-
-
-def json_default(value: datetime | Decimal) -> str:
-    """The text in JSON of a value that JSON has no type for."""
-    return value.isoformat() if isinstance(value, datetime) else amount_text(value)
 
 
 class RedrawnLines:
