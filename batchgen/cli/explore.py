@@ -94,15 +94,13 @@ def serve(stack: ExitStack, path: Path, listening: socket.socket) -> None:
 def metadata() -> dict[str, Any]:
     """What Datasette shows beside views and queries."""
     tables: dict[str, Any] = {
-        name: {"description": view.rows, "columns": {column: note_text(note) for column, note in view.notes.items()}}
+        name: {
+            "description": view.rows,
+            "columns": {column: "; ".join(view.note_lines(column)) for column in view.notes},
+        }
         for name, view in VIEWS.items()
     }
     tables["alembic_version"] = {"hidden": True}
     queries = {name: {"title": example.question, "sql": example.sql} for name, example in EXAMPLES.items()}
     description = "The job table, read-only. The views stay as they are from version to version; tables may change."
     return {"databases": {NAME: {"description": description, "tables": tables, "queries": queries}}}
-
-
-def note_text(note: Any) -> str:
-    """The note of a column; of a closed set of words, each with its meaning."""
-    return note if isinstance(note, str) else "; ".join(f"{word}: {meaning}" for word, meaning in note.items())

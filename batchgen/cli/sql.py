@@ -136,9 +136,7 @@ def show_view(name: str) -> None:
     print_lines(f"{name}: {view.rows}")
     width = max(map(len, view.columns))
     for column in view.columns:
-        note = view.notes.get(column, "")
-        notes = [note] if isinstance(note, str) else [f"{word}: {meaning}" for word, meaning in note.items()]
-        for heading, text in zip_longest([column], notes, fillvalue=""):
+        for heading, text in zip_longest([column], view.note_lines(column), fillvalue=""):
             print_lines(f"  {heading:{width}}  {text}".rstrip())
 
 

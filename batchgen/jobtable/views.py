@@ -62,6 +62,11 @@ class View:
     def columns(self) -> list[str]:
         return self.names.split()
 
+    def note_lines(self, column: str) -> list[str]:
+        """The note of a column, "" for none; of a closed set of words, a line for each."""
+        note = self.notes.get(column, "")
+        return [note] if isinstance(note, str) else [f"{word}: {meaning}" for word, meaning in note.items()]
+
 
 COST = "charged so far, in USD"
 RESERVED = "what may still be charged, in USD, as far as prices are known"
