@@ -25,7 +25,7 @@ from batchgen.files.staged_file import NameTaken, stage
 from batchgen.jobs import Verdict
 from batchgen.jobtable import verdicts
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.delivered_clips import clip_pages, read_clips
+from batchgen.jobtable.delivered_clips import clip_ids, read_clips
 from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.verdicts import STARS_MAX, VerdictFilter
 from batchgen.report.formats import shortened
@@ -43,16 +43,12 @@ class Export:
 
     database: Database
     batch: str
-    pages: list[list[int]]
+    ids: list[int]
     clips: ClipFiles
     verify: bool
 
-    @property
-    def total(self) -> int:
-        return sum(map(len, self.pages))
-
     def all_records(self) -> Iterator[Record]:
-        return map(record_of, read_clips(self.database, self.pages))
+        return map(record_of, read_clips(self.database, self.ids))
 
     def records(self) -> Iterator[Record]:
         """The records of the clips that are there as they were delivered; the others are noted."""
@@ -120,11 +116,11 @@ def command(
     with open_batch(db, manifest, simulate) as (database, batch):
         is_choice = choice != VerdictFilter()
         chosen = set(database.read_now(verdicts.chosen_ids, batch.id, choice)) if is_choice else None
-        pages = database.read_now(clip_pages, batch.id, chosen)
-        if not pages:
+        ids = database.read_now(clip_ids, batch.id, chosen)
+        if not ids:
             raise UsageError(nothing_to_export(manifest, is_choice))
         folder, is_whole = manifest.absolute().parent, True
-        export = Export(database, batch.name, pages, ClipFiles(folder), verify)
+        export = Export(database, batch.name, ids, ClipFiles(folder), verify)
         if form:
             is_whole = write_format(export, form, path, choice, shard_size)
             is_whole = report(export) and is_whole
@@ -241,13 +237,12 @@ def write_sidecars(export: Export) -> bool:
 
 def report(export: Export) -> bool:
     """Name the clips that were left out. Returns whether there was none."""
-    lost, done = export.clips.lost, export.clips.exported
+    lost, gone = export.clips.lost, len(export.ids) - export.clips.exported
     if lost:
-        print_lines(*lost_lines(LostFiles(lost, export.total), options.command_to_type("retry")), err=True)
-    elif done != export.total:
-        gone = export.total - done
+        print_lines(*lost_lines(LostFiles(lost, len(export.ids)), options.command_to_type("retry")), err=True)
+    elif gone:
         print_lines(f"{plural(gone, 'clip')} changed in the job table meanwhile. Run the same command again", err=True)
-    return done == export.total
+    return not gone
 
 
 def unwritable(path: Path, error: OSError) -> StorageError:

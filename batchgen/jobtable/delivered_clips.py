@@ -1,48 +1,39 @@
-"""Delivered clips with all that is known of them, a page at a time: what `batchgen export` writes."""
+"""Delivered clips with all that is known of them, some at a time: what `batchgen export` writes."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, func, select
 
+from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.joins import CURRENT_ATTEMPTS, CURRENT_FILES, IS_DELIVERED
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs, verdicts
 from batchgen.jobtable.sync import LABELS
 
-PAGE_CLIPS = 200  # in one query: far below the number of parameters that a database allows
-PAGE_CHARS = 4_000_000  # of requests in one query: some hold whole images, and a page lies in memory
+CLIPS_AT_ONCE = 20  # in one query: some requests hold whole images, and all of them lie in memory
 
 
-def clip_pages(connection: Connection, batch_id: int, job_ids: Collection[int] | None = None) -> list[list[int]]:
-    """The row ids of the delivered files of a batch in the manifest's order, by pages that fit into memory.
+def clip_ids(connection: Connection, batch_id: int, job_ids: Collection[int] | None = None) -> list[int]:
+    """The row ids of the delivered files of a batch in the manifest's order; with `job_ids`, only those of these jobs.
 
-    Only files of the current attempts count; with `job_ids`, only those of these jobs.
+    Only files of the current attempts count.
     """
-    sizes = select(outputs.c.id, jobs.c.id, func.length(jobs.c.request)).select_from(CURRENT_FILES)
-    in_order = sizes.where(jobs.c.batch_id == batch_id, IS_DELIVERED).order_by(jobs.c.id, outputs.c.number)
-    pages: list[list[int]] = [[]]
-    chars = 0
-    for output_id, job_id, length in connection.execute(in_order):
-        if job_ids is not None and job_id not in job_ids:
-            continue
-        if pages[-1] and (len(pages[-1]) == PAGE_CLIPS or chars + length > PAGE_CHARS):
-            pages.append([])
-            chars = 0
-        pages[-1].append(output_id)
-        chars += length
-    return pages if pages[0] else []
+    delivered = select(outputs.c.id, jobs.c.id).select_from(CURRENT_FILES)
+    in_order = delivered.where(jobs.c.batch_id == batch_id, IS_DELIVERED).order_by(jobs.c.id, outputs.c.number)
+    rows = connection.execute(in_order)
+    return [output_id for output_id, job_id in rows if job_ids is None or job_id in job_ids]
 
 
-def read_clips(database: Database, pages: list[list[int]]) -> Iterator[Row[Any]]:
-    """The clips of these pages. One that is not delivered any more is left out."""
-    for page in pages:
-        yield from database.read_now(_page, page)
+def read_clips(database: Database, ids: Sequence[int]) -> Iterator[Row[Any]]:
+    """The clips of these row ids. One that is not delivered any more is left out."""
+    for some in chunks_of(ids, size=CLIPS_AT_ONCE):
+        yield from database.read_now(clips_of, some)
 
 
-def _page(connection: Connection, ids: list[int]) -> list[Row[Any]]:
+def clips_of(connection: Connection, ids: Sequence[int]) -> list[Row[Any]]:
     return list(connection.execute(SELECT_CLIP_RECORDS, {"ids": ids}))
 
 
