@@ -17,7 +17,7 @@ from batchgen.jobtable import commands
 from batchgen.jobtable.batches import StoredBatch, batches_of, is_moved, open_table
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.moves import refuse_moved
-from batchgen.jobtable.patterns import is_pattern, matching
+from batchgen.jobtable.selection import is_pattern, matching
 from batchgen.report.hints import CommandLine
 from batchgen.services.registry import SIMULATOR
 

@@ -14,7 +14,7 @@ from batchgen.cli.steering import print_changed, runs_at_work
 from batchgen.errors import UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import commands, settings
-from batchgen.jobtable.patterns import matching
+from batchgen.jobtable.selection import matching
 from batchgen.jobtable.settings import Place
 from batchgen.report.formats import shortened
 from batchgen.report.settings import runs_line

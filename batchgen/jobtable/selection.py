@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, select, text
 
+from batchgen.catalogue.wording import nearest_hint
 from batchgen.errors import UsageError
 from batchgen.jobs import State
 from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.condition import bounded, condition, refuse_id_as_text, refuse_row_numbers
-from batchgen.jobtable.patterns import matching
 from batchgen.jobtable.schema import jobs
 from batchgen.jobtable.statistics import count
+
+COMPARED = 1_000  # ids that one without a match is compared with, to suggest another: a million would take a minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +169,30 @@ def find(connection: Connection, batch_id: int, selection: Selection, gone: Coll
         sample = {row.id for row in shuffled[: selection.sample]}
         rows = [row for row in rows if row.id in sample]
     return [row.id for row in rows[: selection.limit]]
+
+
+def is_pattern(text: str) -> bool:
+    """Whether a shell would take the text for a pattern."""
+    return re.search(r"[*?\[]", text) is not None
+
+
+def matching(keys: Iterable[str], patterns: Sequence[str], option: str = "") -> list[list[str]]:
+    """The keys that each id or shell pattern fits, each key once. Raises `UsageError` for one that fits none.
+
+    `option` stands before a pattern in that message.
+    """
+    groups: list[list[str]] = []
+    unmatched = dict.fromkeys(keys)
+    all_keys = dict(unmatched)
+    for pattern in patterns:
+        fitting = [pattern] if pattern in all_keys else [key for key in all_keys if fnmatchcase(key, pattern)]
+        if not fitting:
+            hint = nearest_hint(pattern.strip("*?"), list(all_keys)[:COMPARED])
+            raise UsageError(f"{option}{pattern}: fits the id of no job of this batch{f'; {hint}' if hint else ''}")
+        groups.append([key for key in fitting if key in unmatched])
+        for key in fitting:
+            unmatched.pop(key, None)
+    return groups
 
 
 def left_out(connection: Connection, batch_id: int, selected: Selected | None) -> int:
