@@ -6,17 +6,19 @@ It works beside the other stages and holds up none: no job waits for it, and wha
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from itertools import compress
 
 from batchgen import clock
 from batchgen.context import RunContext
 from batchgen.errors import os_reason
 from batchgen.files import copies, measures
 from batchgen.files.checker import Checker
+from batchgen.files.copies import COPY_BITS
 from batchgen.files.delivered import fault_of
 from batchgen.files.local_copy import local_copy
 from batchgen.files.local_files import first_frame_of
@@ -25,7 +27,6 @@ from batchgen.files.posters import Posters
 from batchgen.files.safe_open import UnsafePath
 from batchgen.files.video import NotVideo, Undecodable
 from batchgen.jobtable import measuring
-from batchgen.jobtable.measured_clips import MeasuredClips
 from batchgen.jobtable.measuring import DeliveredClip, UnmeasuredClip
 from batchgen.stage import Stage
 
@@ -33,6 +34,8 @@ LAST_SECONDS = 30.0
 """For which a run that has nothing else to do measures what is left: some 500 clips. The next run measures the rest."""
 SAMPLES_KEPT = 200
 """Clips whose samples are kept for comparing them, of some 40 kB each."""
+LOOK_ALIKES_MAX = 20
+"""Clips with the same first picture that one clip is compared with: the takes of one image."""
 LOST_MAX = 50
 """Files that are not there as they were delivered, after which a run measures no more: it would look for all of them
 again with each delivery."""
@@ -169,3 +172,46 @@ class Measurer(Stage):
         except (OSError, UnsafePath) as error:
             self.posters = None
             self.context.warn(f"posters of clips are not kept in this run: {os_reason(error)}")
+
+
+class MeasuredClips:
+    """The measured clips of a batch by what they show: a new clip is compared with few of them.
+
+    They are in the order in which they were measured. One of 100,000 takes some 300 bytes.
+    """
+
+    def __init__(self, clips: Iterable[DeliveredClip] = ()) -> None:
+        self._with_picture: list[DeliveredClip] = []
+        self._hashes: list[int] = []
+        """Of their first pictures, in the same order."""
+        self._by_content: dict[str, list[DeliveredClip]] = defaultdict(list)
+        """By SHA-256 of the file, and by the digest of the encoded frames."""
+        for clip in clips:
+            self.add(clip)
+
+    def add(self, clip: DeliveredClip) -> None:
+        """Add a clip, which has a signature unless the decoder refused it."""
+        picture, _, digest = (clip.signature or "").partition(".")
+        for content in filter(None, (clip.file.sha256, digest)):
+            self._by_content[content].append(clip)
+        if picture:
+            self._with_picture.append(clip)
+            self._hashes.append(int(picture, 16))
+
+    def same(self, sha256: str, digest: str, job_id: int) -> DeliveredClip | None:
+        """The first clip of another job with the same file, or with the same encoded frames."""
+        clips = (clip for content in (sha256, digest) for clip in self._by_content.get(content, ()))
+        return min((clip for clip in clips if clip.job_id != job_id), key=lambda clip: clip.id, default=None)
+
+    def look_alikes(self, picture: str, job_id: int) -> list[DeliveredClip]:
+        """The clips of other jobs whose first picture is nearly the one with this hash, the most similar first.
+
+        It takes some 15 ms for 100,000 clips.
+        """
+        if not picture:
+            return []
+        number = int(picture, 16)
+        bits = [(other ^ number).bit_count() for other in self._hashes]
+        similar = compress(zip(bits, self._with_picture, strict=True), (distance <= COPY_BITS for distance in bits))
+        alike = [(distance, clip.id, clip) for distance, clip in similar if clip.job_id != job_id]
+        return [clip for *_, clip in sorted(alike, key=lambda row: row[:2])[:LOOK_ALIKES_MAX]]

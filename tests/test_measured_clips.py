@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from batchgen.files.delivered import DeliveredFile
-from batchgen.jobtable.measured_clips import LOOK_ALIKES_MAX, MeasuredClips
 from batchgen.jobtable.measuring import DeliveredClip
+from batchgen.measurer import LOOK_ALIKES_MAX, MeasuredClips
 
 DUSK, NEARLY_DUSK, NOON = "00000000000000ff", "00000000000000fc", "ffffffffffffff00"
 
