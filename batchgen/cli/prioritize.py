@@ -10,10 +10,10 @@ from batchgen import clock
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch
-from batchgen.cli.steering import print_changed, runs_at_work
+from batchgen.cli.steering import print_changed
 from batchgen.errors import UsageError
 from batchgen.jobs import State
-from batchgen.jobtable import commands, settings
+from batchgen.jobtable import commands, leases, settings
 from batchgen.jobtable.selection import matching
 from batchgen.jobtable.settings import Place
 from batchgen.report.formats import shortened
@@ -48,7 +48,7 @@ def command(
         message = f"{plural(len(pending), 'job')} {'goes' if len(pending) == 1 else 'go'} {verb}"
         if pending:
             database.write_now(settings.prioritize, batch.id, groups, place, message, clock.utcnow(), settings.person())
-        runs = runs_at_work(database, batch.id)
+        runs = leases.live_runs(database, batch.id)
     nothing = "none of these jobs waits to be sent"
     if as_json:
         print_changed({place: pending}, message if pending else nothing, "status")

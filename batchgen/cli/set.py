@@ -13,9 +13,9 @@ from batchgen.catalogue.amounts import amount_text
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch
 from batchgen.cli.run_options import moment
-from batchgen.cli.steering import runs_at_work, show_json
+from batchgen.cli.steering import show_json
 from batchgen.errors import UsageError
-from batchgen.jobtable import ledger
+from batchgen.jobtable import leases, ledger
 from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.settings import person
 from batchgen.limits import steering
@@ -51,7 +51,7 @@ def command(
         now = clock.utcnow()
         if changes:
             database.write_now(steering.change, batch.id, batch.service, changes, now, person())
-        runs = runs_at_work(database, batch.id)
+        runs = leases.live_runs(database, batch.id)
         if as_json:
             show_json(database, batch, runs)
             return

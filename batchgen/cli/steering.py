@@ -21,13 +21,9 @@ from batchgen.report.settings import runs_line, settings_json
 from batchgen.report.terminal import print_json, print_lines
 
 
-def runs_at_work(database: Database, batch_id: int) -> list[str]:
-    return sorted(leases.live_runs(database, batch_id))
-
-
 def show_change(database: Database, batch: StoredBatch, line: str, *, as_json: bool) -> None:
     """Print what a command has changed, and who acts on it."""
-    runs = runs_at_work(database, batch.id)
+    runs = leases.live_runs(database, batch.id)
     if as_json:
         show_json(database, batch, runs)
         return
@@ -46,7 +42,7 @@ def notify_runs(database: Database, batch_id: int, command: SettingName, number:
     if not number:
         return 0
     database.write_now(settings.record, batch_id, command, plural(number, "job"), clock.utcnow(), settings.person())
-    return len(runs_at_work(database, batch_id))
+    return len(leases.live_runs(database, batch_id))
 
 
 def print_changed(jobs: Mapping[str, Sequence[str]], hint: str, next_command: str, keys: Sequence[str] = ()) -> None:

@@ -21,7 +21,7 @@ def watch(manifest: Path | None, db: str | None, *, simulate: bool, as_json: boo
     """Show the events of a batch until no run is at work on it, or Ctrl-C. Raises `UsageError`, `KeyboardInterrupt`."""
     with open_table(db, manifest) as database:
         candidates = chosen_batches(database, manifest, simulate=simulate)
-        at_work = [batch for batch in candidates if is_at_work(database, batch)]
+        at_work = [batch for batch in candidates if leases.live_runs(database, batch.id)]
         if len(at_work) > 1:
             raise UsageError(
                 f"--watch shows one batch, and runs are at work on {' and '.join(batch.name for batch in at_work)}."
@@ -34,10 +34,6 @@ def watch(manifest: Path | None, db: str | None, *, simulate: bool, as_json: boo
             print_lines(f"no run is at work on {names}: there is nothing to watch", err=True)
 
 
-def is_at_work(database: Database, batch: StoredBatch) -> bool:
-    return bool(leases.live_runs(database, batch.id))
-
-
 async def show_events(database: Database, batch: StoredBatch, manifest: Path | None, *, as_json: bool) -> None:
     progress = Progress(
         *(database, batch.id, batch.name, await database.read(statistics.last_event)),
@@ -46,5 +42,5 @@ async def show_events(database: Database, batch: StoredBatch, manifest: Path | N
         command_line=commands_on(batch, manifest),
     )
     async with progress.following() as task:
-        while await asyncio.to_thread(is_at_work, database, batch) and not task.done():
+        while await asyncio.to_thread(leases.live_runs, database, batch.id) and not task.done():
             await asyncio.wait([task], timeout=CHECK_SECONDS)

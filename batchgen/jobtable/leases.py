@@ -70,10 +70,10 @@ def unended(connection: Connection, batch_id: int | None = None) -> dict[str, Ow
     return {row[0]: Owner(*row[1:]) for row in connection.execute(statement)}
 
 
-def live_runs(database: Database, batch_id: int) -> set[str]:
+def live_runs(database: Database, batch_id: int) -> list[str]:
     """The runs that are at work on a batch, as far as this machine can judge. It waits for the database."""
     owners = database.read_now(unended, batch_id)
-    return owners.keys() - set(dead_runs(database, owners))
+    return sorted(owners.keys() - set(dead_runs(database, owners)))
 
 
 async def release_dead(database: Database, neighbours: Neighbours, run_id: str, now: datetime) -> bool:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import Connection, bindparam, func, insert, select, text, update
+from sqlalchemy import Connection, Select, bindparam, func, insert, select, text, update
 
 from batchgen.files.liveness import host_name
 from batchgen.jobtable.chunks import chunks_of
@@ -38,13 +38,12 @@ class Setting:
 
 def current(connection: Connection, batch_id: int) -> list[Setting]:
     """The settings of a batch that are not replaced, in the order in which they were made."""
-    rows = [to_setting(*row) for row in connection.execute(CURRENT, {"in_batch": batch_id})]
-    return sorted(rows, key=attrgetter("id"))
+    return sorted(read(connection, CURRENT, {"in_batch": batch_id}), key=attrgetter("id"))
 
 
 def since(connection: Connection, batch_id: int, after: int) -> list[Setting]:
     """All settings that were made after the row `after`, replaced ones included."""
-    return [to_setting(*row) for row in connection.execute(SINCE, {"in_batch": batch_id, "after": after})]
+    return read(connection, SINCE, {"in_batch": batch_id, "after": after})
 
 
 def newest(connection: Connection, batch_id: int) -> int:
@@ -115,8 +114,8 @@ def person() -> str:
     return f"{user}@{host_name()}"
 
 
-def to_setting(number: int, name: str, value: str | None, set_at: datetime, set_by: str) -> Setting:
-    return Setting(number, SettingName(name), value, set_at, set_by)
+def read(connection: Connection, statement: Select[Any], params: Mapping[str, Any]) -> list[Setting]:
+    return [Setting(number, SettingName(name), *rest) for number, name, *rest in connection.execute(statement, params)]
 
 
 _columns = (settings.c.id, settings.c.name, settings.c.value, settings.c.set_at, settings.c.set_by)
