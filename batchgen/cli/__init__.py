@@ -11,7 +11,7 @@ import sys
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, NoReturn, TypeGuard
 
 import click
 from click.shell_completion import CompletionItem
@@ -135,9 +135,7 @@ class Commands(click.Group):
             discard(sys.stdout)
             sys.exit(ExitCode.DELIVERED)
         except KeyboardInterrupt:  # before a run handles signals, or after it has ended
-            print_lines(f"interrupted; {ExitCode.INTERRUPTED.hint}", err=True)
-            report_error(Interrupted("interrupted"))
-            sys.exit(ExitCode.INTERRUPTED)
+            end(Interrupted("interrupted"), f"interrupted; {ExitCode.INTERRUPTED.hint}")
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -212,12 +210,17 @@ def is_json() -> bool:
     return "--json" in sys.argv[1:]
 
 
-def report_error(error: BatchgenError) -> None:
-    """With `--json`, print the error as the last line on standard output, so that a program need not read text."""
+def end(error: BatchgenError, *lines: str) -> NoReturn:
+    """End with an error, of which these lines tell a person.
+
+    With `--json` it is the last line on standard output as well, so that a program need not read text.
+    """
+    print_lines(*lines, err=True)
     if is_json():
         from batchgen.report.hints import error_json
 
         print_json(error_json(error, sys.argv[1:]), is_progress=True)
+    sys.exit(error.exit_code)
 
 
 def main() -> None:
@@ -231,27 +234,21 @@ def main() -> None:
     try:
         commands(prog_name="batchgen")
     except BatchgenError as error:
-        print_lines(*str(error).split("\n"), err=True)
-        if isinstance(error, ManifestChanged):
-            print_lines(f"Next: `{with_keep(sys.argv[1:])}`, or with redo in place of keep", err=True)
-        report_error(error)
-        sys.exit(error.exit_code)
+        is_open = isinstance(error, ManifestChanged)
+        decide = [f"Next: `{with_keep(sys.argv[1:])}`, or with redo in place of keep"] if is_open else []
+        end(error, *str(error).split("\n"), *decide)
     except Exception as error:
         if is_about_stdout(error):
             discard(sys.stdout)
             print_lines(str(unwritable(error)), err=True)
             sys.exit(ExitCode.STORAGE)
         if refusal := refused(error):
-            print_lines(str(refusal), err=True)
-            report_error(refusal)
-            sys.exit(refusal.exit_code)
+            end(refusal, str(refusal))
         import traceback  # Imported here: it takes a fifth of the time of --help, and only a defect needs it.
 
-        print_lines(
+        end(
+            BatchgenError(f"{type(error).__name__}: {error}"),
             *traceback.format_exc().rstrip().split("\n"),
             "This is a defect in batchgen; please report the lines above. Nothing is lost: what was sent is in the"
             " job table, and the same command goes on.",
-            err=True,
         )
-        report_error(BatchgenError(f"{type(error).__name__}: {error}"))
-        sys.exit(ExitCode.INTERNAL_ERROR)
