@@ -60,7 +60,6 @@ def test_commands_apply_to_the_named_jobs_only(table: Table) -> None:
     assert table.cancel("b", "c", "nobody") == ["b", "c"]
     assert table.retry("c", "nobody") == ["c"]
     assert table.states() == {"a": "pending", "b": "cancelled", "c": "pending"}
-    assert table.database.read_now(commands.keys_in, table.batch_id, [State.PENDING]) == ["a", "c"]
     assert table.database.read_now(commands.states_of, table.batch_id, ["b", "nobody"]) == {"b": State.CANCELLED}
 
 

@@ -62,12 +62,13 @@ def job_keys(
     A shell pattern stands for the jobs that it fits, if they are in one of the states `by_pattern`. Raises `UsageError`
     for a pattern without jobs, an id that is not in the batch, and a job in none of the `allowed` states.
     """
+    state_of = database.read_now(commands.all_states, batch_id)
     if not ids:
-        return database.read_now(commands.keys_in, batch_id, default)
-    states = database.read_now(commands.states_of, batch_id, ids)
+        return [key for key, state in state_of.items() if state in default]
+    typed = dict.fromkeys(ids)
+    states = {key: state for key, state in state_of.items() if key in typed}
     others = [id_ for id_ in ids if id_ not in states]
     patterns = [id_ for id_ in others if is_pattern(id_)]
-    state_of = database.read_now(commands.all_states, batch_id) if others else {}
     problems = [unknown_id(id_, state_of) for id_ in others if not is_pattern(id_)]
     if refused := [f"{key}: is {state}" for key, state in states.items() if state not in allowed]:
         problems += [*refused, f"Only {words(allowed, 'and')} jobs can be {verb}."]

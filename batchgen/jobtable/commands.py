@@ -34,12 +34,6 @@ class SentGeneration:
     handle: Mapping[str, Any]
 
 
-def keys_in(connection: Connection, batch_id: int, states: Collection[State]) -> list[str]:
-    """The keys of a batch's jobs in some states, in the manifest's order."""
-    keys = select(jobs.c.key).where(jobs.c.batch_id == batch_id, jobs.c.state.in_(states)).order_by(jobs.c.id)
-    return list(connection.execute(keys).scalars())
-
-
 def states_of(connection: Connection, batch_id: int, keys: Collection[str]) -> dict[str, State]:
     """The state of each of these jobs; a key that is not in the batch is missing."""
     return {row.key: State(row.state) for row in rows_of(connection, batch_id, keys)}
