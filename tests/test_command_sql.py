@@ -249,15 +249,6 @@ def test_ctrl_c_ends_a_query(sql: Command, tmp_path: Path) -> None:
     assert b"Traceback" not in errors
 
 
-@pytest.mark.parametrize("query", [f"{FOREVER} SELECT x FROM n", f"{FOREVER} SELECT max(x) FROM n"])
-def test_ctrl_c_that_python_drops_ends_a_query_all_the_same(opened: Database, query: str) -> None:
-    """The exception of a signal is lost where it comes in a callback of the garbage collector."""
-    limit = QueryLimit(100)
-    limit.interrupt()
-    with pytest.raises(KeyboardInterrupt):
-        run_query(opened, query, limit, lambda _names, found: list(found))
-
-
 WIDE = [["mona", "a sentence that is much longer than a narrow terminal could ever show in one line", 3]]
 
 

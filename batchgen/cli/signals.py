@@ -1,13 +1,12 @@
-"""Signals of a run or a worker: the first stops it in good order, the second at once. Ctrl-C of a query."""
+"""Signals of a run or a worker: the first stops it in good order, the second at once."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from signal import Signals
-from types import FrameType
 from typing import Protocol
 
 
@@ -44,25 +43,3 @@ def signals_handled(runner: Stoppable) -> Iterator[None]:
         for number, handler in before.items():
             # After a first signal only the summary is left; a second one must not cut off how to go on.
             signal.signal(number, signal.SIG_IGN if runner.signal else handler)
-
-
-@contextmanager
-def ctrl_c_noted(note: Callable[[], None]) -> Iterator[None]:
-    """Call `note` at Ctrl-C, and then raise `KeyboardInterrupt` as always.
-
-    The exception is lost where Python calls a function for a C library or the garbage collector; the note is not.
-    """
-    before = signal.getsignal(signal.SIGINT)
-    if not callable(before):  # the signal is ignored
-        yield
-        return
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        note()
-        before(number, frame)
-
-    signal.signal(signal.SIGINT, handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -15,7 +15,6 @@ from pathlib import Path
 import click
 
 from batchgen.cli import options
-from batchgen.cli.signals import ctrl_c_noted
 from batchgen.errors import UsageError
 from batchgen.files.spelling import MANIFESTS, require_manifest
 from batchgen.jobtable.views import EXAMPLES, VIEWS
@@ -108,9 +107,8 @@ def run(manifest: Path | None, query: str, db: str | None, timeout: float, *, as
         consume = rows.print_csv if as_csv else rows.print_json_lines
     elif sys.stdout.isatty():
         consume = partial(rows.print_screen, width=screen.columns, height=screen.lines)
-    limit = QueryLimit(timeout)
-    with open_table(db, manifest) as database, ctrl_c_noted(limit.interrupt):
-        run_query(database, query, limit, consume)
+    with open_table(db, manifest) as database:
+        run_query(database, query, QueryLimit(timeout), consume)
 
 
 def not_a_query(name: str) -> str:

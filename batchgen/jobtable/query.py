@@ -39,19 +39,12 @@ UNKNOWN_COLUMN = re.compile(r'no such column: (\S+)|column "?([^" ]+)"? does not
 
 
 class QueryLimit:
-    """How long the database may work on a query. While the rows that it has read are written, no time passes.
-
-    `interrupt` ends it at once: with `KeyboardInterrupt`, whatever the database is at work on.
-    """
+    """How long the database may work on a query. While the rows that it has read are written, no time passes."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.remaining = timedelta(seconds=seconds)
         self.started_at = clock.utcnow()
-        self.is_interrupted = False
-
-    def interrupt(self) -> None:
-        self.is_interrupted = True
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -63,7 +56,7 @@ class QueryLimit:
             self.started_at = clock.utcnow()
 
     def is_over(self) -> bool:
-        return self.is_interrupted or clock.utcnow() - self.started_at >= self.remaining
+        return clock.utcnow() - self.started_at >= self.remaining
 
 
 def run_query(
@@ -99,8 +92,6 @@ def run_query(
 def rows_of(result: CursorResult[Any], sql: str, limit: QueryLimit) -> Iterator[Sequence[Any]]:
     """The rows, each as it is read. Raises `UsageError` where the query fails at one of them, or takes too long."""
     while True:
-        if limit.is_interrupted:
-            raise KeyboardInterrupt
         try:
             with limit.running():
                 row = result.fetchone()
@@ -169,8 +160,9 @@ def reason_of(error: Exception) -> str:
 
 
 def failure(error: DBAPIError, sql: str, limit: QueryLimit) -> BaseException:
-    """What ended a query: `UsageError`, or Ctrl-C."""
-    return KeyboardInterrupt() if limit.is_interrupted else UsageError(explanation(error, sql, limit))
+    """What ended a query: `UsageError`, or Ctrl-C, which Python drops in the progress handler."""
+    is_ctrl_c = code_of(error) == sqlite3.SQLITE_INTERRUPT and not limit.is_over()
+    return KeyboardInterrupt() if is_ctrl_c else UsageError(explanation(error, sql, limit))
 
 
 def explanation(error: DBAPIError, sql: str, limit: QueryLimit) -> str:
