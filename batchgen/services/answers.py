@@ -189,7 +189,9 @@ def read_pause(value: str, now: datetime) -> timedelta | None:
     the past, a negative number, and what is longer than anybody's pause.
     """
     value = value.strip()
-    end = read_number_as_moment(value) or read_iso_date(value) or parse_date(value)
+    # A date alone is no moment: "20260301" may be seconds.
+    iso = read_time(value) if re.search("[T ]", value) else None
+    end = read_number_as_moment(value) or iso or parse_date(value)
     try:
         if end:
             pause = end - now
@@ -214,10 +216,10 @@ def read_number_as_moment(value: str) -> datetime | None:
     return next((datetime.fromtimestamp(second, UTC) for second in seconds if first <= second < last), None)
 
 
-def read_iso_date(value: str) -> datetime | None:
-    """A date and time in ISO 8601, in UTC unless it names a zone. A date alone is none: "20260301" may be seconds."""
+def read_time(value: Any) -> datetime | None:
+    """A time in ISO 8601, in UTC unless it names a zone; None for anything else."""
     try:
-        date = datetime.fromisoformat(value) if "T" in value or " " in value else None
-    except ValueError:
+        time = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
         return None
-    return date and (date if date.tzinfo else date.replace(tzinfo=UTC))
+    return time if time.tzinfo else time.replace(tzinfo=UTC)

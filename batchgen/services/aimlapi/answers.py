@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from urllib.parse import urljoin
@@ -25,6 +25,7 @@ from batchgen.services.answers import (
     read_amount,
     read_id,
     read_throttled,
+    read_time,
     read_unavailable,
     trouble_of,
 )
@@ -198,18 +199,9 @@ def read_log_row(row: Any) -> LoggedRequest | None:
         client_request_id=client_request_id,
         generation_id=read_id(generation_id),
         succeeded=str(row.get("status")).lower() not in FAILED_WORDS,  # an unknown word is no proof of failure
-        created=read_time(row, "created"),  # without one it counts all the same: its request must not seem absent
+        created=read_time(row.get("created")),  # without one it counts all the same: its request must not seem absent
         cost_usd=read_amount(nested(row, "cost", "usd")) or None,
     )
-
-
-def read_time(row: Any, name: str) -> datetime | None:
-    """A time of a row, in UTC unless it names a zone; None where it cannot be read."""
-    try:
-        time = datetime.fromisoformat(row[name])
-    except (KeyError, TypeError, ValueError):
-        return None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def charge_in_headers(answer: Answer) -> Decimal | None:
@@ -223,7 +215,7 @@ def read_transaction(row: Any) -> Transaction | None:
 
     What adds to the balance and names a generation gives its money back, whatever the service calls it.
     """
-    at = read_time(row, "created_at")
+    at = read_time(nested(row, "created_at"))
     exact = read_signed(nested(row, "amount", "credits"), CREDITS_PER_USD)
     amount = read_signed(nested(row, "amount", "usd")) if exact is None else exact
     if at is None or amount is None:

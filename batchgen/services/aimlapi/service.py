@@ -21,7 +21,7 @@ from batchgen.services import http
 from batchgen.services.account import Account, Variables
 from batchgen.services.aimlapi import answers
 from batchgen.services.aimlapi.answers import LoggedRequest
-from batchgen.services.answers import nested, read_amount, read_id
+from batchgen.services.answers import nested, read_amount, read_id, read_time
 from batchgen.services.base import (
     Adoption,
     Features,
@@ -198,7 +198,7 @@ class AimlApi(Service):
             if not isinstance(rows, list):
                 return Unavailable("the request log's answer cannot be read", http_status=200)
             logged += [request for row in rows if (request := answers.read_log_row(row))]
-            oldest = min((time for row in rows if (time := answers.read_time(row, "created"))), default=oldest)
+            oldest = min((time for row in rows if (time := read_time(nested(row, "created")))), default=oldest)
             if not rows or not nested(document, "pagination", "has_more"):
                 return LogPage(logged, oldest)
         return LogPage(logged, oldest, complete=False)
