@@ -23,19 +23,20 @@ async def cancel_at_service(database: Database, batch: StoredBatch, folder: Path
     """
     if batch.service == SIMULATOR:  # its address lasts for one run only
         return []
-    generations = await database.read(commands.generations_of, batch.id, keys)
+    jobs = await database.read(commands.at_service, batch.id, keys)
     cancelled: list[str] = []
     async with open_account(database, batch.service, folder) as service:
         if service.features.cancel is Cancelling.NONE:
             return []
-        for generation in generations:
-            if generation.origin not in ("", service.origin) or generation.account not in ("", service.account):
+        for job in jobs:
+            attempt = job.attempt
+            if attempt.origin not in ("", service.origin) or attempt.account not in ("", service.account):
                 continue
-            outcome = await service.cancel(generation.handle)
+            outcome = await service.cancel(attempt.handle)
             if isinstance(outcome, Cancelled):
                 # Where a cancel is charged, what was named or estimated before stands until the service says otherwise.
                 silent = Decimal(0) if service.features.cancel is Cancelling.FREE else None
                 cost_usd, now = silent if outcome.cost_usd is None else outcome.cost_usd, clock.utcnow()
-                await database.write(commands.ended_at_service, generation.attempt_id, cost_usd, now)
-                cancelled.append(generation.key)
+                await database.write(commands.ended_at_service, attempt.id, cost_usd, now)
+                cancelled.append(job.key)
     return cancelled

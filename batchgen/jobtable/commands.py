@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -12,10 +10,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select, update
 
 from batchgen.files.measures import Measures
-from batchgen.jobs import ChargeSource, ErrorClass, Outcome, State
+from batchgen.jobs import ChargeSource, ErrorClass, Job, Outcome, State
 from batchgen.jobtable import ledger, settings
 from batchgen.jobtable.chunks import chunks_of
-from batchgen.jobtable.joins import CURRENT_ATTEMPTS, CURRENT_OR_NONE
+from batchgen.jobtable.joins import CURRENT_OR_NONE
+from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
 from batchgen.jobtable.transition import Increment, change_state, guarded_update
 
@@ -23,15 +22,6 @@ ASKED_AGAIN = "the same generation is asked for again"
 FETCHED_AGAIN = "its file is not there any more, and is fetched again"
 CANCELLED = "cancelled by a person"
 GONE = "gone from the manifest"
-
-
-@dataclass(frozen=True, slots=True)
-class SentGeneration:
-    key: str
-    attempt_id: int
-    origin: str
-    account: str
-    handle: Mapping[str, Any]
 
 
 def states_of(connection: Connection, batch_id: int, keys: Collection[str]) -> dict[str, State]:
@@ -198,13 +188,11 @@ def cancel(connection: Connection, batch_id: int, keys: Collection[str], now: da
     return cancelled
 
 
-def generations_of(connection: Connection, batch_id: int, keys: Collection[str]) -> list[SentGeneration]:
-    """The generations of these jobs that the service may be working on."""
-    ids = [row.attempt_id for row in rows_of(connection, batch_id, keys) if row.outcome == Outcome.ACCEPTED]
-    columns = (jobs.c.key, attempts.c.id, attempts.c.origin, attempts.c.account, attempts.c.handle)
-    unfinished = select(*columns).select_from(CURRENT_ATTEMPTS).where(attempts.c.finished_at.is_(None))
-    rows = (row for chunk in chunks_of(ids) for row in connection.execute(unfinished.where(attempts.c.id.in_(chunk))))
-    return [SentGeneration(*row[:4], json.loads(row.handle)) for row in rows if row.handle]
+def at_service(connection: Connection, batch_id: int, keys: Collection[str]) -> list[Job]:
+    """Those of these jobs on whose generations the service may be working."""
+    ids = [row.id for row in rows_of(connection, batch_id, keys) if row.outcome == Outcome.ACCEPTED]
+    accepted = (job for chunk in chunks_of(ids) for job in load_jobs(connection, chunk))
+    return [job for job in accepted if job.attempt.handle and job.attempt.finished_at is None]
 
 
 def ended_at_service(connection: Connection, attempt_id: int, cost_usd: Decimal | None, now: datetime) -> bool:
