@@ -98,8 +98,8 @@ async def follow(opened: OpenRun, show: Callable[[Event], object], ended: asynci
     is_last = False
     while not is_last:
         is_last = await wait_for(ended, FOLLOW_SECONDS)
-        while (page := await database.read(statistics.events_since, batch_id, last))[1] != last:
-            events, last = page
+        while events := await database.read(statistics.events_since, batch_id, last):
+            last = events[-1].id
             for event in events:
                 event.log()
                 show(event)

@@ -116,8 +116,8 @@ class RunHooks:
             self.has_begun = context.run_id in await database.read(leases.unended, context.batch_id)
         if not self.has_begun:  # The table does not have the run yet that starts the commands.
             return
-        while (page := await database.read(statistics.events_since, context.batch_id, self.last_event))[0]:
-            events, self.last_event = page
+        while events := await database.read(statistics.events_since, context.batch_id, self.last_event):
+            self.last_event = events[-1].id
             self.last_movement, self.notified_idle = clock.utcnow(), False
             delivered = [event.key for event in events if event.to_state is State.DONE]
             if self.command and delivered:

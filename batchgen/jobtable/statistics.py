@@ -163,19 +163,13 @@ def count(connection: Connection, batch_id: int, state: State, *conditions: Colu
     return connection.execute(select(func.count()).select_from(jobs).where(*of_state, *conditions)).scalar_one()
 
 
-def events_since(
-    connection: Connection, batch_id: int, after: int, capacity: int = EVENTS_AT_ONCE
-) -> tuple[list[Event], int]:
-    """At most `capacity` of the batch's events after the id `after`, and the id of the last one read.
-
-    Where the id stays the same, there are no more.
-    """
+def events_since(connection: Connection, batch_id: int, after: int, capacity: int = EVENTS_AT_ONCE) -> list[Event]:
+    """At most `capacity` of the batch's events after the id `after`, the oldest first. None: there are no more."""
     params = {"in_batch": batch_id, "after": after, "capacity": capacity}
-    rows = [
+    return [
         Event(number, at, key, State(left) if left else None, State(to), detail)
         for number, at, key, left, to, detail in connection.execute(EVENTS, params)
     ]
-    return rows, rows[-1].id if rows else after
 
 
 def last_event(connection: Connection) -> int:

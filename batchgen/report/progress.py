@@ -117,11 +117,8 @@ class Progress:
 
     async def show_events(self, view: LiveView) -> None:
         """Show every event since the last read, a page at a time."""
-        while True:
-            events, upto = await self.database.read(statistics.events_since, self.batch_id, self.last_event)
-            if upto == self.last_event:
-                return
-            self.last_event = upto
+        while events := await self.database.read(statistics.events_since, self.batch_id, self.last_event):
+            self.last_event = events[-1].id
             for event in events:
                 self.write_event(event)
                 view.record(event)
