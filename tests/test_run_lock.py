@@ -21,7 +21,7 @@ from batchgen.errors import ExitCode, StorageError
 from batchgen.files import liveness
 from batchgen.jobtable import engine, leases, run_lock, table_lock
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.run_lock import Dead, Neighbours, Owner, SessionLock, lock_held, locked_runs
+from batchgen.jobtable.run_lock import Neighbours, Owner, SessionLock, lock_held, locked_runs
 from batchgen.jobtable.schema import timings
 from batchgen.limits import rate
 from batchgen.testing.proxy import proxied
@@ -84,28 +84,28 @@ def test_a_lock_whose_connection_is_cut_is_taken_again_and_no_other_run_is_decei
     with locked(place) as lock:
         cut(postgres, place)
         until(lambda: lock.taken_at)
-        assert neighbours.dead(ELSEWHERE) == Dead([], [])
+        assert neighbours.dead(ELSEWHERE) == ([], [])
         assert database.read_now(locked_runs) == {RUN}
         assert not lock.can_judge  # a run that has just lost its own lock does not judge the others
 
 
 def test_a_missing_lock_must_be_seen_twice(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     neighbours = Neighbours(database)
-    assert neighbours.dead(ELSEWHERE) == Dead([], [])
+    assert neighbours.dead(ELSEWHERE) == ([], [])
     monkeypatch.setattr(run_lock, "CONFIRM", timedelta(0))
-    assert neighbours.dead(ELSEWHERE) == Dead([], [RUN])
+    assert neighbours.dead(ELSEWHERE) == ([], [RUN])
 
 
 @pytest.mark.parametrize(
     ("owner", "dead"),
     [
-        pytest.param(Owner(liveness.host_name(), 2**22 + 1, True), Dead([RUN], []), id="its process is gone"),
-        pytest.param(Owner(liveness.host_name(), os.getpid(), True), Dead([], [RUN]), id="its process lives"),
-        pytest.param(Owner("elsewhere", 1, False), Dead([], []), id="it can hold no lock"),
+        pytest.param(Owner(liveness.host_name(), 2**22 + 1, True), ([RUN], []), id="its process is gone"),
+        pytest.param(Owner(liveness.host_name(), os.getpid(), True), ([], [RUN]), id="its process lives"),
+        pytest.param(Owner("elsewhere", 1, False), ([], []), id="it can hold no lock"),
     ],
 )
 def test_what_the_missing_lock_of_a_run_says(
-    owner: Owner, dead: Dead, database: Database, monkeypatch: pytest.MonkeyPatch
+    owner: Owner, dead: tuple[list[str], list[str]], database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_lock, "CONFIRM", timedelta(0))
     assert Neighbours(database).dead({RUN: owner}) == dead

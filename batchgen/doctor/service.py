@@ -87,8 +87,8 @@ async def ask(condition: ServiceCondition, service: Plugin, account: Account) ->
     findings, address = condition.findings, account.base_url
     try:
         reached = await reach(address)
-        if reached.failure:
-            message = f"{address} does not answer: {reached.failure}"
+        if isinstance(reached, Unavailable):
+            message = f"{address} does not answer: {reached.reason}"
             findings.append(problem("service", message, unset_address(service.variables), ExitCode.UNREACHABLE))
             return
         async with asyncio.timeout(SECONDS), service.open(account, None) as opened:
@@ -100,8 +100,8 @@ async def ask(condition: ServiceCondition, service: Plugin, account: Account) ->
     except TimeoutError:
         message = f"{address} is too slow: no answer in {SECONDS:g} s"
         findings.append(problem("service", message, "", ExitCode.UNREACHABLE))
-    if reached.clock_offset is not None:
-        findings.append(clock_finding(reached.clock_offset))
+    if isinstance(reached, timedelta):
+        findings.append(clock_finding(reached))
 
 
 def key_finding(answer: History | NoAnswer | None, address: str, variables: Variables) -> Finding:

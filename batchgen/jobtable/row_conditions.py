@@ -12,11 +12,6 @@ def one_of(column: str, values: Iterable[str]) -> str:
     return f"{column} IN ({', '.join(repr(str(value)) for value in values)})"
 
 
-def if_and_only_if(state: State, column: str) -> str:
-    """SQL: a job is in `state` exactly when `column` is set."""
-    return f"(state = '{state}') = ({column} IS NOT NULL)"
-
-
 STATE_MAY_BE_PAID = one_of("state", (state for state in State if state.may_be_paid))
 OUTCOME_MAY_BE_PAID = one_of("outcome", (outcome for outcome in Outcome if outcome.may_be_paid))
 ATTEMPT_IS_OPEN = f"released_at IS NULL AND {OUTCOME_MAY_BE_PAID}"

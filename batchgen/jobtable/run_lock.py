@@ -71,15 +71,6 @@ class Owner(NamedTuple):
     """False for a run that cannot hold a lock: only its leases show that it is alive."""
 
 
-class Dead(NamedTuple):
-    """Runs that count as dead."""
-
-    ended: list[str]
-    """Their processes are gone for certain."""
-    lost: list[str]
-    """They hold no lock. Cut off from the server, they may still be alive, and have a request on the wire."""
-
-
 @contextmanager
 def lock_held(database: Database, run_id: str, on_hint: Callable[[], None]) -> Iterator[RunLock]:
     """Show other runs that this one is alive, until the block ends. Raises `StorageError`.
@@ -250,11 +241,15 @@ class Neighbours:
         self.missing_since: dict[str, datetime] = {}
         """When runs were first seen without their lock, by the machine's clock."""
 
-    def dead(self, owners: Mapping[str, Owner]) -> Dead:
-        """Those of the runs that are dead. Raises `UnsafePath`, see `liveness.remove_dead_runs`."""
+    def dead(self, owners: Mapping[str, Owner]) -> tuple[list[str], list[str]]:
+        """The runs that count as dead: those whose processes are gone for certain, and those that hold no lock.
+
+        The latter may still be alive, cut off from the server, and have a request on the wire. Raises `UnsafePath`, see
+        `liveness.remove_dead_runs`.
+        """
         missing = dead_runs(self.database, owners)
         if self.database.path is not None:
-            return Dead(missing, [])
+            return missing, []
         if isinstance(self.own_lock, SessionLock) and not self.own_lock.can_judge:
             missing = []
         ended = [run_id for run_id in missing if has_ended(owners[run_id])]
@@ -263,7 +258,7 @@ class Neighbours:
         lost = [
             run_id for run_id, since in self.missing_since.items() if now - since >= CONFIRM and run_id not in ended
         ]
-        return Dead(ended, lost)
+        return ended, lost
 
 
 def has_ended(owner: Owner) -> bool:

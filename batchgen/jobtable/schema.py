@@ -36,7 +36,6 @@ from batchgen.jobtable.row_conditions import (
     OUTPUT_IS_UNMEASURED,
     SETTING_IS_CURRENT,
     STATE_MAY_BE_PAID,
-    if_and_only_if,
     one_of,
 )
 
@@ -110,7 +109,10 @@ jobs = Table(
     UniqueConstraint("batch_id", "key"),
     CheckConstraint(one_of("state", State), name="state_is_known"),
     CheckConstraint(one_of("error_class", ErrorClass), name="error_class_is_known"),
-    *(CheckConstraint(if_and_only_if(state, at), name=f"{state}_iff_{at}") for state, at in ENDED_AT.items()),
+    *(
+        CheckConstraint(f"(state = '{state}') = ({at} IS NOT NULL)", name=f"{state}_iff_{at}")
+        for state, at in ENDED_AT.items()
+    ),
     CheckConstraint(f"NOT ({STATE_MAY_BE_PAID}) OR attempt_id IS NOT NULL", name="sent_has_attempt"),
     CheckConstraint(f"state <> '{State.PENDING}' OR attempt_id IS NULL", name="pending_has_no_attempt"),
     CheckConstraint("(parent_batch IS NULL) = (parent_key IS NULL)", name="parent_is_whole"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from datetime import timedelta
 
 from batchgen import clock
@@ -20,26 +19,20 @@ CLOCK_FAULT = "this machine's clock is"
 CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
-@dataclass(frozen=True, slots=True)
-class Reachability:
-    """What one question shows: why there was no answer, or how far the service's clock is ahead of this machine's."""
+async def reach(base_url: str) -> Unavailable | timedelta | None:
+    """Ask an address for anything: whatever it answers, it can be reached. Raises `UsageError` as `ApiClient` does.
 
-    failure: str = ""
-    clock_offset: timedelta | None = None
-    """None where the answer has no date that can be read."""
-
-
-async def reach(base_url: str) -> Reachability:
-    """Ask an address for anything: whatever it answers, it can be reached. Raises `UsageError` as `ApiClient` does."""
+    Returns how far the service's clock is ahead of this machine's; None where the answer has no date that can be read.
+    """
     client = ApiClient(base_url, "")
     try:
         answer = await client.ask("/", with_key=False, seconds=REACH_SECONDS)
     finally:
         await client.close()
     if isinstance(answer, Unavailable):
-        return Reachability(answer.reason)
+        return answer
     date = parse_date(answer.headers.get("date", ""))
-    return Reachability(clock_offset=date - clock.utcnow() if date else None)
+    return date - clock.utcnow() if date else None
 
 
 def clock_fault(offset: timedelta) -> str:
