@@ -169,6 +169,20 @@ def test_the_simulation_of_a_manifest_is_shown_alone_where_it_is_asked_for(tmp_p
     assert watched == f"no run is at work on {both[1]}: there is nothing to watch\n"
 
 
+def test_a_manifest_of_the_simulator_means_its_newest_batch_where_it_was_renamed(
+    tmp_path: Path, batchgen: Command
+) -> None:
+    for name in ("first", "second"):
+        manifest = write_manifest(tmp_path / "m.yaml", batch=name, service="simulator")
+        assert batchgen("run", manifest.name, "--enroll").returncode == 0
+    assert batchgen("pause", manifest.name).returncode == 0
+    lines = lines_of(batchgen("status", manifest.name, "--json").stdout)
+    assert {line["batch"]: bool(line["paused_at"]) for line in lines} == {
+        "first-simulated": False,
+        "second-simulated": True,
+    }
+
+
 FOLDERS = {
     "blanks": "my photos  of  spring",
     "a blank that breaks no line": "photos\xa0été",

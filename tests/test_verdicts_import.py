@@ -181,6 +181,13 @@ def test_of_two_verdicts_in_one_file_the_newer_one_counts(judged: Table, batchge
     }
 
 
+def test_verdicts_on_a_batch_that_was_renamed_go_to_the_clips_it_goes_on_with(judged: Table, batchgen: Command) -> None:
+    path = write(judged, entry("mona-of-autumn"), entry(clip="f" * 16), batch="autumn")
+    ended = batchgen("verdicts", "import", "spring.yaml", path)
+    assert ended.stderr == f"{path}: mona: its clip is another one by now; look at that, and judge it\n"
+    assert (ended.stdout.splitlines()[0], history(judged)) == ("spring: 1 verdict imported", 1)
+
+
 BAD_FILES = {
     "nothing": (b"", "the file cannot be read as JSON; save it in the review page once more"),
     "no text": (b"\xff\xfe\x00", "the file cannot be read as JSON"),

@@ -32,9 +32,10 @@ def open_batch(db: str | None, manifest: Path, simulate: bool) -> Iterator[tuple
     with open_table(db, manifest, quoted_command("run")) as database:
         candidates = batches_of(database, manifest)
         fitting = [batch for batch in candidates if (batch.service == SIMULATOR) == simulate]
-        if not fitting and (simulate or len(candidates) > 1):
-            raise UsageError(f"{manifest}: not run {'with' if simulate else 'without'} --simulate yet")
-        batch = max(fitting or candidates, key=lambda batch: (batch.synced_at, batch.id))
+        if simulate and not fitting:
+            raise UsageError(f"{manifest}: not run with --simulate yet")
+        fitting = fitting or candidates
+        batch = max(fitting, key=lambda batch: (batch.synced_at, batch.id))
         others = {other.manifest_path for other in fitting if is_moved(other, manifest)} - {batch.manifest_path}
         if others:
             raise UsageError(

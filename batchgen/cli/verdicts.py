@@ -15,6 +15,7 @@ from batchgen.cli.batches import open_batch
 from batchgen.errors import ExitCode, UsageError
 from batchgen.files.verdicts_file import FileVerdict, VerdictsFile, read_verdicts
 from batchgen.jobtable import verdicts
+from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.verdicts import Imported
 from batchgen.report.formats import counts
@@ -47,7 +48,7 @@ def import_(manifest: Path, files: tuple[Path, ...], db: str | None, simulate: b
     now = clock.utcnow()
     read = [read_verdicts(path, now) for path in files]
     with open_batch(db, manifest, simulate) as (database, batch):
-        refuse_other_batches(dict(zip(files, read, strict=True)), batch.name, manifest)
+        refuse_other_batches(database, batch, dict(zip(files, read, strict=True)), manifest)
         imported = store(database, batch.id, newest_of(read))
         _, totals = database.read_now(verdicts.counts, batch.id)
     problems = [problem for file in read for problem in file.problems]
@@ -66,12 +67,14 @@ def import_(manifest: Path, files: tuple[Path, ...], db: str | None, simulate: b
         sys.exit(ExitCode.USAGE)
 
 
-def refuse_other_batches(files: Mapping[Path, VerdictsFile], batch: str, manifest: Path) -> None:
-    """Raise `UsageError` for a file that is about another batch."""
+def refuse_other_batches(
+    database: Database, batch: StoredBatch, files: Mapping[Path, VerdictsFile], manifest: Path
+) -> None:
+    """Raise `UsageError` for a file about another batch, unless this one has taken over clips that were judged."""
     wrong = [
-        f"{path}: has verdicts on the batch {file.batch[:NAME_CHARS]!r}, but {manifest} is {batch!r}"
+        f"{path}: has verdicts on the batch {file.batch[:NAME_CHARS]!r}, but {manifest} is {batch.name!r}"
         for path, file in files.items()
-        if file.batch != batch
+        if file.batch != batch.name and not database.read_now(verdicts.has_any, batch.id, file.verdicts)
     ]
     if wrong:
         advice = "Nothing has been imported. Name the manifest of that batch, with --simulate for a simulated one."

@@ -75,7 +75,7 @@ def import_verdicts(connection: Connection, batch_id: int, imported: Iterable[Fi
     keys = list(dict.fromkeys(verdict.id for verdict in from_files))
     clips = {row.key: row for row in _clips_of(connection, batch_id, jobs.c.key, keys)}  # the first file comes last
     strays = [verdict.clip for verdict in from_files if refusal(clips.get(verdict.id), verdict)]
-    same = _clips_of(connection, batch_id, func.substr(outputs.c.sha256, 1, CLIP_DIGITS), strays)
+    same = _clips_of(connection, batch_id, CLIP_NAME, strays)
     moved = {row.sha256[:CLIP_DIGITS]: row for row in same if row.number == 1}
     for verdict in from_files:
         clip = clips.get(verdict.id)
@@ -93,6 +93,11 @@ def import_verdicts(connection: Connection, batch_id: int, imported: Iterable[Fi
         connection.execute(insert(verdicts), sorted(rows, key=lambda row: row["at"]))  # the last one of a clip counts
     result.new = len(rows)
     return result
+
+
+def has_any(connection: Connection, batch_id: int, from_file: Iterable[FileVerdict]) -> bool:
+    """Whether a batch has any of the judged clips: one that was renamed has taken them over."""
+    return bool(_clips_of(connection, batch_id, CLIP_NAME, [verdict.clip for verdict in from_file]))
 
 
 def refusal(clip: Row[Any] | None, verdict: FileVerdict) -> str:
@@ -156,6 +161,7 @@ def _fits(choice: VerdictFilter) -> ColumnElement[bool]:
     return and_(verdicts.c.id.is_not(None), verdict, stars)
 
 
+CLIP_NAME = func.substr(outputs.c.sha256, 1, CLIP_DIGITS)
 SELECT_CLIPS_TO_JUDGE = (
     select(
         *(jobs.c.key, jobs.c.attempt_id, outputs.c.number, outputs.c.sha256),
