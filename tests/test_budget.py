@@ -174,6 +174,19 @@ def test_a_listed_price_that_was_too_low_is_not_believed_again(table: Table) -> 
     assert estimates(table, KNOWN) == {"5}": usd("1.6")}
 
 
+def test_what_a_long_clip_was_charged_is_not_expected_of_a_short_one_that_was_charged_its_listed_price(
+    table: Table,
+) -> None:
+    table.sync(*(spec(f"j{number}", duration=length) for number, length in enumerate((5, 10, 5, 10))))
+    five, ten = claim(table, "99", KNOWN, 2)
+    table.accept(five, "g-5", "0.7")  # the listed price of ten seconds
+    table.accept(ten, "g-10", "1.4")
+    assert estimates(table, KNOWN) == {"5}": usd("0.7"), "10}": usd("1.4")}
+    table.accept(claim(table, "99", KNOWN, 1)[0], "g-6", "0.9")
+    table.sync(spec("new", duration=5))
+    assert estimates(table, KNOWN)["5}"] == usd("0.9"), "what it was charged since, and no less"
+
+
 @pytest.mark.parametrize(
     "charged", ["[]", "{", '{"seconds": {"5": "NaN"}}', '{"estimates": {"a": 1}}', '{"seconds": 5}']
 )

@@ -34,12 +34,14 @@ class SeenCharges:
     by_estimate: Mapping[Decimal, Decimal] = field(default_factory=dict)
     """By the price that was expected, where the charge was higher."""
 
-    def corrected(self, quote: Decimal) -> Decimal:
+    def corrected(self, quote: Decimal, seconds: float | None = None) -> Decimal:
         """The price of the list; what was charged for requests of this price, where that was more."""
+        corrected = quote
         # A corrected price is the next estimate, which may have been charged higher again.
-        while (higher := self.by_estimate.get(quote, quote)) > quote:
-            quote = higher
-        return quote
+        while (higher := self.by_estimate.get(corrected, corrected)) > corrected:
+            corrected = higher
+        # It may also be the price of longer clips, and no clip of this length was charged as much as those.
+        return max(quote, min(corrected, self.by_seconds.get(seconds or 0, corrected)))
 
     def expected(self, seconds: float | None) -> Decimal | None:
         """What a clip of this length is expected to cost by the charges alone; None where none was seen.

@@ -55,7 +55,7 @@ class PriceList:
         """The listed price, or what was charged where that was more; without a listed price, what was charged for a
         clip of so many seconds."""
         seen = self.charged.get(model, SeenCharges())
-        return seen.expected(seconds) if quoted is None else seen.corrected(quoted)
+        return seen.expected(seconds) if quoted is None else seen.corrected(quoted, seconds)
 
 
 def load(connection: Connection, service: str) -> PriceList:

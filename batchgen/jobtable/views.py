@@ -114,7 +114,7 @@ VIEWS = {
             "attempt": "its number among the requests of the job",
             "fate": FATES,
             "cost_usd": "charged, in USD; NULL while the charge is not known",
-            "estimated_usd": "what the price list said",
+            "estimated_usd": "what the price list said, or was charged before where that was more",
             "charge_source": "what the charge is known from: answer, poll, log, ledger (of the account) or estimate",
             "account": "a label of the API key",
             "client_request_id": "by which the service's log has it",
