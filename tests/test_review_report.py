@@ -92,8 +92,7 @@ def test_batches_whose_names_read_alike_in_a_path_have_reports_of_their_own(tabl
 
 
 def test_a_report_elsewhere_finds_its_videos_and_its_posters(batch: ReviewBatch, batchgen: Command) -> None:
-    folder = batch.folder / "for the client"
-    folder.mkdir()
+    folder = batch.folder / "for the client"  # which is made
     result = batchgen("report", batch.manifest, "-o", folder / "page.html", "--inline", "0")
     assert result.returncode == 0
     assert '"videos":"../"' in (folder / "page.html").read_text("utf-8")
@@ -124,13 +123,14 @@ def test_posters_beside_a_report_are_written_through_no_link(batch: ReviewBatch,
 
 def test_a_report_replaces_no_other_file(batch: ReviewBatch, batchgen: Command) -> None:
     (batch.folder / "notes.html").write_text("<html>mine</html>")
-    for output, words in (
-        ("notes.html", "was not made by this command"),
-        ("clips", "is a folder"),
-        ("nowhere/page.html", "No such file or directory"),
+    for output, words, code in (
+        (batch.folder / "notes.html", "was not made by this command", 8),
+        (batch.folder / "notes.html/page.html", "Not a directory", 8),
+        (batch.folder / "clips", "this is a folder; name a file to write", 2),
+        ("-", "-: this is no file; name a file to write", 2),
     ):
-        result = batchgen("report", batch.manifest, "-o", batch.folder / output)
-        assert (result.returncode, result.stdout) == (8, "")
+        result = batchgen("report", batch.manifest, "-o", output)
+        assert (result.returncode, result.stdout) == (code, "")
         assert words in result.stderr
     assert (batch.folder / "notes.html").read_text() == "<html>mine</html>"
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from batchgen.errors import StorageError, os_reason
+from batchgen.errors import StorageError, UsageError, os_reason
 from batchgen.files.safe_open import Directory, set_mode, unsafe, user_mode
 
 HEAD_BYTES = 4_000  # of a file, in which a file of ours has its mark
@@ -40,10 +40,16 @@ def report_file(path: Path, mark: str) -> Iterator[IO[str]]:
 
 
 def judge(path: Path, mark: str) -> None:
-    """Raise `UnsafePath` where anything but a file of ours with this mark lies, `StorageError` without a folder."""
+    """Raise `UnsafePath` where anything but a file of ours with this mark lies. A missing folder is made.
+
+    Raises `UsageError` where `path` names no file, `StorageError` where its folder cannot be made.
+    """
+    if path.is_dir() or path == Path("-"):
+        raise UsageError(f"{path}: this is {'a folder' if path.is_dir() else 'no file'}; name a file to write")
     directory = Directory(path.parent, None)
     try:
-        path.parent.stat()
+        if not path.parent.exists():
+            path.parent.mkdir(parents=True)
         if status := directory.stat(path.name):
             directory.judge(path.name, status)
             with os.fdopen(directory.open(path.name, os.O_RDONLY), "rb") as file:
