@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -97,6 +98,24 @@ def test_status_shows_a_batch_while_it_runs_and_after(
     assert (after.returncode, after.stderr) == (0, "")
     assert "no run is at work: `batchgen run moved/m.yaml` goes on" in after.stdout
     assert batchgen("status", "--db", "moved/batchgen.db").stdout.startswith("m: 3 generating; $")
+
+
+def test_a_batch_that_was_copied_with_its_table_can_be_read_and_judged_but_is_not_run_twice(
+    tmp_path: Path, batchgen: Command
+) -> None:
+    manifest = write_manifest(tmp_path / "work" / "m.yaml", 2, service="simulator")
+    assert batchgen("run", manifest, "--limit", "1").returncode == 0
+    shutil.copytree(manifest.parent, tmp_path / "colleague")
+    copied = Path("colleague/m.yaml")
+    next((tmp_path / "work/simulated").rglob("*.mp4")).unlink()
+    assert "1 pending, 1 done" in batchgen("status", copied).stdout
+    exported = batchgen("export", copied, "--format", "csv", "-o", "colleague/clips.csv")
+    assert (exported.returncode, exported.stderr) == (0, "colleague/clips.csv: 1 clip of m-simulated\n")
+    assert batchgen("report", copied).returncode == 0
+    refused = batchgen("run", copied)
+    assert (refused.returncode, "two of them would pay twice" in refused.stderr) == (2, True)
+    (tmp_path / "colleague/batchgen.db").rename(tmp_path / "other.db")
+    assert "is not in the job table" in batchgen("status", copied, "--db", "other.db").stderr
 
 
 def test_a_manifest_never_stands_for_the_batch_of_another_one_of_its_name(batchgen: Command, tmp_path: Path) -> None:

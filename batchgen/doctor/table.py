@@ -93,7 +93,8 @@ class TableExam:
 
     def own_batches(self) -> list[StoredBatch]:
         """The batches of the manifest, or all of them."""
-        return made_by(self.condition.batches, self.manifest) if self.manifest else list(self.condition.batches)
+        batches = list(self.condition.batches)
+        return made_by(batches, self.manifest, path_of(self.url)) if self.manifest else batches
 
     def examine_batches(self, service: ServiceCondition) -> Iterator[Finding]:
         if not (batches := self.own_batches()):

@@ -49,7 +49,7 @@ def judge(path: Path, mark: str) -> None:
     directory = Directory(path.parent, None)
     try:
         if not path.parent.exists():
-            path.parent.mkdir(parents=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
         if status := directory.stat(path.name):
             directory.judge(path.name, status)
             with os.fdopen(directory.open(path.name, os.O_RDONLY), "rb") as file:

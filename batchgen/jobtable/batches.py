@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +70,22 @@ def is_moved(batch: StoredBatch, manifest: Path) -> bool:
     return stored.name == manifest.name and not stored.exists()
 
 
-def made_by(stored: Sequence[StoredBatch], manifest: Path) -> list[StoredBatch]:
-    """The batches that a manifest made, real and simulated: those from this very place, else those of a moved file."""
-    here = [batch for batch in stored if is_at(batch, manifest)]
-    kinds = {batch.service == SIMULATOR for batch in here}
-    moved = (batch for batch in stored if is_moved(batch, manifest))
-    return [*here, *(batch for batch in moved if (batch.service == SIMULATOR) not in kinds)]
+def is_copied(batch: StoredBatch, manifest: Path, table: Path | None) -> bool:
+    """Whether manifest and job table are copies, side by side as their originals: a backup, or a colleague's."""
+    stored = Path(batch.manifest_path)
+    if table is None or stored.name != manifest.name or table.absolute().parent != manifest.absolute().parent:
+        return False
+    return stored.with_name(table.name).exists()
+
+
+def made_by(stored: Sequence[StoredBatch], manifest: Path, table: Path | None) -> list[StoredBatch]:
+    """The batches that a manifest made, real and simulated, each from this very place, else from a file of this name
+    that was moved, else from one that was copied with its table."""
+    made: list[StoredBatch] = []
+    for is_its in (is_at, is_moved, partial(is_copied, table=table)):
+        kinds = {batch.service == SIMULATOR for batch in made}
+        made += [batch for batch in stored if is_its(batch, manifest) and (batch.service == SIMULATOR) not in kinds]
+    return made
 
 
 def table_location(db: str | Path | None, manifest: Path) -> str | Path:
@@ -119,7 +130,7 @@ def chosen_batches(database: Database, manifest: Path | None, *, simulate: bool)
 def batches_of(database: Database, manifest: Path) -> list[StoredBatch]:
     """The batches that a manifest made: a real one, a simulated one, or both. Raises `UsageError` if there is none."""
     stored = database.read_now(stored_batches)
-    matching = made_by(stored, manifest)
+    matching = made_by(stored, manifest, database.path)
     if not matching:
         raise UsageError(not_stored(manifest, stored, shown(database.url)))
     return matching
@@ -156,7 +167,8 @@ def upsert_batch(
     if not is_same_manifest(connection, row, batch.manifest, specs, digests):
         raise UsageError(
             f"{batch.manifest}: this database already holds a batch {batch.name!r}, from {row.manifest_path}."
-            " Give this one another `batch:` name, or another database with --db."
+            " Give this one another `batch:` name, or another database with --db. Where this database is a copy, run"
+            " the batch in one place only: two of them would pay twice for what is not sent yet."
         )
     connection.execute(update(batches).where(batches.c.id == row.id).values(**values))
     return int(row.id)
