@@ -16,7 +16,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from batchgen.errors import UsageError
-from batchgen.hooks.delivery_hook import parse_command
+from batchgen.hooks.delivery_hook import HookResult, parse_command
 from batchgen.hooks.notifier import LINE_CHARS, LINES_MAX, Message, receivers_of
 from tests.batches import write_manifest
 from tests.conftest import Command, Launch, Simulate
@@ -188,6 +188,7 @@ def test_a_message_is_bounded_and_printable() -> None:
         ("--exec", "no-such-program {path}", "there is no program 'no-such-program'"),
         ("--exec", "cp 'unclosed", "No closing quotation"),
         ("--exec", "cp {path} to/{id}.mp4", "a placeholder must be an argument of its own"),
+        ("--exec", "echo {path} >> done.txt", "no shell is started, and >> would be an argument of echo"),
         ("--exec", "{path}", "the program cannot be {path}"),
         ("--exec", "  ", "there is no command"),
     ],
@@ -265,6 +266,10 @@ def test_a_command_that_fails_is_told_fails_no_run_and_is_started_again_by_the_n
     (tmp_path / "fixed").touch()
     events = check_events(batchgen(*arguments, **simulator.environment).stdout)
     assert [event["exit_code"] for event in events if event["event"] == "hook"] == [0]
+
+
+def test_a_command_that_another_program_killed_is_said_to_be() -> None:
+    assert str(HookResult("mona", "mona.mp4", -9, "")) == "mona: --exec was killed by signal 9"
 
 
 @pytest.mark.slow

@@ -40,6 +40,7 @@ TAIL_SECONDS = 1.0  # for which the rest of the output is read after the end of 
 MESSAGE_CHARS = 300  # of that line
 CANNOT_START, TIMED_OUT = 126, 124  # exit codes with which shells and `timeout` say the same
 PLACEHOLDER = re.compile(r"\{(?:path|id|batch|model|url|)\}")
+SHELL_WORDS = {"&&", "||", "|", "&", ">", ">>", "<", "2>", "2>&1"}  # whose command would end well and do nothing
 SECRET_VARIABLES = ("BATCHGEN_NOTIFY", "BATCHGEN_DB")  # a URL in them may hold a password
 
 
@@ -56,7 +57,12 @@ class HookResult:
 
     def __str__(self) -> str:
         reason = f": {self.message}" if self.message else ""
-        return f"{self.key}: --exec ended with exit code {self.exit_code}{reason}"
+        ended = (
+            f"was killed by signal {-self.exit_code}"
+            if self.exit_code < 0
+            else f"ended with exit code {self.exit_code}"
+        )
+        return f"{self.key}: --exec {ended}{reason}"
 
 
 def parse_command(command: str | Sequence[str]) -> list[str]:
@@ -68,6 +74,11 @@ def parse_command(command: str | Sequence[str]) -> list[str]:
     if not arguments or any("\0" in argument for argument in arguments):
         raise UsageError("--exec: there is no command")
     for argument in arguments:
+        if argument in SHELL_WORDS and isinstance(command, str):
+            raise UsageError(
+                f"--exec: no shell is started, and {argument} would be an argument of {arguments[0]}. Write a script,"
+                """ or sh -c '…', which has the path as "$BATCHGEN_PATH\""""
+            )
         if PLACEHOLDER.search(argument) and not PLACEHOLDER.fullmatch(argument):
             raise UsageError(
                 f"--exec: {argument!r}: a placeholder must be an argument of its own. A script can put together"
