@@ -399,6 +399,7 @@ def test_a_table_whose_name_has_a_line_end_is_used_and_named_in_one_line(tmp_pat
         ("worker --notify x", "`batchgen run` has it;"),
         ("worker -j 3", "`batchgen run` has it;"),
         ("set m.yaml --max-cost 5", "`batchgen run` has it)"),
+        ("next m.yaml --json", "`batchgen run` has it)"),
         ("run m.yaml --concurrency 4", "--in-flight bounds the videos that are made at one time"),
         ("run m.yaml --output x", "`output:` in the manifest says where videos go"),
         ("run m.yaml -o x", "`output:` in the manifest says where videos go"),
