@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from batchgen.cli import COMMANDS
+from batchgen.cli import COMMANDS, load
 from tests.conftest import Command
 
 PROGRAM = Path(sys.executable).parent
@@ -92,3 +92,12 @@ def test_manifests_are_completed(typed: str, expected: list[str], batchgen: Comm
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("")
     assert complete(f"batchgen run {typed}", batchgen) == expected
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_manifest_is_offered_only_to_a_command_that_takes_one(
+    command: str, batchgen: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "spring.yaml").touch()
+    takes_one = any(param.name == "manifest" for param in load(command).params) or command in ("sql", "explore")
+    assert ("plain,spring.yaml" in complete(f"batchgen {command} ", batchgen)) == takes_one

@@ -25,7 +25,7 @@ INSTALL = {
     "zsh": "echo 'eval \"$(batchgen completion zsh)\"' >> ~/.zshrc",
     "fish": "batchgen completion fish > ~/.config/fish/completions/batchgen.fish",
 }
-WITHOUT_MANIFEST = ("init", "schema", "models", "verdicts", "completion", "simulate")
+WITHOUT_MANIFEST = ("init", "worker", "schema", "models", "verdicts", "db", "completion", "simulate")
 
 
 @click.argument("shell", type=click.Choice(list(INSTALL)))
