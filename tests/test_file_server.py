@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from batchgen.services import file_server, http
+from batchgen.services import failures, file_server
 from tests.certificates import server_tls, trusting_the_authority
 from tests.listening import Handler, hang, listening, read_head, sends
 from tests.wire import answer
@@ -61,7 +61,7 @@ def recording(requests: list[bytes]) -> Handler:
 async def test_a_service_on_the_internet_leads_to_no_file_of_this_network(address: str) -> None:
     requests: list[bytes] = []
     async with listening(recording(requests)) as port:
-        with pytest.raises((*http.FAILURES, *http.BAD_ADDRESS)):
+        with pytest.raises((*failures.FAILURES, *failures.BAD_ADDRESS)):
             await fetch(f"http://{address}:{port}/secret", PUBLIC)
     assert not requests
 
@@ -72,7 +72,7 @@ async def test_nor_does_a_redirect_from_the_internet(monkeypatch: pytest.MonkeyP
         monkeypatch.setenv("http_proxy", f"http://localhost:{proxy}")
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         monkeypatch.setattr(file_server, "proxies", file_server.proxies.__wrapped__)
-        with pytest.raises(http.FAILURES, match=r"127\.0\.0\.1 is 127\.0\.0\.1, which is not on the internet"):
+        with pytest.raises(failures.FAILURES, match=r"127\.0\.0\.1 is 127\.0\.0\.1, which is not on the internet"):
             await fetch("http://files.test/v.mp4", PUBLIC)
     assert not requests
 
@@ -107,7 +107,7 @@ async def test_no_redirect_leads_from_https_to_http(tmp_path: Path) -> None:
         with trusting_the_authority(tmp_path):
             client = file_server.client(1)
         async with listening(leading, server_tls()) as port, client:
-            with pytest.raises(http.FAILURES, match="leads from https to http"):
+            with pytest.raises(failures.FAILURES, match="leads from https to http"):
                 async with file_server.open_file(client, f"https://127.0.0.1:{port}/", {}, LOCAL):
                     pass
 
@@ -139,12 +139,12 @@ async def interim(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 async def test_the_head_of_an_answer_has_to_come_in_time(handler: Handler, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_server, "HEAD_SECONDS", 0.2)
     async with listening(handler) as port:
-        with pytest.raises(http.FAILURES):
+        with pytest.raises(failures.FAILURES):
             await fetch(f"http://127.0.0.1:{port}/", LOCAL)
 
 
 async def test_a_body_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_server, "PIECE_SECONDS", 0.2)
     async with listening(drip) as port:
-        with pytest.raises(http.FAILURES):  # without it, this would take a quarter of an hour
+        with pytest.raises(failures.FAILURES):  # without it, this would take a quarter of an hour
             await fetch(f"http://127.0.0.1:{port}/", LOCAL)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from batchgen.services import file_server, http
+from batchgen.services import failures, file_server, http
 from batchgen.services.aimlapi import AimlApi, handle_of
 from batchgen.services.base import AT_ONCE, Submission
 from batchgen.services.body import BODY_BYTES_MAX
@@ -152,7 +152,7 @@ async def test_a_json_answer_is_read_up_to_a_limit_of_decoded_bytes(headers: dic
     sent = gzip.compress(body, 1) if headers else body
     async with serving(answer(200, sent, headers)) as wire, http.api_client() as client:
         if more:
-            with pytest.raises(http.FAILURES, match="longer than 16 MB"):
+            with pytest.raises(failures.FAILURES, match="longer than 16 MB"):
                 await http.exchange(client, "GET", wire.base_url, seconds=10)
         else:
             assert (await http.exchange(client, "GET", wire.base_url, seconds=10)).body == body
@@ -184,7 +184,7 @@ async def test_a_download_is_redirected_to_its_place_and_not_in_a_circle() -> No
             assert await response.aread() == b"the file"
         assert {request.headers["range"] for request in wire.requests} == {"bytes=1-"}
         assert {request.headers["accept-encoding"] for request in wire.requests} == {"identity"}
-        with pytest.raises(http.FAILURES, match="redirects"):
+        with pytest.raises(failures.FAILURES, match="redirects"):
             async with file_server.open_file(client, wire.base_url + "/round", {}, wire.base_url):
                 pass
 
@@ -192,7 +192,7 @@ async def test_a_download_is_redirected_to_its_place_and_not_in_a_circle() -> No
 @pytest.mark.parametrize("location", ["ftp://files.test/v.mp4", "http://[::1/v.mp4", "http://127.0.0.1:port/"])
 async def test_a_redirect_to_what_is_no_address_is_a_failure(location: str) -> None:
     async with serving(answer(302, b"", {"Location": location})) as wire, file_server.client(1) as client:
-        with pytest.raises((*http.FAILURES, *http.BAD_ADDRESS)):
+        with pytest.raises((*failures.FAILURES, *failures.BAD_ADDRESS)):
             async with file_server.open_file(client, wire.base_url, {}, wire.base_url):
                 pass
 
@@ -206,7 +206,7 @@ async def test_what_came_before_a_connection_broke_is_read_first() -> None:
     ):
         chunks = http.stream_body(response)
         assert await anext(chunks) == b"half"
-        with pytest.raises(http.FAILURES, match="4 bytes, expected 100"):
+        with pytest.raises(failures.FAILURES, match="4 bytes, expected 100"):
             await anext(chunks)
 
 
@@ -224,7 +224,7 @@ async def test_a_download_over_tls_that_turns_to_nonsense_is_a_failure_of_the_ne
     with trusting_the_authority(tmp_path):
         client = file_server.client(1)
     async with listening(corrupt, server_tls()) as port, client:
-        with pytest.raises(http.FAILURES):
+        with pytest.raises(failures.FAILURES):
             async with client.stream("GET", f"https://127.0.0.1:{port}/") as response:
                 async for _ in http.stream_body(response):
                     pass

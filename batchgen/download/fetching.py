@@ -9,7 +9,7 @@ from batchgen.download.task import Abandoned, DownloadTask, GenerationEnded, Try
 from batchgen.download.transfer import receive
 from batchgen.jobs import ErrorClass
 from batchgen.jobtable import delivery
-from batchgen.services import http
+from batchgen.services import failures, http
 from batchgen.services.file_server import Expired, VersionChanged
 from batchgen.services.outcomes import Failed, Finished, NoAnswer, Throttled, Unavailable
 
@@ -42,14 +42,14 @@ async def fetch(task: DownloadTask, client: http.Client, is_stopping: Callable[[
             url = None
         except VersionChanged:
             part.restart()
-        except http.BAD_ADDRESS as error:
-            reason = f"the service gave an unusable address: {http.describe(error)}"
+        except failures.BAD_ADDRESS as error:
+            reason = f"the service gave an unusable address: {failures.describe(error)}"
             raise task.gone_or_late(reason) from error
-        except http.FAILURES as error:
+        except failures.FAILURES as error:
             if is_stopping() or part.size > size_before:
                 continue
-            reason = f"the file server {http.destination_of(url)[1]}: {http.describe(error)}"
-            if part.size and isinstance(error, http.IncompleteBody) and await task.count_bytes():
+            reason = f"the file server {http.destination_of(url)[1]}: {failures.describe(error)}"
+            if part.size and isinstance(error, failures.IncompleteBody) and await task.count_bytes():
                 return reason
             raise TryFailed(reason) from error
     raise TryFailed(f"the file server ended the connection {CONNECTIONS_PER_TRY} times")

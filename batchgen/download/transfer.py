@@ -11,7 +11,7 @@ from batchgen.download.task import TRIES_TO_BELIEVE, Abandoned, DownloadTask
 from batchgen.files.disk_space import FILE_BYTES_MAX
 from batchgen.files.video import HEAD_BYTES, container_of
 from batchgen.jobtable import delivery
-from batchgen.services import file_server, http
+from batchgen.services import failures, file_server, http
 from batchgen.services.file_server import VersionChanged, validator, whole_size
 
 PIECE_BYTES = 4 << 20  # handed to a thread at a time: most clips fit into one, and two are in memory for each download
@@ -42,7 +42,7 @@ async def receive(task: DownloadTask, client: http.Client, url: str, is_stopping
                 await task.on_disk(part.outputs.check_space, part.target, total - part.size)
             await store_body(task, response, total, is_stopping)
     if total is not None and part.size < total:
-        raise http.IncompleteBody(f"{part.size} of {total} bytes came")
+        raise failures.IncompleteBody(f"{part.size} of {total} bytes came")
     if total is not None and part.size > total:
         raise VersionChanged
 

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from batchgen import clock
-from batchgen.services import answers, http
+from batchgen.services import answers, failures, http
 from batchgen.services.outcomes import Blocked, NoAnswer, NotSent, Trouble, Unavailable, Unknown
 
 
@@ -41,13 +41,13 @@ class ApiClient:
         try:
             headers = {"Content-Type": "application/json", **(headers or {})}
             return await self._exchange(self._creates, "POST", path, headers, seconds, body)
-        except http.BAD_ADDRESS as error:
-            reason = http.describe(error, self._api_key)
+        except failures.BAD_ADDRESS as error:
+            reason = failures.describe(error, self._api_key)
             return Blocked(Trouble.ADDRESS, f"{self.base_url} is not a valid address: {reason}")
-        except http.NOT_SENT as error:
-            return NotSent(http.describe(error, self._api_key))
-        except http.FAILURES as error:
-            return Unknown(http.describe(error, self._api_key))
+        except failures.NOT_SENT as error:
+            return NotSent(failures.describe(error, self._api_key))
+        except failures.FAILURES as error:
+            return Unknown(failures.describe(error, self._api_key))
 
     async def ask(
         self,
@@ -67,10 +67,10 @@ class ApiClient:
         path = f"{path}?{urlencode(params, doseq=True)}" if params else path
         try:
             return await self._exchange(self._questions, method, path, headers, seconds, with_key=with_key)
-        except http.BAD_ADDRESS as error:
-            return Unavailable(http.describe(error, self._api_key), Trouble.ADDRESS)
-        except http.FAILURES as error:
-            return Unavailable(http.describe(error, self._api_key))
+        except failures.BAD_ADDRESS as error:
+            return Unavailable(failures.describe(error, self._api_key), Trouble.ADDRESS)
+        except failures.FAILURES as error:
+            return Unavailable(failures.describe(error, self._api_key))
 
     async def ask_json(
         self, path: str, params: Mapping[str, Any], *, with_key: bool = True, read_float: Callable[[str], Any] = float
@@ -95,7 +95,7 @@ class ApiClient:
         """`path` begins at the base URL, or is a whole URL."""
         url = path if "://" in path else self.base_url + path
         if http.destination_of(url) != http.destination_of(self.base_url):
-            raise http.OtherOrigin(f"{url} is not at {self.base_url}, and the key goes nowhere else")
+            raise failures.OtherOrigin(f"{url} is not at {self.base_url}, and the key goes nowhere else")
         api_key = self._api_key if with_key else ""
         answer = await http.exchange(
             client, method, url, headers, body, api_key=api_key, scheme=self._scheme, seconds=seconds

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from batchgen.services import http
+from batchgen.services import failures, http
 
 HEAD_SECONDS = 60.0  # until the head of an answer is there, whole
 PIECE_SECONDS = 60.0  # between two pieces of a file; a whole file may take hours
@@ -51,7 +51,7 @@ class FileProgress(http.Progress):
             address = str(stream.get_extra_info("server_addr")[0])
             if is_private(address) and not await leads_to_private(self._base_url):
                 await stream.aclose()
-                raise http.Refused(f"{self._host} is {address}, which is not on the internet: not followed")
+                raise failures.Refused(f"{self._host} is {address}, which is not on the internet: not followed")
 
 
 @cache
@@ -98,13 +98,13 @@ async def open_file(
                 yield response
                 return
             if response.next_request is None:
-                raise http.Refused(f"{request.url.host} leads to what is no address")
+                raise failures.Refused(f"{request.url.host} leads to what is no address")
             if request.url.scheme == "https" != response.next_request.url.scheme:
-                raise http.Refused(f"{request.url.host} leads from https to {response.next_request.url.scheme}")
+                raise failures.Refused(f"{request.url.host} leads from https to {response.next_request.url.scheme}")
             request = response.next_request
         finally:
             await response.aclose()
-    raise http.Refused(f"more than {REDIRECTS_MAX} redirects")
+    raise failures.Refused(f"more than {REDIRECTS_MAX} redirects")
 
 
 async def stream_body(response: http.Response) -> AsyncIterator[bytes]:
@@ -116,7 +116,7 @@ async def stream_body(response: http.Response) -> AsyncIterator[bytes]:
         received += len(piece)
         if time() - since >= PIECE_SECONDS:
             if received < SLOWEST_BYTES:
-                raise http.IncompleteBody(f"only {received} bytes came in {PIECE_SECONDS:.0f} s")
+                raise failures.IncompleteBody(f"only {received} bytes came in {PIECE_SECONDS:.0f} s")
             received, since = 0, time()
 
 

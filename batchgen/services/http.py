@@ -1,4 +1,4 @@
-"""HTTP by httpx2: three kinds of client, a time limit on every request, and what a failed request proves.
+"""HTTP by httpx2: three kinds of client, a time limit on every request, and which failure it amounts to.
 
 Only `client.py` (to the API) and `file_server.py` (to file servers) send requests, through this module.
 """
@@ -22,6 +22,15 @@ from batchgen import __version__
 from batchgen.errors import UsageError, os_reason
 from batchgen.services.base import AT_ONCE
 from batchgen.services.body import BodyRefused, decoded
+from batchgen.services.failures import (
+    BAD_ADDRESS,
+    FAILURES,
+    NOT_SENT,
+    REASON_CHARS_MAX,
+    IncompleteBody,
+    Outdated,
+    describe,
+)
 from batchgen.services.send_time import is_too_late
 from batchgen.services.text import body_without_key, one_line, without_key
 
@@ -32,54 +41,12 @@ UPLOAD_BYTES_PER_SECOND = 100_000  # a create may take longer, by its size at th
 QUESTION_SECONDS = 30.0  # a whole question with its answer; a poll is asked again anyway
 KEPT_CONNECTIONS = 8  # for questions: the library looks at each that is idle before and after every request
 KEEP_ALIVE_SECONDS = 20.0  # below the idle time-outs of common load balancers (60 s)
-REASON_CHARS_MAX = 2_000  # of the text of a failure, which may quote what a server sent
 HANDSHAKES = frozenset({"connect_tcp", "start_tls", "setup_socks5_connection"})  # the trace events before a request
 
 for library in ("httpx2", "httpcore2"):  # They log reason phrases and headers, in which a server may repeat the key.
     logging.getLogger(library).setLevel(logging.WARNING)
 LOG = logging.getLogger("batchgen.http")
 Response = httpx.Response
-IncompleteBody = httpx.RemoteProtocolError
-
-
-class Refused(httpx.RequestError):
-    """This side does not follow where an answer leads."""
-
-
-class OtherOrigin(httpx.UnsupportedProtocol):
-    """The address is not at the API, so that nothing is sent there."""
-
-
-class Outdated(httpx.LocalProtocolError):
-    """The request was not sent in time: the process or the machine was stopped."""
-
-
-BAD_ADDRESS = (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError)
-"""What an unusable URL raises. `UnicodeError`: its host, or a header, has characters that cannot be sent."""
-
-FAILURES = (httpx.RequestError,)
-"""Every failure of a request: of the network, of the protocol, of a proxy, of decoding, and endless redirects."""
-
-NOT_SENT = (
-    httpx.ConnectError,  # refused, unreachable, DNS, TLS
-    httpx.ConnectTimeout,
-    httpx.PoolTimeout,
-    httpx.ProxyError,
-    httpx.UnsupportedProtocol,
-    httpx.LocalProtocolError,  # raised while the request's head is built
-    httpx.InvalidURL,
-)
-"""Failures which prove that no byte of the request reached the service. `Client` makes sure of it."""
-
-DESCRIPTIONS: dict[type[Exception], str] = {
-    httpx.ConnectTimeout: "no connection in time",
-    httpx.ReadTimeout: "no answer in time",
-    httpx.WriteTimeout: "the request could not be sent in time",
-    httpx.PoolTimeout: "no free connection in time",
-    httpx.LocalProtocolError: "the request has a header that HTTP does not allow",
-    UnicodeEncodeError: "it has characters that cannot be sent",
-}
-"""Failures of which the library says nothing, or nothing that a person reads."""
 
 
 class Progress:
@@ -280,18 +247,3 @@ async def read_body(response: Response) -> bytes:
         return await decoded(response.aiter_raw(), response.headers.get("content-encoding", ""))
     except BodyRefused as error:
         raise IncompleteBody(str(error)) from None
-
-
-def describe(error: Exception, api_key: str = "") -> str:
-    """A failure in words. Shows no header of the request, and no `api_key`."""
-    if type(error) in DESCRIPTIONS:
-        return DESCRIPTIONS[type(error)]
-    cause = root_cause(error) if isinstance(error, httpx.ConnectError) or not str(error) else error
-    return one_line(without_key(os_reason(cause) or type(cause).__name__, api_key), REASON_CHARS_MAX)
-
-
-def root_cause(error: BaseException) -> BaseException:
-    """The error of the operating system below: the library says that all attempts to connect failed, or nothing."""
-    # The library passes on an error as the argument of its own.
-    causes = error.exceptions if isinstance(error, BaseExceptionGroup) else (error.__cause__, *error.args[:1])
-    return next((root_cause(cause) for cause in causes if isinstance(cause, BaseException)), error)

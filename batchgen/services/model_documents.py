@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from batchgen.catalogue.openapi import ODD_DOCUMENT, request_schemas
-from batchgen.services import file_server, http
+from batchgen.services import failures, file_server, http
 
 DOCUMENTS_MAX = 50  # in one refresh: the service adds a few models a month
 AT_ONCE = 4  # each may have 16 MB in memory
@@ -34,7 +34,7 @@ async def fetch_schemas(documents: Mapping[str, str], base_url: str) -> dict[str
                         file_server.open_file(client, url, {}, base_url) as response,
                     ):
                         body = await http.read_body(response) if response.status_code == 200 else b""
-                except (TimeoutError, *http.BAD_ADDRESS, *http.FAILURES):
+                except (TimeoutError, *failures.BAD_ADDRESS, *failures.FAILURES):
                     return None
             return await asyncio.to_thread(read_document, body, model)
 

@@ -11,7 +11,7 @@ from batchgen.catalogue.wording import plural
 from batchgen.errors import Problem
 from batchgen.jobs import JobSpec
 from batchgen.manifest.reader import Manifest
-from batchgen.services import file_server, http
+from batchgen.services import failures, file_server, http
 from batchgen.services.base import AT_ONCE
 from batchgen.services.text import one_line
 
@@ -71,10 +71,10 @@ async def check(client: http.Client, link: str, base_url: str) -> str | None:
                 break
     except TimeoutError:
         return "cannot be reached: no answer in time"
-    except http.BAD_ADDRESS:
+    except failures.BAD_ADDRESS:
         return "cannot be reached: the address, or the one it redirects to, is not valid"
-    except http.FAILURES as error:
-        return f"cannot be reached: {http.describe(error)}"
+    except failures.FAILURES as error:
+        return f"cannot be reached: {failures.describe(error)}"
     if status >= 400:
         return f"cannot be fetched: its server answers {status}"
     if content_type.startswith(NOT_AN_IMAGE):
