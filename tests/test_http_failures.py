@@ -6,6 +6,7 @@ Both mistakes cost: an unknown outcome taken for "not sent" buys a video twice, 
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import os
 import resource
@@ -20,7 +21,7 @@ from typing import Any
 import pytest
 
 from batchgen import clock
-from batchgen.services import http
+from batchgen.services import failures, http
 from batchgen.services.aimlapi import AimlApi
 from batchgen.services.base import Submission
 from batchgen.services.outcomes import Accepted, NotSent, SubmitOutcome, Unknown
@@ -193,9 +194,14 @@ async def test_descriptors_that_have_run_out_are_told_with_what_to_do_and_nothin
 
 
 async def test_a_refused_connection_proves_that_nothing_was_sent() -> None:
-    outcome = await submit(f"http://127.0.0.1:{closed_port()}")
-    assert isinstance(outcome, NotSent)
-    assert "refused" in outcome.reason or "Connect call failed" in outcome.reason
+    port = closed_port()
+    outcome = await submit(f"http://127.0.0.1:{port}")
+    assert outcome == NotSent(f"nobody answers at 127.0.0.1:{port}: connection refused")
+
+
+def test_why_nobody_answers_is_told_in_the_words_of_the_system() -> None:
+    unreachable = OSError(errno.EHOSTUNREACH, "Connect call failed ('fd00::7', 8080, 0, 0)")
+    assert failures.describe(unreachable) == "nobody answers at [fd00::7]:8080: no route to host"
 
 
 async def test_a_name_that_does_not_resolve_proves_that_nothing_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:

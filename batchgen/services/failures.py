@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+
 import httpx2 as httpx
 
 from batchgen.errors import os_reason
@@ -49,6 +52,8 @@ DESCRIPTIONS: dict[type[Exception], str] = {
     UnicodeEncodeError: "it has characters that cannot be sent",
 }
 """Failures of which the library says nothing, or nothing that a person reads."""
+CALL_FAILED = re.compile(r"Connect call failed \('([^']+)', (\d+)")
+"""What asyncio says in place of the system's words, with the address that it has tried."""
 
 
 def describe(error: Exception, api_key: str = "") -> str:
@@ -56,7 +61,11 @@ def describe(error: Exception, api_key: str = "") -> str:
     if type(error) in DESCRIPTIONS:
         return DESCRIPTIONS[type(error)]
     cause = root_cause(error) if isinstance(error, httpx.ConnectError) or not str(error) else error
-    return one_line(without_key(os_reason(cause) or type(cause).__name__, api_key), REASON_CHARS_MAX)
+    reason = os_reason(cause) or type(cause).__name__
+    if isinstance(cause, OSError) and cause.errno and (peer := CALL_FAILED.match(reason)):
+        host, port = f"[{peer[1]}]" if ":" in peer[1] else peer[1], peer[2]
+        reason = f"nobody answers at {host}:{port}: {os.strerror(cause.errno).lower()}"
+    return one_line(without_key(reason, api_key), REASON_CHARS_MAX)
 
 
 def root_cause(error: BaseException) -> BaseException:
