@@ -71,7 +71,7 @@ def range_from(start: int, etag: str = V1) -> tuple[str, str]:
 class CheckerInProcess(Checker):
     """Checks without a child process, whose start takes as long as the check of fifty clips."""
 
-    async def check(self, path: Path, _size: int = 0) -> Media:
+    async def check(self, path: Path, _size: int) -> Media:
         return await asyncio.to_thread(video.check, path)
 
 

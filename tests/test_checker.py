@@ -102,11 +102,11 @@ async def test_what_is_wrong_with_a_file_is_raised_here(
 ) -> None:
     path = tmp_path / "clip.mp4" if content is None else clip(tmp_path, content)
     with pytest.raises(error, match=words):
-        await checker.check(path)
+        await checker.check(path, 0)
 
 
 async def test_a_check_says_what_the_video_is(checker: Checker, tmp_path: Path) -> None:
-    media = await checker.check(clip(tmp_path))
+    media = await checker.check(clip(tmp_path), 0)
     assert (media["codec"], media["width"], media["height"], media["fps"]) == ("h264", 384, 216, 10.0)
     assert media["seconds"] == 2.0
 
@@ -135,10 +135,11 @@ async def test_one_child_checks_every_file_of_a_run_and_gives_each_its_own_verdi
     names = ("two\nlines.mp4", "drei Fähren.mp4", "-c.mp4", os.fsdecode(b"\xff.mp4"))
     odd = [clip(tmp_path, name=name) for name in names]
     checker.warm_up()
-    verdicts = await asyncio.gather(*map(checker.check, [*[good, bad] * 60, *odd]), return_exceptions=True)
+    checks = [checker.check(path, 0) for path in [*[good, bad] * 60, *odd]]
+    verdicts = await asyncio.gather(*checks, return_exceptions=True)
     assert [type(verdict) for verdict in verdicts] == [dict, NotVideo] * 60 + [dict] * len(odd)
     (child,) = children(os.getpid())
-    await checker.check(good)
+    await checker.check(good, 0)
     assert children(os.getpid()) == [child]
 
 
@@ -147,7 +148,7 @@ async def test_a_file_that_crashes_the_decoder_is_undecodable_and_those_behind_i
     checker: Checker, tmp_path: Path, hanging: HangingFile
 ) -> None:
     good, bad = clip(tmp_path), clip(tmp_path, b"<html>", "page.mp4")
-    checks = [asyncio.create_task(checker.check(path)) for path in (good, hanging.path, good, bad, good)]
+    checks = [asyncio.create_task(checker.check(path, 0)) for path in (good, hanging.path, good, bad, good)]
     await hanging.opened()
     (child,) = children(os.getpid())
     os.kill(child, signal.SIGSEGV)
@@ -160,12 +161,12 @@ async def test_a_file_that_crashes_the_decoder_is_undecodable_and_those_behind_i
 async def test_a_file_that_hangs_the_decoder_is_undecodable_and_those_behind_it_are_checked(
     checker: Checker, tmp_path: Path, hanging: HangingFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await checker.check(clip(tmp_path))
+    await checker.check(clip(tmp_path), 0)
     monkeypatch.setattr(module, "CHECK_SECONDS", 1)
     with pytest.raises(Undecodable, match="did not finish within 1 s"):
-        await checker.check(hanging.path)
+        await checker.check(hanging.path, 0)
     monkeypatch.undo()
-    await checker.check(clip(tmp_path))
+    await checker.check(clip(tmp_path), 0)
 
 
 @pytest.mark.parametrize("output", ["nonsense", "x" * 100_000, "[" * 50_000], ids=["nonsense", "too much", "nested"])
@@ -176,18 +177,18 @@ async def test_a_file_that_makes_the_decoder_write_nonsense_is_undecodable(
     script.write_text(f"print({output!r})")
     monkeypatch.setattr(video, "__file__", str(script))
     with pytest.raises(Undecodable, match="something else than an outcome"):
-        await checker.check(clip(tmp_path))
+        await checker.check(clip(tmp_path), 0)
 
 
 @pytest.mark.slow
 async def test_a_check_that_is_cancelled_does_not_answer_for_the_next(
     checker: Checker, tmp_path: Path, hanging: HangingFile
 ) -> None:
-    check = asyncio.create_task(checker.check(hanging.path))
+    check = asyncio.create_task(checker.check(hanging.path, 0))
     await hanging.opened()
     check.cancel()
     with pytest.raises(NotVideo):
-        await checker.check(clip(tmp_path, b"<html>", "page.mp4"))
+        await checker.check(clip(tmp_path, b"<html>", "page.mp4"), 0)
     assert check.cancelled()
 
 
@@ -197,14 +198,14 @@ async def test_nothing_in_the_current_folder_is_imported(
     for name in ("av.py", "json.py", "signal.py"):
         (tmp_path / name).write_text("raise SystemExit(7)")
     monkeypatch.chdir(tmp_path)
-    await checker.check(clip(tmp_path))
+    await checker.check(clip(tmp_path), 0)
 
 
 async def test_the_child_does_not_get_the_api_key(
     checker: Checker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIMLAPI_API_KEY", "test-key-never-to-be-seen")
-    await checker.check(clip(tmp_path))
+    await checker.check(clip(tmp_path), 0)
     environment = environment_of(*children(os.getpid()))
     assert b"HOME=" in environment, "or this looked at the wrong process"
     assert b"test-key" not in environment
@@ -216,7 +217,7 @@ async def test_the_child_has_no_other_files_open_and_can_use_little(
 ) -> None:
     inheritable = os.open(tmp_path, os.O_RDONLY)
     os.set_inheritable(inheritable, True)
-    check = asyncio.create_task(checker.check(hanging.path))
+    check = asyncio.create_task(checker.check(hanging.path, 0))
     await hanging.opened()
     process = Path(f"/proc/{children(os.getpid())[0]}")
     limits = {line[:26].strip(): line[26:].split()[0] for line in (process / "limits").read_text().splitlines()}
@@ -240,15 +241,15 @@ async def test_a_decoder_that_cannot_start_is_no_fault_of_the_video(
     checker: Checker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    checks = [checker.check(clip(tmp_path)) for _ in range(2)]
+    checks = [checker.check(clip(tmp_path), 0) for _ in range(2)]
     for error in await asyncio.gather(*checks, return_exceptions=True):
         assert isinstance(error, OSError)
         assert "the check of videos does not start" in str(error)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "missing"))
     with pytest.raises(FileNotFoundError):
-        await checker.check(clip(tmp_path))
+        await checker.check(clip(tmp_path), 0)
     monkeypatch.undo()
-    await checker.check(clip(tmp_path))
+    await checker.check(clip(tmp_path), 0)
 
 
 @pytest.mark.slow
@@ -257,7 +258,7 @@ async def test_no_child_runs_before_the_first_download_and_none_after_the_end(tm
     assert not children(os.getpid())
     checker.warm_up()
     await until(lambda: children(os.getpid()))
-    await checker.check(clip(tmp_path))
+    await checker.check(clip(tmp_path), 0)
     await checker.close()
     assert not children(os.getpid())
 
@@ -268,7 +269,7 @@ from pathlib import Path
 from batchgen.files import checker
 
 checker.CHECK_SECONDS = 1
-asyncio.run(checker.Checker().check(Path(sys.argv[1])))
+asyncio.run(checker.Checker().check(Path(sys.argv[1]), 0))
 """
 
 

@@ -11,6 +11,7 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.download import transfer
 from batchgen.downloader import Downloader
+from batchgen.files import checker
 from batchgen.jobs import State
 from batchgen.jobtable import delivery, polling
 from batchgen.services.outcomes import Finished, Unavailable
@@ -241,6 +242,19 @@ async def test_a_first_packet_of_one_byte_does_not_make_it_look_like_no_video(ta
         async with downloading(context_of(table, ScriptedService())) as stage:
             await turn(stage)
     assert target.read_bytes() == CLIP
+
+
+async def test_the_check_of_a_video_may_take_longer_the_larger_it_is(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checker, "CHECK_SECONDS", 0)
+    monkeypatch.setattr(checker, "CHECK_BYTES_PER_SECOND", len(CLIP) // 30)
+    async with serving(full_answer()) as wire:
+        target = finished_generation(table, f"{wire.base_url}/v.mp4")
+        async with downloading(context_of(table, ScriptedService())) as stage:
+            stage.checker = checker.Checker()
+            await turn(stage)
+    assert target.read_bytes() == CLIP, table.row().error
 
 
 async def test_as_many_files_are_downloaded_at_once_as_the_manifest_allows(table: Table) -> None:

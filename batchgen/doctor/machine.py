@@ -52,9 +52,8 @@ async def decoder_fault() -> str:
     checker = Checker()
     with TemporaryDirectory() as folder:
         path = Path(folder) / "text.mp4"
-        path.write_text("no video")
         try:
-            await checker.check(path)
+            await checker.check(path, path.write_text("no video"))
         except NotVideo:
             return ""
         except OSError as error:

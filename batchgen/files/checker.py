@@ -52,7 +52,7 @@ class Checker:
             async with self._turn:
                 await self._ensure_child()
 
-    async def check(self, path: Path, size: int = 0) -> Media:
+    async def check(self, path: Path, size: int) -> Media:
         """Check a whole file of this size, as `video.check` does. Raises `NotVideo`, `Undecodable`, `OSError`."""
         return await self._ask("check", path, seconds_for(size), read_media)
 

@@ -96,7 +96,7 @@ def run_files(number: int, seed: int, folder: Path) -> tuple[dict[str, int], lis
 
 async def is_no_video(checker: Checker, path: Path) -> bool:
     try:
-        await checker.check(path)
+        await checker.check(path, 0)
     except (NotVideo, Undecodable):
         return True
     return False
