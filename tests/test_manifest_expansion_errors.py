@@ -248,6 +248,12 @@ ROWS: dict[str, tuple[str, dict[str, bytes], str]] = {
         " | the columns are those of r.csv, where `Prompt Text` must be renamed:"
         " a name has the letters a to z, digits and _ only",
     ),
+    "a header without a name that a template can say": (
+        rows(),
+        {"r.csv": "größe,商品\na,b\n".encode()},
+        "r.csv:1:1 the first line is no header: it has no name that a template can use"
+        " | a name has the letters a to z, digits and _ only, such as: sku,title",
+    ),
     "a column that is a name of the matrix": (
         rows(", matrix: {t: [1]}"),
         {"r.csv": b"sku,t\na,b\n"},

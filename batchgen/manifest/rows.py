@@ -169,7 +169,9 @@ class RowsFile:
             self.stop(line, f"the header has the column `{name[:100]}` twice", "rename one of them")
         if not any(NAME.fullmatch(name) for name in names):
             separated = any("|" in name for name in names)
-            hint = "its columns must be separated by commas, semicolons or tabs" if separated else "such as: sku,title"
+            hint = "a name has the letters a to z, digits and _ only, such as: sku,title"
+            if separated:
+                hint = "its columns must be separated by commas, semicolons or tabs"
             self.stop(line, "the first line is no header: it has no name that a template can use", hint)
 
     def json_rows(self) -> Iterator[Row]:
