@@ -87,10 +87,10 @@ class Runner:
         loop, write = asyncio.get_running_loop(), self.database.write
         with run_lock.lock_held(self.database, self.id, lambda: call_in(loop, self.notify, *self.stages)) as lock:
             self.upkeep.neighbours.own_lock = lock
-            host, pid, now = liveness.host_name(), os.getpid(), clock.utcnow()
+            owner = run_lock.Owner(liveness.host_name(), os.getpid(), lock.is_possible)
             selection = None if self.spec.selection.is_everything else str(self.spec.selection)
-            row = (self.id, self.context.batch_id, host, pid, now, selection, self.spec.typed)
-            await write(leases.begin_run, *row, holds_lock=lock.is_possible)
+            options = (selection, self.spec.typed)
+            await write(leases.begin_run, self.id, self.context.batch_id, owner, clock.utcnow(), *options)
             lock.record()
             LOG.info("run.started", extra={"run": self.id})
             code, message = ExitCode.INTERNAL_ERROR, None

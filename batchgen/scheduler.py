@@ -22,7 +22,7 @@ from batchgen.jobtable.fingerprint import fingerprint_as_read
 from batchgen.jobtable.repeats import RepeatSearch
 from batchgen.limits import budget, rate
 from batchgen.limits.admission import Admission, Admitted
-from batchgen.limits.budget import Choice
+from batchgen.limits.budget import Budget, Choice
 from batchgen.services.base import Submission
 from batchgen.services.outcomes import (
     Accepted,
@@ -161,9 +161,9 @@ class Scheduler(Stage):
         self, connection: Connection, now: datetime, capacity: int, barred: Collection[str] = ()
     ) -> Choice:
         """Choose the pending jobs that keep to the terms in force, of no model in `barred`."""
-        context, terms, service = self.context, self.context.terms_in_force, self.context.service.name
-        prices, times = context.prices, context.times
-        return budget.choose(connection, context.batch_id, service, now, capacity, terms, prices, times, barred)
+        context, terms = self.context, self.context.terms_in_force
+        budget_now = Budget(context.batch_id, context.service.name, terms, context.prices, context.times)
+        return budget_now.choose(connection, now, capacity, barred)
 
     async def submit(self, job: Job, admitted: Admitted) -> None:
         """Send one create request, from its committed intent to its recorded outcome."""

@@ -9,6 +9,7 @@ import pytest
 from batchgen import clock
 from batchgen.jobs import State
 from batchgen.jobtable import leases
+from batchgen.jobtable.run_lock import Owner
 from tests.conftest import Command
 from tests.events import check_events
 from tests.table import RUN, Table
@@ -16,7 +17,7 @@ from tests.table import RUN, Table
 
 def end_run(table: Table, code: int, message: str, *, selection: str | None = None, limits: str | None = None) -> None:
     """A run that ended so, with these options in its row."""
-    table.change(leases.begin_run, RUN, table.batch_id, "elsewhere", 1, table.now, selection, limits)
+    table.change(leases.begin_run, RUN, table.batch_id, Owner("elsewhere", 1, True), table.now, selection, limits)
     table.change(leases.end_run, RUN, code, table.now, message)
 
 

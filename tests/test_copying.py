@@ -23,6 +23,7 @@ from batchgen.jobtable.database import Database
 from batchgen.jobtable.engine import database_url
 from batchgen.jobtable.inspection import inspecting
 from batchgen.jobtable.row_copy import ACCOUNT_TABLES, BATCH_TABLES, NUMBERED_TABLES
+from batchgen.jobtable.run_lock import Owner
 from batchgen.jobtable.schema import events, limits, metadata
 from tests.batches import write_manifest
 from tests.conftest import NOON, Command
@@ -208,14 +209,14 @@ def test_a_run_that_had_begun_sends_nothing_any_more(table: Table, new_table: Ne
     """A run that counted as dead, because it was stopped for minutes on another machine, goes on."""
     table.sync("mona")
     long_ago = table.now - 10 * MINUTE
-    table.change(leases.begin_run, "0123456789ab", table.batch_id, "elsewhere", 1, long_ago)
+    table.change(leases.begin_run, "0123456789ab", table.batch_id, Owner("elsewhere", 1, True), long_ago)
     chosen = table.change(submission.ready, table.batch_id, 1)
     copy(table.database, new_table("sqlite"))
     sent = ("aimlapi", "0badcafe", chosen, "")
     with pytest.raises(UsageError, match="was moved to"):
         table.change(submission.intend, table.batch_id, "0123456789ab", table.now, table.now + MINUTE, *sent)
     with pytest.raises(UsageError, match="was moved to"):
-        table.change(leases.begin_run, "ba9876543210", table.batch_id, "elsewhere", 1, table.now)
+        table.change(leases.begin_run, "ba9876543210", table.batch_id, Owner("elsewhere", 1, True), table.now)
     assert table.attempts() == []
 
 
@@ -223,7 +224,7 @@ def test_a_batch_on_which_a_run_is_at_work_is_not_moved(table: Table, tmp_path: 
     run = "0123456789ab"
     assert table.database.path
     with liveness.file_lock_held(table.database.path, run):
-        table.change(leases.begin_run, run, table.batch_id, liveness.host_name(), os.getpid(), table.now)
+        table.change(leases.begin_run, run, table.batch_id, Owner(liveness.host_name(), os.getpid(), True), table.now)
         with pytest.raises(UsageError, match=rf"spring: a run is at work on it \(process {os.getpid()} on "):
             copy(table.database, tmp_path / "b.db")
         assert not (tmp_path / "b.db").exists()

@@ -81,7 +81,7 @@ def test_a_run_on_another_machine_keeps_its_whole_lease(table: Table, after: obj
 
 def test_the_runs_that_hold_leases_are_listed_with_their_hosts(table: Table) -> None:
     for run, host in ((RUN, "here"), ("run-b", "there"), ("idle", "here")):
-        table.change(leases.begin_run, run, table.batch_id, host, 1, table.now)
+        table.change(leases.begin_run, run, table.batch_id, Owner(host, 1, True), table.now)
     held_in(table, State.SUBMITTING)
     assert table.database.read_now(leases.holders) == {RUN: Owner("here", 1, True)}
     table.bury()
@@ -90,7 +90,7 @@ def test_the_runs_that_hold_leases_are_listed_with_their_hosts(table: Table) -> 
 
 @pytest.mark.parametrize("state", ACTIVE)
 def test_a_run_that_ends_releases_its_leases(table: Table, state: State) -> None:
-    table.change(leases.begin_run, RUN, table.batch_id, "here", 7, table.now)
+    table.change(leases.begin_run, RUN, table.batch_id, Owner("here", 7, True), table.now)
     held_in(table, state)
     table.now += MINUTE
     table.change(leases.end_run, RUN, 130, table.now)

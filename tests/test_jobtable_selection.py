@@ -14,6 +14,7 @@ from batchgen.errors import UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import chunks, leases, ledger, selection, submission
 from batchgen.jobtable.chunks import CHUNK
+from batchgen.jobtable.run_lock import Owner
 from batchgen.jobtable.schema import attempts, runs
 from batchgen.jobtable.selection import Selected, Selection
 from tests.table import ACCOUNT, LEASE, MODEL, Table, spec
@@ -185,8 +186,8 @@ def test_a_pattern_that_fits_no_job_is_refused_with_the_nearest_ids(
 
 def test_a_run_keeps_its_own_selection_as_json(table: Table, keys: list[str]) -> None:
     options = Selection(only=("noir-*",), where="key <> 'noir-2'", sample=3, limit=2)
-    table.change(leases.begin_run, "run-a", table.batch_id, "here", 1, table.now, str(options))
-    table.change(leases.begin_run, "run-b", table.batch_id, "here", 2, table.now)
+    table.change(leases.begin_run, "run-a", table.batch_id, Owner("here", 1, True), table.now, str(options))
+    table.change(leases.begin_run, "run-b", table.batch_id, Owner("here", 2, True), table.now)
     stored = table.database.read_now(
         lambda connection: dict(connection.execute(runs.select().with_only_columns(runs.c.id, runs.c.selection)).all())
     )

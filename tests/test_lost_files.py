@@ -21,6 +21,7 @@ from batchgen.jobs import State
 from batchgen.jobtable import blockers, delivery, polling, statistics
 from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.leases import begin_run, end_run
+from batchgen.jobtable.run_lock import Owner
 from batchgen.limits.budget import Choice
 from batchgen.report.live_view import LiveView
 from batchgen.report.progress import CAUSE_AGAIN, Progress
@@ -187,7 +188,7 @@ def test_status_shows_lost_files_remarks_and_how_the_last_run_ended(
 ) -> None:
     deliver(table).unlink()
     table.bring(State.PENDING, "anna")
-    table.change(begin_run, RUN, table.batch_id, "host", 1, NOON)
+    table.change(begin_run, RUN, table.batch_id, Owner("host", 1, True), NOON)
     table.change(end_run, RUN, 4, NOON, "the account has no credits left")
     table.change(lambda c: c.exec_driver_sql("UPDATE outputs SET remark = 'without 2 bytes'"))
     output = run_command(table, "status").output

@@ -14,7 +14,7 @@ from batchgen.cli.options import db_option_as_typed, mark_simulated, quoted_comm
 from batchgen.errors import UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import commands
-from batchgen.jobtable.batches import StoredBatch, batches_of, is_moved, open_table
+from batchgen.jobtable.batches import StoredBatch, chosen_batches, is_moved, open_table
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.moves import refuse_moved
 from batchgen.jobtable.selection import is_pattern, matching
@@ -30,11 +30,8 @@ def open_batch(db: str | None, manifest: Path, simulate: bool) -> Iterator[tuple
     to type next have it. Raises `UsageError` where the manifest was never run so, or its batch was moved.
     """
     with open_table(db, manifest, quoted_command("run")) as database:
-        candidates = batches_of(database, manifest)
-        fitting = [batch for batch in candidates if (batch.service == SIMULATOR) == simulate]
-        if simulate and not fitting:
-            raise UsageError(f"{manifest}: not run with --simulate yet")
-        fitting = fitting or candidates
+        candidates = chosen_batches(database, manifest, simulate=simulate)
+        fitting = [batch for batch in candidates if (batch.service == SIMULATOR) == simulate] or candidates
         batch = max(fitting, key=lambda batch: (batch.synced_at, batch.id))
         others = {other.manifest_path for other in fitting if is_moved(other, manifest)} - {batch.manifest_path}
         if others:

@@ -29,18 +29,14 @@ def begin_run(
     connection: Connection,
     run_id: str,
     batch_id: int,
-    host: str,
-    pid: int,
+    owner: Owner,
     now: datetime,
     selection: str | None = None,
     limits: str | None = None,
-    *,
-    holds_lock: bool = True,
 ) -> None:
     """Record that a run began, with its options as JSON. Raises `UsageError` for a batch that was moved."""
     refuse_moved(connection, batch_id)
-    row = {"id": run_id, "batch_id": batch_id, "host": host, "pid": pid, "holds_lock": holds_lock}
-    row |= {"selection": selection, "limits": limits}
+    row = {"id": run_id, "batch_id": batch_id, "selection": selection, "limits": limits, **owner._asdict()}
     connection.execute(insert(runs).values(**row, started_at=now, seen_at=now))
 
 
