@@ -10,9 +10,9 @@ from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.measurer import LAST_SECONDS
 from batchgen.report import hints
-from batchgen.report.event_fields import Advice
 from batchgen.report.formats import local_time
 from batchgen.report.hints import CommandLine
+from batchgen.report.run_events import Advice
 from batchgen.report.settings import pause_notice
 from batchgen.runner import Runner
 

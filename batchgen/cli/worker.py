@@ -25,11 +25,10 @@ from batchgen.jobtable import batches
 from batchgen.jobtable.database import Database, shown
 from batchgen.jobtable.enrolled import EnrolledBatch, JobWithFiles
 from batchgen.report import hints
-from batchgen.report.event_fields import Advice
 from batchgen.report.formats import shortened
 from batchgen.report.log import log_to_stderr
 from batchgen.report.progress import Progress
-from batchgen.report.run_events import Worked
+from batchgen.report.run_events import Advice, Worked
 from batchgen.report.terminal import OutputStream, print_json, print_lines
 from batchgen.report.words import summary_line
 from batchgen.runs.ending import Ending

@@ -9,7 +9,7 @@ from typing import Any, Literal, NotRequired
 from typing_extensions import TypedDict  # pydantic reads that of `typing` from Python 3.12 on
 
 from batchgen.jobs import State
-from batchgen.report.event_fields import Advice, LastRun, More, SettingValue, Summary
+from batchgen.report.run_events import Advice, LastRun, More, SettingValue, Summary
 
 
 class Checked(Advice):

@@ -16,7 +16,7 @@ from batchgen.errors import (
     UsageError,
 )
 from batchgen.report.command_events import Error, ProblemAt
-from batchgen.report.event_fields import Advice
+from batchgen.report.run_events import Advice
 from batchgen.services.text import shell_word
 
 CommandLine = Callable[[str], str]

@@ -17,10 +17,9 @@ from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.statistics import Event
-from batchgen.report.event_fields import Advice
 from batchgen.report.hints import CommandLine, advice
 from batchgen.report.live_view import LiveView, render
-from batchgen.report.run_events import Hooked, Notice, NotificationFailed, Waiting
+from batchgen.report.run_events import Advice, Hooked, Notice, NotificationFailed, Waiting
 from batchgen.report.settings import steered_json, steered_line
 from batchgen.report.terminal import OutputStream, RedrawnLines, print_json
 from batchgen.report.words import blocker_json, blocker_line, event_json, event_line

@@ -9,10 +9,9 @@ from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.settings import Setting
 from batchgen.limits.in_force import InForce, Source, ValueInForce
 from batchgen.report.command_events import Settings
-from batchgen.report.event_fields import SettingValue
 from batchgen.report.formats import local_time
 from batchgen.report.hints import CommandLine, advice
-from batchgen.report.run_events import Steered
+from batchgen.report.run_events import SettingValue, Steered
 
 
 def value_text(name: SettingName, value: str | None, now: datetime) -> str:

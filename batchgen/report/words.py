@@ -17,10 +17,9 @@ from batchgen.jobtable.blockers import A_RUN, PERSON, RESUME, Blocker
 from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.measuring import ClipProblem, SuspectClips
 from batchgen.jobtable.statistics import BatchSummary, Event
-from batchgen.report.event_fields import Lost, Summary, WaitFor
 from batchgen.report.formats import counts, dollars, duration, local_time
 from batchgen.report.hints import CommandLine, advice
-from batchgen.report.run_events import Moved
+from batchgen.report.run_events import Lost, Moved, Summary, WaitFor
 from batchgen.services.registry import SIMULATOR
 from batchgen.services.text import shell_word
 
