@@ -51,7 +51,10 @@ def add(*options: Callable[[C], C]) -> Callable[[C], C]:
     return decorate
 
 
-jobs_of_batch = add(manifest, ids, db, simulate, json_lines)
+batch = add(manifest, db, simulate)
+batch_table = add(db, simulate, json_lines)
+"""For commands that take something else between the manifest and where its batch is."""
+jobs_of_batch = add(manifest, ids, batch_table)
 
 
 IS_SIMULATED = "batchgen.is_simulated"

@@ -13,7 +13,8 @@ from batchgen.limits import steering
 from batchgen.report.formats import local_time
 
 
-@options.add(options.manifest, options.db, options.simulate, options.json_lines)
+@options.batch
+@options.json_lines
 def command(manifest: Path, db: str | None, simulate: bool, as_json: bool) -> None:
     """Every run at work on the batch, on whatever machine, submits nothing more from now on; what was sent goes on to
     its end and is downloaded. Paused runs wait, and so does a new one, until `batchgen resume`.

@@ -25,9 +25,7 @@ from batchgen.report.terminal import print_lines
 @click.argument("ids", nargs=-1, metavar="ID...")
 @click.option("--last", is_flag=True, help="Send them after all others.")
 @click.option("--unset", is_flag=True, help="Give them back the manifest's order. Without IDs: all jobs.")
-@options.db
-@options.simulate
-@options.json_lines
+@options.batch_table
 def command(
     manifest: Path, ids: tuple[str, ...], last: bool, unset: bool, db: str | None, simulate: bool, as_json: bool
 ) -> None:

@@ -25,9 +25,7 @@ from batchgen.report.terminal import print_json, print_lines
 SHOWN = 20  # lines about what does not close: the CSV file has all
 
 
-@options.manifest
-@options.db
-@options.simulate
+@options.batch
 @click.option(
     "--csv",
     "csv_path",

@@ -28,9 +28,7 @@ NAME_CHARS = 50  # of a batch's name: in any script, the name of its report is s
 DIGEST_CHARS = 6  # which tell batches apart whose names read alike in a path
 
 
-@options.manifest
-@options.db
-@options.simulate
+@options.batch
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="The page. Default: BATCH-report.html beside the manifest."
 )

@@ -14,7 +14,8 @@ from batchgen.report.formats import local_time
 from batchgen.report.terminal import print_lines
 
 
-@options.add(options.manifest, options.db, options.simulate, options.json_lines)
+@options.batch
+@options.json_lines
 def command(manifest: Path, db: str | None, simulate: bool, as_json: bool) -> None:
     """Runs that wait go on within two seconds. Where none is at work, `batchgen run` goes on."""
     now = clock.utcnow()

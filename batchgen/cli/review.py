@@ -12,9 +12,7 @@ from batchgen.report.terminal import print_lines
 PORT = 8766
 
 
-@options.manifest
-@options.db
-@options.simulate
+@options.batch
 @loopback.address(PORT)
 def command(manifest: Path, db: str | None, simulate: bool, port: int, no_browser: bool) -> None:
     """The page is served to this machine only, at an address that nobody can guess, until Ctrl-C.

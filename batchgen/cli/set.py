@@ -33,9 +33,7 @@ UNREACHED: dict[str, str] = {SettingName.MAX_COST: "1000000000", SettingName.UNT
 @options.manifest
 @click.argument("assignments", nargs=-1, metavar="[NAME=VALUE]...")
 @click.option("--unset", multiple=True, metavar="NAME", help="Go back to what the options and the manifest say.")
-@options.db
-@options.simulate
-@options.json_lines
+@options.batch_table
 def command(
     manifest: Path, assignments: tuple[str, ...], unset: tuple[str, ...], db: str | None, simulate: bool, as_json: bool
 ) -> None:

@@ -35,9 +35,7 @@ def command() -> None:
 @command.command("import")
 @options.manifest
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@options.db
-@options.simulate
-@options.json_lines
+@options.batch_table
 def import_(manifest: Path, files: tuple[Path, ...], db: str | None, simulate: bool, as_json: bool) -> None:
     """Bring the verdicts of FILES, which the review page has saved, into the job table.
 
