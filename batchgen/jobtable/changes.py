@@ -63,8 +63,10 @@ def shorten(text: str, begin: int) -> str:
 
 
 def refusal(manifest: Path, changes: Sequence[Change], moved: int, cost: str) -> str:
-    """Why nothing is sent. `moved`: how many jobs ask for what one of the changed ones was sent for. `cost`: of a redo
-    of all of them, in words."""
+    """Why nothing is sent.
+
+    `moved` is how many jobs ask now for what a changed job was sent for, `cost` that of a redo of all, in words.
+    """
     ask = "job asks" if moved == 1 else "jobs ask"
     hint = (
         f"\n{moved} {ask} for what one of these was sent for: with redo, and then keep, it is taken over under its new"

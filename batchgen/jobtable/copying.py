@@ -179,7 +179,7 @@ def refuse_runs(connection: Connection, move: Departure, dead: Collection[str]) 
 
 
 def refuse_present(connection: Connection, move: Departure) -> None:
-    """Raise `UsageError` if the other table has a batch of this name that no part of this move is."""
+    """Raise `UsageError` if the other table has a batch of the same name that did not come with this move."""
     if moves.has_arrived(connection, move.id):
         return
     names = list(move.names.values())
@@ -279,8 +279,10 @@ def bring(
 
 
 def take_back(connection: Connection, source: Database, move: Departure, now: datetime) -> None:
-    """Let the batches run in `source` again, unless the other table has them. It is locked meanwhile, so that no copy
-    ends just now."""
+    """Let the batches run in `source` again, unless the other table has them.
+
+    `connection` holds the lock of the other table, so that no copy ends meanwhile.
+    """
     if moves.has_arrived(connection, move.id):
         raise UsageError(
             f"{', '.join(move.names.values())}: {move.place} has the whole copy, and may run it. Finish the copy: the"

@@ -25,9 +25,9 @@ class UsedSeeds:
 
 
 def rename_parent(connection: Connection, job_id: int, old: tuple[int, str], new: tuple[int, str]) -> None:
-    """The job `job_id` got another name, as row id of its batch and key: its children follow it.
+    """Let the children of a job follow its new name. A name is the row id of a batch, and a key.
 
-    A child that was not sent yet has the name that its manifest says, from the next run on.
+    A child that was not sent yet has the parent that its manifest names, from the next run on.
     """
     old_batch, new_batch = (
         connection.execute(select(batches.c.name).where(batches.c.id == batch_id)).scalar_one()

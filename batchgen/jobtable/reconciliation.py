@@ -23,7 +23,7 @@ from batchgen.services.outcomes import Adopted
 
 BY_PERSON = ", as a person says"
 ACCEPTED_LATE = timedelta(hours=1)
-"""A request may be accepted so long after its intent, and be taken for a later one."""
+"""How long after its intent a request may be accepted: within this time it may be taken for another one."""
 
 
 def held_jobs(connection: Connection, batch_id: int) -> list[Job]:

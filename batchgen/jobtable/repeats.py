@@ -86,11 +86,11 @@ class Comparison:
     repeats: list[Repeat]
     """Those that may be sent, in the manifest's order."""
     left: int
-    """How many more are repeats, and are not sent by a run with this selection. Nobody was asked about them."""
+    """How many more repeats there are among the jobs that this run does not send: nobody is asked about them now."""
     beside: list[str]
-    """The keys of the others at whose output the clip of a job lies: theirs is delivered beside it."""
+    """The keys of jobs that are no repeats, but find the clip of another job at their output: theirs goes beside it."""
     newest_at: datetime | None
-    """When the newest request was accepted that the service's log has, this table has not, and a pending job makes."""
+    """When the service accepted the newest of the requests that only its log has, and that a pending job makes too."""
 
 
 def compared_since(connection: Connection, synced: SyncResult, now: datetime) -> datetime:

@@ -43,11 +43,6 @@ TAKES_LOCK = "pg_advisory_xact_lock"
 RESTART_STATES = frozenset({"57P01", "57P02", "57P03"})  # of PostgreSQL: shutdown, crash, still starting up
 
 
-LOCKED_BY_SESSION = "the job table is locked by another session"
-THEN = {False: "once it is free", True: "once it does"}
-"""When a command that has given up can go on, by whether the server is gone."""
-
-
 class TableLock:
     """How one database waits for other programs.
 
@@ -94,7 +89,8 @@ class TableLock:
                     tries = self.waiting[thread] = self.waiting.get(thread, 0) + 1
                     is_given_up = self.is_gone and clock.machine_now() - began_at >= OUTAGE
                     if self.impatient.is_set() or is_given_up or (self.patience and tries >= self.patience):
-                        raise TableLocked(f"{self.reason()}; the same command goes on {THEN[self.is_gone]}") from error
+                        then = "once it does" if self.is_gone else "once it is free"
+                        raise TableLocked(f"{self.reason()}; the same command goes on {then}") from error
                 if tries % REMINDER_TRIES == NOTICED_TRIES and tries > self.warned_at:
                     self.warned_at = tries  # several threads may wait, and one of them says so
                     LOG.warning(f"{self.reason()}; waiting {self.longest_wait()}", extra={"is_sentence": True})
@@ -129,8 +125,8 @@ class TableLock:
 
     def reason(self) -> str:
         if self.path is None:
-            reason = "the server of the job table does not answer" if self.is_gone else LOCKED_BY_SESSION
-            return f"{self.shown}: {reason}"
+            gone, locked = "the server of the job table does not answer", "the job table is locked by another session"
+            return f"{self.shown}: {gone if self.is_gone else locked}"
         holder = " and ".join(lock_holders(self.path)) or "another program"
         hint = "" if "batchgen" in holder else ", perhaps a database browser with an edit that is not saved"
         return f"{self.shown}: the job table is locked by {holder}{hint}"

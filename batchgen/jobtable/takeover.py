@@ -54,8 +54,8 @@ def measured(repeats: Sequence[Repeat], folder: Path) -> list[Repeat]:
 
 
 def said_of(repeats: Sequence[Repeat], on_changed: OnChanged, redone: int) -> OnChanged:
-    """What a person has said of repeats. Where edited jobs are made again (`redone`), a redo was said of these: nobody
-    has been shown yet what else was paid for."""
+    """What a person has said of repeats. A redo that made edited jobs again (`redone`) was said of those alone: nobody
+    has been shown the repeats yet."""
     is_paid = any(repeat.owner or repeat.generation for repeat in repeats)
     return "refuse" if redone and on_changed == "redo" and is_paid else on_changed
 
