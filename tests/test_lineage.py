@@ -68,9 +68,9 @@ def test_the_ancestors_of_a_batch_go_back_to_the_first_and_end_in_a_circle(table
     for name, parent_batch in (("second", "spring"), ("third", "second"), ("spring", "third"), ("other", "lost")):
         batch = Batch(name, "aimlapi", Path(f"/elsewhere/{name}.yaml"), "00")
         table.sync(spec(name, parent=Parent(parent_batch, "mona")), batch=batch if name != "spring" else None)
-    assert table.database.read_now(lineage.ancestors_of, "third") == {"spring", "second", "third"}
-    assert table.database.read_now(lineage.ancestors_of, "other") == {"other", "lost"}
-    assert table.database.read_now(lineage.descendants_of, "second") == {"second", "third", "spring"}
+    assert table.database.read_now(lineage.reachable, "third", lineage.PARENTS) == {"spring", "second", "third"}
+    assert table.database.read_now(lineage.reachable, "other", lineage.PARENTS) == {"other", "lost"}
+    assert table.database.read_now(lineage.reachable, "second", lineage.CHILDREN) == {"second", "third", "spring"}
 
 
 def test_the_takes_of_a_batch_are_behind_those_of_what_was_made_from_it(table: Table) -> None:

@@ -37,17 +37,8 @@ def rename_parent(connection: Connection, job_id: int, old: tuple[int, str], new
     connection.execute(update(jobs).where(*is_child).values(parent_batch=new_batch, parent_key=new[1]))
 
 
-def ancestors_of(connection: Connection, batch: str) -> set[str]:
-    """A batch, and the batches from which its jobs were made, through any number of generations."""
-    return reachable(connection, batch, PARENTS)
-
-
-def descendants_of(connection: Connection, batch: str) -> set[str]:
-    """A batch, and the batches of this table whose jobs were made from its own, through any number of generations."""
-    return reachable(connection, batch, CHILDREN)
-
-
 def reachable(connection: Connection, batch: str, step: Select[Any]) -> set[str]:
+    """A batch with its ancestors (step: `PARENTS`), or with its descendants in this table (`CHILDREN`)."""
     reached: set[str] = set()
     newest = {batch}
     while newest:
@@ -61,8 +52,9 @@ def used_seeds(connection: Connection, batch: str) -> UsedSeeds:
     ancestors are lower."""
     used = UsedSeeds()
     with_seed = SEEDED.execution_options(yield_per=READ_AT_ONCE)
-    descendants = descendants_of(connection, batch)
-    for (request,) in connection.execute(with_seed, {"names": ancestors_of(connection, batch) | descendants}):
+    descendants = reachable(connection, batch, CHILDREN)
+    names = reachable(connection, batch, PARENTS) | descendants
+    for (request,) in connection.execute(with_seed, {"names": names}):
         seed = json.loads(request).get("seed")
         if isinstance(seed, int | str) and str(seed).lstrip("-").isdigit():
             used.seeds.add(int(seed))
