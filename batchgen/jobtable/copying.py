@@ -266,7 +266,7 @@ def bring(
     for table in ACCOUNT_TABLES:
         digests[table.name], stored[table.name] = row_copy.copy_account_rows(pages(table), connection, table)
         on_table(table.name, digests[table.name])
-    if different := [name for name in digests if digests[name] != stored[name]]:
+    if different := [name for name in digests if str(digests[name]) != str(stored[name])]:
         raise StorageError(
             f"{', '.join(different)}: the rows differ after they were copied, so nothing was kept. This is a defect of"
             " batchgen, or of a database"
