@@ -31,11 +31,8 @@ BatchIds = Collection[int] | None
 
 def parent_of(table: Table) -> tuple[ColumnElement[Any], Table] | None:
     """The column and the table by which a row belongs to a batch; None for a table that refers to no other."""
-    for column in table.columns:
-        for key in column.foreign_keys:
-            if key.column.table is not table:
-                return column, key.column.table
-    return None
+    keys = (key for column in table.columns for key in column.foreign_keys if key.column.table is not table)
+    return next(((key.parent, key.column.table) for key in keys), None)
 
 
 TABLES = [table for table in metadata.sorted_tables if table is not moves]
@@ -116,13 +113,12 @@ def digest(connection: Connection, table: Table, batch_ids: BatchIds = None) -> 
 def entangled(connection: Connection, batch_ids: Collection[int]) -> str | None:
     """A table with a row of these batches that refers to a row of another batch, or the other way round."""
     for table in BATCH_TABLES:
-        for column in table.columns:
-            for key in column.foreign_keys:
-                owner = key.column.table
-                is_owned = column.in_(select(key.column).where(in_batches(owner, batch_ids)))
-                crossing = select(column).where(column.is_not(None), in_batches(table, batch_ids) != is_owned).limit(1)
-                if connection.execute(crossing).first():
-                    return table.name
+        for key in table.foreign_keys:
+            column = key.parent
+            is_owned = column.in_(select(key.column).where(in_batches(key.column.table, batch_ids)))
+            crossing = select(column).where(column.is_not(None), in_batches(table, batch_ids) != is_owned).limit(1)
+            if connection.execute(crossing).first():
+                return table.name
     return None
 
 
@@ -137,9 +133,7 @@ def last_ids(connection: Connection) -> dict[str, int]:
 def offsets_of(table: Table, last: Mapping[str, int]) -> dict[str, int]:
     """By how much the ids in the columns of a table are raised."""
     offsets = {"id": last[table.name]} if table in NUMBERED_TABLES else {}
-    for column in table.columns:
-        for key in column.foreign_keys:
-            offsets[column.name] = last.get(key.column.table.name, 0)
+    offsets |= {key.parent.name: last.get(key.column.table.name, 0) for key in table.foreign_keys}
     return {name: offset for name, offset in offsets.items() if offset}
 
 
