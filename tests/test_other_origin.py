@@ -59,7 +59,7 @@ async def test_only_a_job_that_was_sent_here_is_asked_for(
         await turn(stage)
     assert bool(service.fetched or service.searched) is is_asked
     assert table.database.read_now(statistics.any_open, table.batch_id, [state], NOON, HERE) is is_asked
-    shown = table.database.read_now(blockers.elsewhere, table.batch_id, HERE)
+    shown, _ = table.database.read_now(blockers.elsewhere, table.batch_id, HERE)
     assert [(blocker.origin, blocker.jobs) for blocker in shown] == ([] if is_asked else [(origin, 1)])
 
 

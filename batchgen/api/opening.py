@@ -68,7 +68,7 @@ async def open_run(path: Path, options: RunOptions) -> AsyncIterator[OpenRun]:
         warnings = (*manifest.warnings, *spec.synced.warnings)
         last_event = await database.read(statistics.last_event)
         async with connect(manifest.service, manifest.folder, account, database) as service:
-            elsewhere = await database.read(blockers.elsewhere, spec.synced.batch_id, service.origin)
+            elsewhere, _ = await database.read(blockers.elsewhere, spec.synced.batch_id, service.origin)
             yield OpenRun(database, spec, Runner(database, service, spec), last_event, elsewhere, warnings, hooks)
 
 

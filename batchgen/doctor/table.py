@@ -230,7 +230,7 @@ class TableExam:
             number = plural(condition.held, "job")
             message = f"{name}: {number} may be paid for, though the service's log does not show it: a person decides"
             yield problem("jobs", message, self.command_on(batch, "resolve"))
-        for origin, sent in sorted(condition.elsewhere.items()):
+        for origin, sent in condition.elsewhere.items():
             message = f"{name}: {plural(sent, 'job')} sent to {origin}, which is not the address that is set now"
             # The key of this address must not go to one that comes from a table: a person types the other key.
             variables = plugin(batch.service).variables

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -88,10 +87,8 @@ def blockers(
     waiting_for = {**WAITING_FOR, State.PENDING: reason_to_wait(connection, batch_id, now)}
     absent = Counter[State]()
     if origin is not None:
-        sent = sent_elsewhere(connection, batch_id, origin)
-        for (state, _), number in sent.items():
-            absent[state] += number
-        blocked += explain_elsewhere(sent)
+        sent, absent = elsewhere(connection, batch_id, origin)
+        blocked += sent
     for state, reason in waiting_for.items():
         number = summary.counts[state] - absent[state] - (summary.held if state == State.UNCONFIRMED else 0)
         if not number:
@@ -160,17 +157,16 @@ def lasting_causes(connection: Connection, batch_id: int) -> list[Blocker]:
     ]
 
 
-def elsewhere(connection: Connection, batch_id: int, origin: str) -> list[Blocker]:
-    """The jobs that the service at `origin` is not asked for, because they were sent to another one."""
-    return explain_elsewhere(sent_elsewhere(connection, batch_id, origin))
+def elsewhere(connection: Connection, batch_id: int, origin: str) -> tuple[list[Blocker], Counter[State]]:
+    """The jobs that the service at `origin` is not asked for, because they were sent to another one, and their states.
 
-
-def explain_elsewhere(sent: Mapping[tuple[State, str], int]) -> list[Blocker]:
-    """What `sent_elsewhere` returns, in words, one for each origin."""
-    numbers: Counter[str] = Counter()
-    for (_, other), number in sent.items():
-        numbers[other] += number
-    return [
+    Those that a person holds are left out.
+    """
+    by_origin, by_state = Counter[str](), Counter[State]()
+    for state, other, number in connection.execute(SENT_ELSEWHERE, {"in_batch": batch_id, "this_origin": origin}):
+        by_origin[other] += number
+        by_state[State(state)] += number
+    sent = [
         Blocker(
             f"the service at {other}, where {'it was' if number == 1 else 'they were'} sent: a run that is set to that"
             " address, with its key, goes on",
@@ -178,14 +174,9 @@ def explain_elsewhere(sent: Mapping[tuple[State, str], int]) -> list[Blocker]:
             number,
             origin=other,
         )
-        for other, number in sorted(numbers.items())
+        for other, number in sorted(by_origin.items())
     ]
-
-
-def sent_elsewhere(connection: Connection, batch_id: int, origin: str) -> dict[tuple[State, str], int]:
-    """How many jobs that no person holds wait for other origins, by state and origin."""
-    rows = connection.execute(SENT_ELSEWHERE, {"in_batch": batch_id, "this_origin": origin})
-    return {(State(state), other): number for state, other, number in rows}
+    return sent, by_state
 
 
 def learned_limits(connection: Connection, batch_id: int, now: datetime) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,8 +16,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from batchgen.files.part import mark_of
 from batchgen.files.safe_open import DATABASE_SUFFIXES
 from batchgen.jobs import State
+from batchgen.jobtable import blockers
 from batchgen.jobtable.batches import StoredBatch, stored_batches
-from batchgen.jobtable.blockers import sent_elsewhere
 from batchgen.jobtable.database import errors_for_people
 from batchgen.jobtable.delivery import LOOK_FOR_FILES, LostFiles, lost_files
 from batchgen.jobtable.engine import inspection_engine, path_of
@@ -127,7 +126,7 @@ class BatchCondition:
     """What keeps a batch from its end."""
 
     lost: LostFiles
-    elsewhere: Counter[str]
+    elsewhere: dict[str, int]
     """How many jobs wait for a service at another origin, by origin."""
     other_accounts: int
     """How many jobs wait that were sent with another key."""
@@ -152,13 +151,11 @@ def inspect_batch(
     Raises `StorageError`.
     """
     with errors_for_people(url), inspecting(url) as connection:
-        elsewhere = Counter[str]()
-        for (_, other), number in (sent_elsewhere(connection, batch_id, origin) if origin else {}).items():
-            elsewhere[other] += number
+        sent, _ = blockers.elsewhere(connection, batch_id, origin) if origin else ((), None)
         params = {"in_batch": batch_id, "this_account": account or ""}
         return BatchCondition(
             lost_files(connection, batch_id, folder, until=now + LOOK_FOR_FILES),
-            elsewhere,
+            {blocker.origin or "": blocker.jobs for blocker in sent},
             connection.execute(OTHER_ACCOUNTS, params).scalar_one() if account else 0,
             batch_summary(connection, batch_id, now).held,
             holders(connection),

@@ -154,7 +154,7 @@ def judge_jobs(
         message, is_limit_set = explain_hold(choice, context), is_set(choice, context)
         return Ending(ExitCode.LIMIT_REACHED, message, summary, hold=choice.hold, is_limit_set=is_limit_set)
     message = f"{missing} of {selected} jobs {'is' if missing == 1 else 'are'} not delivered"
-    absent = blockers.elsewhere(connection, context.batch_id, context.service.origin)
+    absent, _ = blockers.elsewhere(connection, context.batch_id, context.service.origin)
     reasons = "".join(
         f"; {blocker.jobs} of them: sent to {blocker.origin}, and asked for only there" for blocker in absent
     )
