@@ -14,7 +14,7 @@ from batchgen.catalogue.wording import listed
 from batchgen.errors import UsageError
 from batchgen.files.output_paths import BYTES_ADDED_LATER, path_fault
 from batchgen.jobtable import lineage, pricelist, verdicts
-from batchgen.jobtable.batches import StoredBatch, is_from, stored_batches
+from batchgen.jobtable.batches import StoredBatch, made_by, stored_batches
 from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.lineage import UsedSeeds
@@ -73,7 +73,7 @@ def new_batch_name(database: Database, path: Path | None) -> str | None:
     if fault := path_fault(f"{name}/clip.mp4", BYTES_ADDED_LATER):
         raise UsageError(f"{path}: the videos go to a folder that is called as the file: {fault}")
     for stored in database.read_now(stored_batches):
-        if stored.name in (name, simulated_name(name)) and not is_from(stored, path):
+        if stored.name in (name, simulated_name(name)) and not made_by([stored], path, None):
             raise UsageError(
                 f"{path}: the new batch would be called {name!r}, as the batch of {stored.manifest_path} is."
                 " Name another file with -o"

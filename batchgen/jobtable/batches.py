@@ -51,11 +51,6 @@ def stored_batches(connection: Connection) -> list[StoredBatch]:
     return list(connection.execute(select(*columns).order_by(batches.c.id)))
 
 
-def is_from(batch: StoredBatch, manifest: Path) -> bool:
-    """Whether this manifest made the batch, by whatever path it is named, even if its folder has been moved since."""
-    return is_at(batch, manifest) or is_moved(batch, manifest)
-
-
 def is_at(batch: StoredBatch, manifest: Path) -> bool:
     """Whether the batch was made from this very place."""
     stored = Path(batch.manifest_path)

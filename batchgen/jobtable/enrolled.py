@@ -39,7 +39,6 @@ class JobWithFiles:
     """A job whose request names local files."""
 
     id: int
-    key: str
     endpoint: str
     request: str
     pointers: tuple[str, ...]
@@ -96,12 +95,12 @@ def job_count(connection: Connection, batch_id: int) -> int:
 
 def jobs_with_files(connection: Connection, batch_id: int) -> list[JobWithFiles]:
     """The jobs that name local files and may still be sent."""
-    columns = (jobs.c.id, jobs.c.key, jobs.c.endpoint, jobs.c.request, jobs.c.input_pointers, jobs.c.input_files)
+    columns = (jobs.c.id, jobs.c.endpoint, jobs.c.request, jobs.c.input_pointers, jobs.c.input_files)
     where = (jobs.c.batch_id == batch_id, jobs.c.state.in_(SENDABLE), jobs.c.input_pointers != "[]")
     rows = connection.execute(select(*columns, jobs.c.output_path, jobs.c.fingerprint, jobs.c.take).where(*where))
     return [
         JobWithFiles(
-            *(row.id, row.key, row.endpoint, row.request, tuple(json.loads(row.input_pointers))),
+            *(row.id, row.endpoint, row.request, tuple(json.loads(row.input_pointers))),
             *(row.fingerprint, row.take),
             stored=json.loads(row.input_files or "{}") if is_url(row.output_path) else {},
         )
