@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -88,16 +89,13 @@ def store(connection: Connection, service: str, listing: Listing, now: datetime)
         connection.execute(of_service.where(prices.c.pricing.is_not(None)).values(listed_at=now))
         return
     connection.execute(of_service.values(dict.fromkeys(LISTED)))
-    rows: dict[str, dict[str, Any]] = {
-        model: {
-            "pricing": listing.pricing.get(model),
-            "etag": listing.etag if model in listing.pricing else None,
-            "listed_at": now if model in listing.pricing else None,
-            "alias_of": listing.names.get(model),
-            "document_url": listing.documents.get(model),
-        }
-        for model in {**listing.pricing, **listing.documents, **listing.names}
-    }
+    rows: defaultdict[str, dict[str, Any]] = defaultdict(lambda: dict.fromkeys(LISTED))
+    for model, pricing in listing.pricing.items():
+        rows[model] |= {"pricing": pricing, "etag": listing.etag, "listed_at": now}
+    for model, url in listing.documents.items():
+        rows[model]["document_url"] = url
+    for model, name in listing.names.items():
+        rows[model]["alias_of"] = name
     stored = set(connection.execute(select(prices.c.model).where(prices.c.service == service)).scalars())
     if old := [{"of_service": service, "of_model": model, **row} for model, row in rows.items() if model in stored]:
         of_model = (prices.c.service == bindparam("of_service"), prices.c.model == bindparam("of_model"))
