@@ -48,10 +48,8 @@ def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool
         hint = "`retry` with an id takes up a cancelled job again, and asks for what was paid first"
         hint += f"; {PAID_AGAIN}" if ended else ""
         jobs = {"cancelled": list(cancelled), "ended_at_service": ended}
-        if cancelled:
-            print_changed(jobs, hint, "retry", list(cancelled)[:IDS_TYPED])
-        else:
-            print_changed(jobs, "there is nothing to cancel", "status")
+        hint = hint if cancelled else "there is nothing to cancel"
+        print_changed(jobs, hint, "retry", list(cancelled)[:IDS_TYPED])
         return
     if not cancelled:
         print_lines("every job has been sent or has ended: there is nothing to cancel without an id")

@@ -55,7 +55,7 @@ def command(
     rest = [key for key in keys if key not in moved]
     if as_json:
         left = LEFT_ALONE if rest and not download else "there is nothing to retry"
-        print_changed(jobs, runs_line(runs) if moved else left, "status" if runs or not moved else "run")
+        print_changed(jobs, runs_line(runs) if moved else left, "status" if runs else "run")
     else:
         report(jobs, rest, free_only=download, runs=runs, are_named=bool(ids))
 
