@@ -19,7 +19,7 @@ from batchgen.jobtable import leases, ledger
 from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.settings import person
 from batchgen.limits import steering
-from batchgen.limits.in_force import read_in_force
+from batchgen.limits.in_force import InForce, read_in_force
 from batchgen.report.settings import in_force_lines, runs_line
 from batchgen.report.terminal import print_lines
 
@@ -55,9 +55,8 @@ def command(
             return
         in_force = database.read_now(read_in_force, batch.id, runs)
         totals = database.read_now(ledger.totals, batch.id)
-    values = [value for value in in_force.values if not changes or value.name in changes]
     if changes:
-        in_force = type(in_force)(None, values)
+        in_force = InForce(None, [value for value in in_force.values if value.name in changes])
     print_lines(*in_force_lines(in_force, now, options.command_to_type))
     if changes:
         print_lines(runs_line(len(runs)), err=True)
