@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import click
+
 from batchgen.advice.command_line import command_line
 from batchgen.catalogue.wording import listed, nearest_hint, plural
-from batchgen.cli.options import db_option_as_typed, mark_simulated, quoted_command
+from batchgen.cli.options import db_option_as_typed, quoted_command
 from batchgen.errors import UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import commands
@@ -40,7 +42,7 @@ def open_batch(db: str | None, manifest: Path, simulate: bool) -> Iterator[tuple
                 f" Name one of them by its path: {', '.join(sorted({batch.manifest_path, *others}))}"
             )
         if batch.service == SIMULATOR:
-            mark_simulated()
+            click.get_current_context().params["simulate"] = True  # whatever was typed: commands to type must not buy
         database.read_now(refuse_moved, batch.id)
         yield database, batch
 

@@ -57,18 +57,9 @@ batch_table = add(db, simulate, json_lines)
 jobs_of_batch = add(manifest, ids, batch_table)
 
 
-IS_SIMULATED = "batchgen.is_simulated"
-"""A mark in the context of the command that runs."""
-
-
 def same_command() -> str:
     """The command that goes on with the one that is running."""
     return without_redo(sys.argv[1:])
-
-
-def mark_simulated() -> None:
-    """The batch is a simulated one, whatever was typed: commands to type must not buy."""
-    click.get_current_context().meta[IS_SIMULATED] = True
 
 
 def quoted_command(name: str) -> str:
@@ -79,8 +70,8 @@ def quoted_command(name: str) -> str:
 def command_to_type(name: str) -> str:
     """The command to type, without backquotes, for programs."""
     context = click.get_current_context()
-    simulate = bool(context.params.get("simulate")) or IS_SIMULATED in context.meta
-    return command_line(name, context.params.get("manifest") or "MANIFEST", simulate=simulate, db=db_option_as_typed())
+    manifest, simulate = context.params.get("manifest") or "MANIFEST", bool(context.params.get("simulate"))
+    return command_line(name, manifest, simulate=simulate, db=db_option_as_typed())
 
 
 def db_option_as_typed() -> str | None:
