@@ -30,9 +30,8 @@ PAUSE_HEADERS = (
 """The headers in which services say when a refused request is welcome again, the standard one (RFC 9110) first."""
 CENTURY = 946_684_800.0, 4_102_444_800.0  # from 2000 to 2100, in seconds since 1970: no pause is as long as that
 READABLE_PAUSE_MAX = timedelta(days=366)  # a longer one is a mistake, of which nothing can be said
-UNIT_SECONDS = {"ms": 0.001, "mi": 60.0, "m": 60.0, "s": 1.0, "se": 1.0, "h": 3_600.0, "ho": 3_600.0}
-UNIT_SECONDS |= {"d": 86_400.0, "da": 86_400.0}
-"""The seconds of a unit of time, by the first two letters of its name."""
+UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+"""The seconds of a unit of time: milliseconds, or another unit by its first letter."""
 DURATION_PART = r"(\d+(?:\.\d+)?) ?(ms|seconds?|secs?|s|minutes?|mins?|m|hours?|h|days?|d) ?"
 
 KIND_WORDS = {
@@ -197,7 +196,9 @@ def read_pause(value: str, now: datetime) -> timedelta | None:
             pause = end - now
         elif re.fullmatch(f"(?:{DURATION_PART})+", value, re.IGNORECASE):
             parts = re.findall(DURATION_PART, value.lower())
-            pause = timedelta(seconds=sum(float(number) * UNIT_SECONDS[unit[:2]] for number, unit in parts))
+            pause = timedelta(
+                seconds=sum(float(number) * UNIT_SECONDS[unit if unit == "ms" else unit[0]] for number, unit in parts)
+            )
         else:
             pause = timedelta(seconds=float(value))
     except (ValueError, OverflowError):
