@@ -58,7 +58,7 @@ jobs_of_batch = add(manifest, ids, batch_table)
 
 
 def same_command() -> str:
-    """The command that goes on with the one that is running."""
+    """The command to type that goes on where the one that is running stops."""
     return without_redo(sys.argv[1:])
 
 

@@ -46,7 +46,7 @@ def notify_runs(database: Database, batch_id: int, command: SettingName, number:
 
 
 def print_changed(jobs: Mapping[str, Sequence[str]], hint: str, next_command: str, keys: Sequence[str] = ()) -> None:
-    """Print the event `changed`: the ids of jobs by what happens to them. If any, then a command, on `keys`."""
+    """Print the event `changed`: the ids of jobs by what happens to them, and the next command on `keys`, if any."""
     command, ids = click.get_current_context().info_name or "", {name: list(keys) for name, keys in jobs.items()}
     advice = hints.advice(hint, with_ids(options.command_to_type(next_command), keys) if any(jobs.values()) else None)
     print_json(Changed(event="changed", command=command, jobs=ids, **advice))

@@ -158,9 +158,9 @@ def lasting_causes(connection: Connection, batch_id: int) -> list[Blocker]:
 
 
 def elsewhere(connection: Connection, batch_id: int, origin: str) -> tuple[list[Blocker], Counter[State]]:
-    """The jobs that the service at `origin` is not asked for, because they were sent to another one, and their states.
+    """The jobs that were sent to another address, so that the service at `origin` is not asked for them.
 
-    Those that a person holds are left out.
+    Returns them in words, by address, and how many of them are in each state. Those held for a person are left out.
     """
     by_origin, by_state = Counter[str](), Counter[State]()
     for state, other, number in connection.execute(SENT_ELSEWHERE, {"in_batch": batch_id, "this_origin": origin}):
