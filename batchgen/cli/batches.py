@@ -56,15 +56,15 @@ def job_keys(
     by_pattern: set[State],
     allowed: set[State],
     verb: str,
-) -> list[str]:
-    """The jobs that a command is about: those that `ids` name, or without any, all in the `default` states.
+) -> dict[str, State]:
+    """The jobs that a command is about, with their states: those that `ids` name, else all in the `default` states.
 
     A shell pattern stands for the jobs that it fits, if they are in one of the states `by_pattern`. Raises `UsageError`
     for a pattern without jobs, an id that is not in the batch, and a job in none of the `allowed` states.
     """
     state_of = database.read_now(commands.all_states, batch_id)
     if not ids:
-        return [key for key, state in state_of.items() if state in default]
+        return {key: state for key, state in state_of.items() if state in default}
     typed = dict.fromkeys(ids)
     states = {key: state for key, state in state_of.items() if key in typed}
     others = [id_ for id_ in ids if id_ not in states]
@@ -85,7 +85,7 @@ def job_keys(
     problems += [f"{key}: left the manifest, or goes on under another name" for key in ids if key in gone]
     if problems:
         raise UsageError("\n".join([*problems, "Nothing has been changed."]))
-    return [key for key in dict.fromkeys(keys) if key not in gone]
+    return {key: state_of[key] for key in keys if key not in gone}
 
 
 def unknown_id(id_: str, keys: Collection[str]) -> str:

@@ -67,12 +67,11 @@ def choose_jobs(
     retriable = {state for state in State if state.is_retriable}
     allowed = {*retriable, State.DONE}
     by_pattern = allowed if download else retriable
-    keys = job_keys(
+    states = job_keys(
         database, batch_id, ids, default={State.FAILED}, by_pattern=by_pattern, allowed=allowed, verb="retried"
     )
-    lost = find_lost(database, batch_id, manifest, keys, ids) if ids or download else {}
-    states = database.read_now(commands.states_of, batch_id, keys)
-    return [key for key in keys if key in lost or states[key] is not State.DONE], lost
+    lost = find_lost(database, batch_id, manifest, states, ids) if ids or download else {}
+    return [key for key, state in states.items() if key in lost or state is not State.DONE], lost
 
 
 def change_rows(
@@ -102,7 +101,7 @@ def change_rows(
 
 
 def find_lost(
-    database: Database, batch_id: int, manifest: Path, keys: Sequence[str], ids: Sequence[str]
+    database: Database, batch_id: int, manifest: Path, states: Mapping[str, State], ids: Sequence[str]
 ) -> dict[str, list[int]]:
     """For each job, the numbers of its delivered files that are lost.
 
@@ -111,15 +110,15 @@ def find_lost(
     """
     numbers: dict[str, list[int]] = {}
     folder = manifest.absolute().parent
-    lost = database.read_now(delivery.lost_files, batch_id, folder, keys if ids else None, verify=bool(ids))
+    lost = database.read_now(delivery.lost_files, batch_id, folder, list(states) if ids else None, verify=bool(ids))
     if not ids and not lost.files and not lost.obstacle:
         lost = database.read_now(delivery.lost_files, batch_id, folder, verify=True)
     if lost.obstacle:
         raise StorageError(f"delivered files cannot be looked at: {lost.obstacle}. Nothing has been changed.")
     for missing in lost.files:
         numbers.setdefault(missing.file.key, []).append(missing.file.number)
-    states = database.read_now(commands.states_of, batch_id, ids)
-    if whole := [key for key, state in states.items() if state is State.DONE and key not in numbers]:
+    typed = [key for key in states if key in ids]
+    if whole := [key for key in typed if states[key] is State.DONE and key not in numbers]:
         raise UsageError(
             f"{shortened(whole)}: delivered, and the file is there as it was. Nothing has been changed.\n"
             "For another video of the same request, add a job with another id, or `count:`, to the manifest."
