@@ -57,7 +57,9 @@ def test_words_narrow_the_list_by_name_type_and_parameter(batchgen: Command) -> 
 
 
 def test_one_model_is_shown_with_its_parameters_and_by_its_older_name_too(batchgen: Command) -> None:
-    shown = batchgen("models", STANDARD).stdout
+    ended = batchgen("models", STANDARD)
+    assert ended.stderr == "no stored prices: --refresh gets the service's\n"
+    shown = ended.stdout
     assert shown.splitlines()[2] == "  universal  /v2/video/generations"
     assert "image_url *" in shown
     assert "number, from 0 to 1" in shown
@@ -251,4 +253,4 @@ commands(["models", "kling"], standalone_mode=False)
 print(sorted({"sqlalchemy", "httpx2", "pydantic", "rich"} & set(sys.modules)), file=sys.stderr)
 """
     ended = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert ended.stderr.strip() == "[]"
+    assert ended.stderr.splitlines() == ["no stored prices: --refresh gets the service's", "[]"]

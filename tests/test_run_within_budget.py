@@ -297,7 +297,7 @@ def test_a_plan_after_a_run_counts_what_is_done_and_edited_and_knows_the_last_pr
     write_manifest(tmp_path / "m.yaml", jobs)
     unreachable = {"AIMLAPI_BASE_URL": "http://127.0.0.1:9"}
     shown = batchgen("plan", "m.yaml", **unreachable).stdout
-    assert "m: 5 jobs: 4 to send, 1 of them new, 3 edited, 1 changed after they were sent" in shown
+    assert "m: 5 jobs: 4 to send, 1 of them new, 3 edited, 1 changed after being sent" in shown
     assert "$1.47 spent already; prices as listed 20" in shown
     assert "the service could not be asked for newer ones" in shown
     assert rows(tmp_path / "batchgen.db", "SELECT * FROM jobs") == before

@@ -133,7 +133,7 @@ def test_the_end_of_a_run_says_that_the_batch_has_cost_more_than_its_cap(table: 
     assert list(money_remarks(context, summary)) == []
     context.terms, context.uncompared = Terms(max_cost=Decimal(3)), "503"
     too_much, unread = money_remarks(context, summary)
-    assert "more than its max_cost of" in too_much
+    assert "more than its max_cost of 3: the cap came later, " in too_much
     assert "the log did not answer (503)" in unread
 
 

@@ -79,13 +79,16 @@ def matches(model: str, word: str) -> bool:
 def prices_at_hand(db: str | None, refresh: bool) -> PriceList | None:
     """The stored prices. The models are told without them where nobody named the job table, and it cannot be read."""
     try:
-        return stored_prices(db or "batchgen.db", refresh)
+        prices = stored_prices(db or "batchgen.db", refresh)
     except (StorageError, DatabaseNewer) as error:
         if db or refresh:
             raise
         first, *_ = str(error).split("\n")
         print_lines(f"no stored prices: {first}", err=True)
         return None
+    if not prices or not prices.pricing:
+        print_lines("no stored prices: --refresh gets the service's", err=True)
+    return prices
 
 
 def stored_prices(location: str | Path, refresh: bool) -> PriceList | None:

@@ -130,8 +130,8 @@ def announce(spec: RunSpec, as_json: bool) -> None:
             ("new", synced.new),
             ("edited", synced.edited),
             ("no longer in the manifest and cancelled", synced.gone),
-            ("changed after they were sent: to be made again", synced.redone),
-            ("changed after they were sent: kept as they are", len(synced.changed) - synced.redone),
+            ("changed after being sent: to be made again", synced.redone),
+            ("changed after being sent: kept as sent", len(synced.changed) - synced.redone),
         ]
     )
     print_lines(f"{batch.name}: {plural(spec.jobs, 'job')}{f' ({changes})' if changes else ''}", err=True)

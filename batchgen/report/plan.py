@@ -70,7 +70,7 @@ def job_counts(plan: Plan) -> str:
         ("to send", plan.to_send),
         ("of them new", table.synced.new),
         ("edited", table.synced.edited),
-        ("changed after they were sent (run asks for --changed)", len(table.synced.changed)),
+        ("changed after being sent (run asks for --changed)", len(table.synced.changed)),
         ("paid for before, or with a video already (run asks for --changed)", len(table.repeats)),
         ("not selected", table.left_out),
         ("in flight", sum(number for state, number in table.states.items() if state.is_active)),
