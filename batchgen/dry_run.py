@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import compress
@@ -115,8 +115,8 @@ class Snapshot:
 class Plan:
     """What a run would do. USD."""
 
-    request: PlanRequest
-    table: Snapshot
+    request: PlanRequest = field(repr=False)  # a cell of a notebook shows the rest: this has each job, and all prices
+    table: Snapshot = field(repr=False)
     models: list[ModelCost]
     """The jobs that would be sent if there were no cap; the model with the most jobs first."""
     to_send: int

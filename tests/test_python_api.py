@@ -105,6 +105,7 @@ def test_options_mean_what_they_mean_on_the_command_line(manifest: Path) -> None
     assert [job.state for job in limited.jobs] == [State.DONE, State.PENDING]
     planned = batchgen.plan(manifest, max_cost=0.1, only="clip-1")
     assert (planned.to_send, planned.affordable) == (1, 0)
+    assert len(repr(planned)) < 1_000, "a notebook shows it"
     capped = batchgen.run(manifest, max_cost=0.1)
     assert (capped.ok, capped.exit_code) == (False, 5)
     (status,) = batchgen.status(manifest)
