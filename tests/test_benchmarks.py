@@ -25,12 +25,13 @@ def test_every_peer_delivers_its_jobs(peer: Peer, simulate: Simulate) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", ["startup", "memory", "downloads"])
+@pytest.mark.parametrize("part", ["startup", "demo", "memory", "downloads"])
 def test_a_quick_run_of_a_part_prints_its_table(part: str) -> None:
     lines = run(sys.executable, "-m", "tests.benchmarks", part, "--quick").stdout.splitlines()
     assert lines[:2] == readme.HEAD.splitlines()
     assert all(line.count(" | ") == 3 for line in lines[2:] if line)
     assert len(lines) > 3
+    assert part != "demo" or " s for 8 clips |" in lines[2]
 
 
 def test_the_figures_of_a_quick_run_are_never_written() -> None:
