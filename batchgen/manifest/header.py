@@ -105,7 +105,7 @@ class HeaderKeys(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     batch: Annotated[str | None, BeforeValidator(batch_name), WithJsonSchema(NAME_SCHEMA)] = Field(
-        default=None, description="The batch's identity in the database. Default: the file's name."
+        default=None, description="The batch's name in the job table. Default: the file's name."
     )
     service: Annotated[ServiceKeys, BeforeValidator(service_keys, json_schema_input_type=ServiceName | ServiceKeys)] = (
         Field(

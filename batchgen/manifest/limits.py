@@ -44,7 +44,9 @@ class Limits:
         title="an amount in USD, such as 50.00",
         description="USD that the batch may cost in all its runs; no cap unless given.",
     )
-    deadline_minutes: Minutes = Field(default=60.0, description="An older generation is shown as late.")
+    deadline_minutes: Minutes = Field(
+        default=60.0, description="An older generation is late: it is collected, but no run waits for it."
+    )
     unconfirmed_minutes: Minutes = Field(
         default=15.0,
         description="Minutes to search for a request whose answer was lost, until `on_unconfirmed` applies.",
