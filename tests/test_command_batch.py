@@ -536,6 +536,7 @@ def test_a_rejected_job_that_is_corrected_in_the_manifest_is_sent_again(
     ended = batchgen("run", "m.yaml", **simulator.environment)
     assert ended.returncode == 3
     assert "clip-0 failed: 400: " in ended.stderr
+    assert "\n  failed, by class of error: 1 parameter\n" in ended.stderr
     manifest.write_text(manifest.read_text().replace("Number 0.", "Something else."))
     ended = batchgen("run", "m.yaml", **simulator.environment)
     assert ended.returncode == 0, ended.stderr

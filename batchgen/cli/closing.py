@@ -76,7 +76,7 @@ def closing_lines(
     delivered = summary.counts[State.DONE]
     lines = [
         f"delivered: {plural(delivered, 'clip')}, in {folder}" if delivered else "",
-        f"failed: {counts((kind, number) for kind, number in failed.items())}" if failed else "",
+        f"failed, by class of error: {counts((kind, number) for kind, number in failed.items())}" if failed else "",
         f"cost: {words.money_words(summary)}; this run took {duration(lasted)}",
     ]
     if hooks.command and (ended := (hooks.ended_well, hooks.failed, hooks.command.broken_off)) != (0, 0, 0):
