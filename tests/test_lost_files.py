@@ -119,6 +119,8 @@ def test_the_advice_for_lost_files_is_a_command_to_type() -> None:
         "1 delivered file is not there as delivered: a.mp4 (job it's 1) is missing",
         '`batchgen retry m.yaml --download "it\'s 1"`, then a run, fetches it for nothing',
     ]
+    two = LostFiles([*one.files, LostFile(replace(file, key="b"), "has other content than")], 2)
+    assert '--download "it\'s 1" b`, then a run, fetches them' in lost_lines(two, "batchgen retry m.yaml")[1]
     seven = LostFiles(one.files * 7, 900, is_all=False)
     first, second, third = lost_lines(seven, "batchgen retry m.yaml")
     assert first.startswith("7 delivered files are not there as delivered: ")

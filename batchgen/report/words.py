@@ -172,7 +172,9 @@ def lost_lines(lost: LostFiles, retry: str) -> list[str]:
         subject = "1 delivered file is" if number == 1 else f"{number} delivered files are"
         lines.append(f"{subject} not there as delivered: {lost.listed(SHOWN)}")
         if retry:
-            keys, them = ([lost.files[0].file.key], "it") if number == 1 else ([], "them")
+            # With ids, each file is read; without, one whose size has changed hides those that have kept their size.
+            keys = list(dict.fromkeys(missing.file.key for missing in lost.files)) if number <= SHOWN else []
+            them = "it" if number == 1 else "them"
             lines.append(f"`{with_ids(f'{retry} --download', keys)}`, then a run, fetches {them} for nothing")
     if lost.obstacle:
         lines.append(f"delivered files could not be looked at: {lost.obstacle}")
