@@ -74,7 +74,7 @@ GOLDEN = {
     "null jobs": ("batch: x\njobs:\n", "2:1 the manifest has no jobs | list them under `jobs:`"),
     "empty jobs": ("jobs: []\n", "1:1 the manifest has no jobs | list them under `jobs:`"),
     "jobs by name": ("jobs: {a: 1}\n", "1:7 `jobs` must be a list, not a mapping"),
-    "a job that is text": ("jobs: [one]\n", '1:8 a job must be a mapping, not "one"'),
+    "a job that is text": ("jobs: [one]\n", '1:8 a job must be a mapping, not "one" | write {id: NAME, prompt: …}'),
     "an unknown key": (f"jobs: [{MINIMAL}]\nlimit: 3\n", "2:1 a manifest has no key `limit` | did you mean limits?"),
     "a key like no other": (
         f"jobs: [{MINIMAL}]\nxyzzy: 3\n",

@@ -254,7 +254,9 @@ class _Reader:
 
     def add_entry(self, file: ManifestFile, node: Node) -> None:
         if type(node.value) is not dict:
-            file.diagnostics.add(node, f"a job must be a mapping, not {quoted(node.value)}")
+            file.diagnostics.add(
+                node, f"a job must be a mapping, not {quoted(node.value)}", "write {id: NAME, prompt: …}"
+            )
             return
         JobBuilder(self.jobs, file, node).build()
 
