@@ -26,6 +26,9 @@ def test_the_printed_schema_is_valid_and_knows_every_event(batchgen: Command) ->
     printed = json.loads(batchgen("schema", "--events").stdout)
     assert printed == schema()
     jsonschema_rs.meta.validate(printed)
+    for event, fields in {"Done": ("next", "held", "missing"), "Waiting": ("hint", "collect_by")}.items():
+        for name in fields:
+            assert "description" in printed["$defs"][event]["properties"][name], "it is that of the type that has it"
     names = {"enrolled", "warning", "elsewhere", "moved", "waiting", "notice", "hook", "notification_failed", "done"}
     for name in names | {"status", "changed", "held", "error"}:
         assert "event" in fields_of(name)

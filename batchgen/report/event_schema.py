@@ -12,7 +12,7 @@ from operator import or_
 from types import ModuleType
 from typing import Any
 
-from typing_extensions import is_typeddict
+from typing_extensions import get_original_bases, is_typeddict
 
 from batchgen.report import command_events, run_events
 
@@ -27,8 +27,24 @@ def schema() -> dict[str, Any]:
         line.__pydantic_config__ = {"use_attribute_docstrings": True}
     any_line: Any = reduce(or_, lines)
     document = TypeAdapter(any_line).json_schema(mode="serialization")
+    for module in (run_events, command_events):
+        for kind in filter(is_typeddict, vars(module).values()):
+            fields = document["$defs"].get(kind.__name__, {}).get("properties", {})
+            for name, text in meanings(kind).items() if fields else ():
+                fields[name].setdefault("description", text)
     title = "A line that batchgen writes with --json"
     return {"$schema": GenerateJsonSchema.schema_dialect, "title": title, **document}
+
+
+def meanings(kind: Any) -> dict[str, str]:
+    """What the fields of a type mean, also those that it has from others, whose docstrings pydantic does not read."""
+    from pydantic import TypeAdapter
+
+    kind.__pydantic_config__ = {"use_attribute_docstrings": True}
+    fields = TypeAdapter(kind).json_schema(mode="serialization").get("properties", {})
+    inherited = [meanings(base) for base in get_original_bases(kind) if is_typeddict(base)]
+    own = {name: field["description"] for name, field in fields.items() if "description" in field}
+    return reduce(or_, [*inherited, own])
 
 
 def lines_of(module: ModuleType) -> Iterator[Any]:
