@@ -142,6 +142,7 @@ def test_a_database_that_cannot_be_used_is_left_untouched(
         (["cancel", "m.yaml", "--simulate"], "`batchgen run m.yaml --simulate` makes it"),
         (["run", "none.yaml"], "there is no such manifest\n`batchgen init` writes one\n"),
         (["run"], "Missing argument 'MANIFEST'. It is the YAML file with the jobs; `batchgen init` writes one.\n"),
+        (["run", "m.yaml", "n.yaml"], "extra argument (n.yaml). It takes one manifest, whose `include:` takes in"),
         (["frobnicate"], "There is no command 'frobnicate'.\n"),
         (["statsu"], "Did you mean `status`?"),
         (["help"], "There is no command 'help'. Did you mean `--help`?"),

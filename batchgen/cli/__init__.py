@@ -69,6 +69,7 @@ OTHER_OPTIONS = {  # of other programs, and what is here in their place
     **dict.fromkeys(("--dry-run", "-n"), "`batchgen plan` shows what a run would send"),
 }
 
+ONE_MANIFEST = "It takes one manifest, whose `include:` takes in others. A name with blanks is put in quotes."
 ALIKE = 0.7
 """How like an option must be to be suggested: by click's 0.6, --sample is meant by --resume, since both have dashes."""
 
@@ -181,6 +182,8 @@ def explained(error: click.UsageError) -> click.UsageError:
     """The same error; of a missing manifest or an unknown option, with what is meant by it, or may be."""
     if isinstance(error, click.MissingParameter) and error.param and error.param.name == "manifest":
         return click.MissingParameter(f"It is the YAML file with the jobs; {INIT_WRITES}.", error.ctx, error.param)
+    if "extra argument" in error.message and error.ctx and "manifest" in error.ctx.params:
+        return click.UsageError(f"{error.message}. {ONE_MANIFEST}", error.ctx)
     if not isinstance(error, click.NoSuchOption) or not error.ctx:
         return error
     name, of_run = error.option_name, {word for param in load("run").params for word in param.opts}
