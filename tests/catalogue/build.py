@@ -61,7 +61,9 @@ def text(catalogue: dict[str, dict[str, Schema]]) -> str:
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    arguments = argparse.ArgumentParser(
+        prog="python -m tests.catalogue.build", description=(__doc__ or "").splitlines()[0]
+    )
     arguments.add_argument("source", type=Path, help="JSON file: model → path → OpenAPI 3.0 schema of the request body")
     arguments.add_argument("--to", type=Path, default=DATA)
     options = arguments.parse_args()
