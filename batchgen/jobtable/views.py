@@ -107,7 +107,7 @@ VIEWS = {
         },
     ),
     "ledger": View(
-        "One row for each create request, and its fate: the bill. Rows are never deleted.",
+        "One row for each create request, and its fate. Rows are never deleted.",
         "batch id attempt fate cost_usd estimated_usd charge_source service model account sent_at answered_at "
         "finished_at generation_id client_request_id http_status error_class reason path",
         {
