@@ -28,7 +28,7 @@ def command(manifest: Path | None, db: str | None, as_json: bool) -> None:
     the balance, the job table, and what dead runs have left. Below each problem stands the command that mends it.
 
     It changes nothing, but makes and deletes a small object in an object store of outputs. It asks the service only
-    what is free. Without a MANIFEST: the job table that --db names, or ./batchgen.db, with all its batches.
+    what is free. Without a MANIFEST: all batches of the job table.
 
     It ends with 0 where nothing is wrong, else as a run would: with the exit code of the first problem.
     """

@@ -36,8 +36,7 @@ def command(manifest: Path | None, db: str | None, port: int, no_browser: bool) 
     """Pages of its views and tables, to filter, sort, count and download as CSV, with queries to begin with. They are
     served to this machine only, until Ctrl-C. A run may be at work meanwhile.
 
-    The job table is that of the MANIFEST, or the one that --db names, or ./batchgen.db: an SQLite file.
-    It needs Datasette: pip install 'batchgen[explore]'
+    The job table must be an SQLite file. It needs Datasette: pip install 'batchgen[explore]'
     """
     try:
         import datasette.app  # noqa: F401 - only whether it is there

@@ -34,7 +34,7 @@ def command(words: tuple[str, ...], db: str | None, refresh: bool, as_json: bool
     """WORDS is the name of one model, or filters that all match: a part of the name (v2.1), a type (text-to-video), a
     parameter (tail_image_url).
 
-    Prices are the last that are stored in the job table: ./batchgen.db, or the one that --db names.
+    Prices are the last that are stored in the job table.
     """
     prices = prices_at_hand(db, refresh)
     pricing = prices.pricing if prices else {}

@@ -51,7 +51,7 @@ def command(words: tuple[str, ...], db: str | None, as_csv: bool, as_json: bool,
     batchgen sql "SELECT id, reason FROM job_overview WHERE state = 'failed'"
     batchgen sql spring.yaml --csv "SELECT * FROM spend" > spend.csv
 
-    The job table is that of the MANIFEST, or the one that --db names, or ./batchgen.db. Its views have all its batches.
+    The views have all batches of the job table, not only that of the MANIFEST.
 
     On a terminal, as many rows are shown as fit; through a pipe, with --csv and with --json, all are written.
     """

@@ -57,7 +57,7 @@ SELECTION_SENT = "all that the last run selected has been sent"
 )
 @options.json_lines
 def command(manifest: Path | None, db: str | None, simulate: bool, verify: bool, watch: bool, as_json: bool) -> None:
-    """Without a MANIFEST: every batch in the job table that --db names, or in ./batchgen.db."""
+    """Without a MANIFEST: every batch in the job table."""
     code = ExitCode.DELIVERED
     if watch:
         from batchgen.cli.watch import watch as watch_run

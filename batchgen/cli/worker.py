@@ -54,8 +54,8 @@ def command(
     db: str | None, folder: Path | None, stay: bool, wait_for_credits: bool, verbose: int, as_json: bool
 ) -> None:
     """`batchgen run`, or `run --enroll` alone, writes a manifest's jobs, limits and cap into the table. Any number of
-    workers, on any machine, share the batches, and keep the limits of the account together. Without --db: the table
-    ./batchgen.db. The key comes from the environment, or a file .env in the folder. Only `run` heeds BATCHGEN_NOTIFY.
+    workers, on any machine, share the batches, and keep the limits of the account together. The key comes from
+    the environment, or a file .env in the folder. Only `run` heeds BATCHGEN_NOTIFY.
 
     A job whose request names a local file is sent only by a machine that has this file, with the same content. Ends
     when nothing is left that it can do. SIGTERM drains: it claims nothing more, waits for create requests on the wire,
