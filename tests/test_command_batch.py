@@ -543,6 +543,23 @@ def test_a_rejected_job_that_is_corrected_in_the_manifest_is_sent_again(
     assert Bill(simulator.ledger).bodies()[0]["prompt"] == "Something else."
 
 
+@pytest.mark.slow
+def test_a_run_that_reads_its_files_names_all_jobs_that_have_lost_one(
+    tmp_path: Path, simulate: Simulate, batchgen: Command
+) -> None:
+    simulator = simulate("--speed", "6000", "--instant")
+    write_manifest(tmp_path / "m.yaml", 2)
+    assert batchgen("run", "m.yaml", **simulator.environment).returncode == 0
+    emptied, changed = sorted(tmp_path.rglob("*.mp4"))
+    emptied.write_bytes(b"")
+    changed.write_bytes(changed.read_bytes()[:-1] + b"?")
+    ended = batchgen("run", "m.yaml", "--verify", **simulator.environment)
+    assert ended.returncode == 3
+    command = re.search(r"`batchgen (retry m.yaml --download .+)`", ended.stderr)
+    assert command and batchgen(*command[1].split()).returncode == 0
+    assert states(tmp_path / "batchgen.db") == {"downloading": 2}
+
+
 def test_help_imports_nothing_heavy_and_lists_every_command_and_exit_code(tmp_path: Path) -> None:
     command = [sys.executable, "-X", "importtime", "-m", "batchgen", "--help"]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)

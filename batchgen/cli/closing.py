@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from batchgen import clock
-from batchgen.advice.command_line import typed_again, without
+from batchgen.advice.command_line import typed_again, with_ids, without
 from batchgen.advice.next_step import BY_THE_MANIFEST, NextStep, next_step
 from batchgen.api.opening import OpenRun
 from batchgen.billing.closing import CLOSING_JOBS, ClosingBill, closing_bill
@@ -23,6 +23,7 @@ from batchgen.errors import ExitCode
 from batchgen.files.output_urls import is_url, split_url
 from batchgen.jobs import State
 from batchgen.jobtable import delivery, measuring, statistics
+from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.measuring import SuspectClips
 from batchgen.jobtable.statistics import BatchSummary
 from batchgen.report import hints, words
@@ -51,7 +52,7 @@ async def show_result(opened: OpenRun, ending: Ending, began_at: datetime, *, as
         summary = words.summary_json(batch.name, ending.batch_summary, ending.blockers, options.command_to_type)
         remarks = await database.read(delivery.remarks, batch_id)
         more = {"missing": words.lost_json(ending.lost), "remarks": remarks, "failed": failed}
-        advice = hints.advice(step.hint, command_of(step))
+        advice = hints.advice(step.hint, command_of(step, ending.lost))
         rest = {"hooks_failed": opened.hooks.failed, "bill": bill and asdict(bill)}
         print_json({**result, **summary, **more, **words.suspects_json(suspects), **rest, **advice}, is_progress=True)
         return
@@ -87,15 +88,17 @@ def closing_lines(
         lines += hooks.failures
     step = next_step(ending)
     if step.hint:
-        command = command_of(step)
+        command = command_of(step, ending.lost)
         lines.append(f"Next: {step.hint}{f': `{command}`' if command else ''}")
     return [f"  {line}" for line in lines if line]
 
 
-def command_of(step: NextStep) -> str | None:
+def command_of(step: NextStep, lost: LostFiles) -> str | None:
     """The next command to type. A run goes on with the options that it has: its cap is one of them."""
     if step is BY_THE_MANIFEST:
         return typed_again(without(sys.argv[1:], "--changed"))
+    if step.command == "retry --download":
+        return with_ids(options.command_to_type(step.command), words.keys_of(lost))
     return options.same_command() if step.command == "run" else step.command and options.command_to_type(step.command)
 
 

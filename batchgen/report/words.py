@@ -172,10 +172,8 @@ def lost_lines(lost: LostFiles, retry: str) -> list[str]:
         subject = "1 delivered file is" if number == 1 else f"{number} delivered files are"
         lines.append(f"{subject} not there as delivered: {lost.listed(SHOWN)}")
         if retry:
-            # With ids, each file is read; without, one whose size has changed hides those that have kept their size.
-            keys = list(dict.fromkeys(missing.file.key for missing in lost.files)) if number <= SHOWN else []
             them = "it" if number == 1 else "them"
-            lines.append(f"`{with_ids(f'{retry} --download', keys)}`, then a run, fetches {them} for nothing")
+            lines.append(f"`{with_ids(f'{retry} --download', keys_of(lost))}`, then a run, fetches {them} for nothing")
     if lost.obstacle:
         lines.append(f"delivered files could not be looked at: {lost.obstacle}")
     elif not lost.is_all:
@@ -201,6 +199,12 @@ def remark_lines(remarks: Sequence[str], most: int, command: str) -> list[str]:
     """The newest remarks on delivered files, of which at most so many were read. `command` lists them all."""
     lines = [f"remark: {remark}" for remark in remarks]
     return [*lines, f"these are the newest remarks; {command} lists them all"] if len(lines) == most else lines
+
+
+def keys_of(lost: LostFiles) -> list[str]:
+    """The jobs that `retry --download` is to name. It reads each file of these; without ids, a file of another size
+    hides those that have kept their size. None where they are too many to type."""
+    return list(dict.fromkeys(missing.file.key for missing in lost.files)) if len(lost.files) <= SHOWN else []
 
 
 def lost_json(lost: LostFiles) -> list[Lost]:
