@@ -109,7 +109,11 @@ def test_a_run_does_not_say_that_all_is_delivered_while_a_file_is_missing(table:
     path.unlink()
     ending = table.database.read_now(judge, context, None, choose_none, NOON)
     assert ending.exit_code is ExitCode.INCOMPLETE
-    assert "mona.mp4 (job mona) is missing" in ending.message
+    assert ending.message == "every job was delivered, but mona.mp4 (job mona) is missing"
+    table.change(begin_run, "batchgen-2", table.batch_id, "another machine", 1, NOON)
+    ending = table.database.read_now(judge, context, None, choose_none, NOON)
+    assert "other machines worked on this batch, and may have them" in lost_lines(ending.lost, "batchgen retry")[0]
+    assert ending.message.endswith("may have them")
 
 
 def test_the_advice_for_lost_files_is_a_command_to_type() -> None:

@@ -15,10 +15,11 @@ from sqlalchemy import ColumnElement, Connection, Update, bindparam, select, tex
 from batchgen import clock
 from batchgen.errors import os_reason
 from batchgen.files.delivered import UNREADABLE, DeliveredFile, LostFile, faults_of
+from batchgen.files.liveness import host_name
 from batchgen.jobs import Job, Output, State
 from batchgen.jobtable.joins import CURRENT_ATTEMPTS, CURRENT_FILES, IN_BATCH, IS_DELIVERED
 from batchgen.jobtable.rows import load_jobs
-from batchgen.jobtable.schema import attempts, batches, jobs, outputs
+from batchgen.jobtable.schema import attempts, batches, jobs, outputs, runs
 from batchgen.jobtable.statistics import STUCK_FAILURES
 from batchgen.jobtable.transition import (
     DUE,
@@ -49,11 +50,17 @@ class LostFiles:
     """Whether that was every delivered file, or as many as the time allowed."""
     obstacle: str = ""
     """Why the others could not be looked at: their store does not answer. They are not lost for that."""
+    may_be_elsewhere: bool = False
+    """Whether other machines have worked on the batch, which deliver into folders of their own."""
+
+    @property
+    def remark(self) -> str:
+        return "; other machines worked on this batch, and may have them" if self.may_be_elsewhere else ""
 
     def listed(self, most: int) -> str:
         """The first of them, and how many more there are."""
         more = f"; and {len(self.files) - most} more" if len(self.files) > most else ""
-        return "; ".join(map(str, self.files[:most])) + more
+        return "; ".join(map(str, self.files[:most])) + more + self.remark
 
 
 def claim_downloads(
@@ -199,8 +206,13 @@ def lost_files(
                 return LostFiles([], number, is_all=False, obstacle=f"{folder / hidden.file.path}: {hidden.fault}")
             number += len(files)
             if until and not verify and len(files) == FILES_AT_ONCE and clock.utcnow() >= until:
-                return LostFiles(lost, number, is_all=False)
-    return LostFiles(lost, number)
+                return LostFiles(lost, number, is_all=False, may_be_elsewhere=worked_elsewhere(connection, batch_id))
+    return LostFiles(lost, number, may_be_elsewhere=bool(lost) and worked_elsewhere(connection, batch_id))
+
+
+def worked_elsewhere(connection: Connection, batch_id: int) -> bool:
+    other = select(runs.c.id).where(runs.c.batch_id == batch_id, runs.c.host != host_name())
+    return connection.execute(other.limit(1)).first() is not None
 
 
 def remarks(connection: Connection, batch_id: int, capacity: int = REMARKS_READ) -> list[str]:

@@ -106,7 +106,7 @@ def judge(
     if lost.files and ending.exit_code is ExitCode.DELIVERED:
         number = len(lost.files)
         fault = f"{lost.files[0]}" if number == 1 else f"{number} files are not there as delivered"
-        message = f"every job was delivered, but {fault}"
+        message = f"every job was delivered, but {fault}{lost.remark}"
         return replace(ending, exit_code=ExitCode.INCOMPLETE, message=message, lost=lost)
     return replace(ending, blockers=waiting, lost=lost)
 
