@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,3 +119,11 @@ async def test_a_plug_in_that_does_not_connect_is_told_and_one_that_does_not_clo
     with pytest.raises(ZeroDivisionError):
         async with plugin.open(Account("http://127.0.0.1:9", KEY), None):
             raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("handle", [None, {"url": b""}, "a text"], ids=str)
+def test_a_handle_that_cannot_be_stored_is_refused_where_a_person_names_a_generation(handle: Any) -> None:
+    assert registry.plugin("queueworks").handle_of("g-1", "/create") == {"url": "/requests/g-1"}
+    odd = registry.Plugin(Variables(), registry.plugin("queueworks").connect, lambda *_: handle)
+    with pytest.raises(UsageError, match="the plug-in of the service makes no handle of g-1"):
+        registry.handle_of(odd, "g-1", "/create")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -89,4 +90,16 @@ def plugin(name: str) -> Plugin:
         raise UsageError(f"the service {name!r} cannot be loaded: {error}") from error
     if not isinstance(loaded, Plugin) or not isinstance(loaded.variables, Variables):
         raise UsageError(f"the service {name!r} cannot be used: its entry point leads to no `Plugin`")
-    return loaded
+    return replace(loaded, handle_of=partial(handle_of, loaded))
+
+
+def handle_of(plugin: Plugin, generation_id: str, endpoint: str) -> Mapping[str, Any]:
+    """The handle that a plug-in makes. Raises `UsageError` where it makes none that can be stored."""
+    try:
+        handle = dict(plugin.handle_of(generation_id, endpoint))
+        json.dumps(handle, allow_nan=False)
+    except Exception as error:
+        raise UsageError(
+            f"the plug-in of the service makes no handle of {generation_id}: {describe(error, '')}"
+        ) from error
+    return handle
