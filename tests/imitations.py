@@ -69,4 +69,12 @@ def queueworks(_folder: Path) -> Iterator[Imitation]:
             thread.join(10)
 
 
+@contextmanager
+def instantworks(folder: Path) -> Iterator[Imitation]:
+    """Queueworks' server, of which this plug-in uses the creates alone."""
+    with queueworks(folder) as service:
+        service.service, service.plugin = "instantworks", plugin("instantworks")
+        yield service
+
+
 IMITATIONS = {"aimlapi": aimlapi, "queueworks": queueworks}

@@ -17,7 +17,7 @@ from batchgen.services.account import Account
 from batchgen.services.base import SentAttempt, Service, Submission
 from batchgen.services.outcomes import Accepted, Adopted, Blocked, FindOutcome, Unknown
 from batchgen.testing import CASES, MOMENTS, Imitation, NotConformant, check_case, check_kill
-from tests.imitations import IMITATIONS
+from tests.imitations import IMITATIONS, instantworks
 
 Method = Callable[..., Any]
 
@@ -43,6 +43,21 @@ async def test_a_killed_run_pays_once_for_each_job(
 ) -> None:
     shutil.copyfile(empty_table, tmp_path / "batchgen.db")
     await check_kill(moment, imitation, tmp_path)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+async def test_a_service_that_answers_with_the_file_and_remembers_nothing_can_be_safe(
+    case: Any, tmp_path: Path
+) -> None:
+    with instantworks(tmp_path) as imitation:
+        await check_case(case, imitation)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_a_killed_run_leaves_a_person_what_such_a_service_cannot_prove(moment: str, tmp_path: Path) -> None:
+    with instantworks(tmp_path) as imitation:
+        await check_kill(moment, imitation, tmp_path)
 
 
 # --- plug-ins with a defect ---
