@@ -202,6 +202,9 @@ class Submission:
 class Service(ABC):
     """A video service, with one account. Implementations are safe to call concurrently.
 
+    They wait with `await` only: a call that blocks stops the whole run. One that takes too long is given up
+    (`boundary.py`), a create as one that may be accepted.
+
     `account` labels what is learned about the account, and shows nothing of the key. `base_url` and `variables` are for
     messages. What a service cannot do, it leaves as it is here.
     """
