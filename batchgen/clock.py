@@ -24,6 +24,8 @@ class ServerClock:
 
     def __init__(self) -> None:
         self.offset = timedelta(0)
+        self.users = 0
+        """How many open job tables go by it, as where a program asks for the status of a batch while it runs."""
 
     def learn(self, asked_at: datetime, answer: datetime, answered_at: datetime) -> None:
         """Take over an answer of the server, with the machine's time before and after the question (Cristian, 1989).
@@ -34,9 +36,15 @@ class ServerClock:
         if not lowest <= self.offset <= highest:
             self.offset = (lowest + highest) / 2
 
-    def forget(self) -> None:
-        """Go by this machine's own clock again."""
-        self.offset = timedelta(0)
+    def follow(self) -> None:
+        """Go by it, until `leave`."""
+        self.users += 1
+
+    def leave(self) -> None:
+        """Go by this machine's own clock again, unless another job table is open."""
+        self.users = max(self.users - 1, 0)
+        if not self.users:
+            self.offset = timedelta(0)
 
 
 SERVER = ServerClock()

@@ -186,7 +186,7 @@ def place(postgres: Server, migrated: str) -> str:
 def shared(postgres: Server, migrated: str) -> Iterator[Database]:
     """A job table in PostgreSQL that stays open, because opening one takes longer than most tests."""
     with Database(postgres.create(like=migrated)) as opened:
-        SERVER.forget()  # tests have their own time
+        SERVER.leave()  # tests have their own time
         yield opened
 
 

@@ -114,6 +114,8 @@ class Database:
         self.lock.reconnects = True
         self.read_clock()
         self.writer = Writer(self.engine, self.lock, hints=self.path is None and self.lock.patience is not None)
+        if self.path is None:
+            clock.SERVER.follow()
         return self
 
     @property
@@ -146,7 +148,7 @@ class Database:
         self.reading.dispose()
         self.engine.dispose()
         if self.path is None:
-            clock.SERVER.forget()
+            clock.SERVER.leave()
 
     async def write(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function(connection, …)` in a write transaction; return its value once that is durable.
