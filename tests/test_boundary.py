@@ -364,6 +364,11 @@ def test_a_label_of_the_account_that_cannot_be_kept_is_refused(account: Any) -> 
         BoundedService(Plugin(None, account=account), KEY)
 
 
+def test_an_address_without_an_origin_is_refused() -> None:
+    with pytest.raises(ValueError, match="Invalid IPv6 URL"):
+        BoundedService(Plugin(None, base_url="https://[bad"), KEY)
+
+
 async def test_a_cancellation_is_no_answer() -> None:
     assert await behind(Cancelled(Decimal("1e30"))).cancel({}) == Cancelled(None)
 

@@ -98,7 +98,7 @@ class BoundedService(Service):
         self._service, self._api_key = service, api_key
         self.name, self.account, self.base_url = service.name, service.account, service.base_url
         self.features, self.variables = bounded_features(service.features), service.variables
-        for text in (self.name, self.account, self.base_url):
+        for text in (self.name, self.account, self.base_url, self.origin):
             if not isinstance(text, str) or self._text(text, ID_CHARS) != text:
                 raise OutOfBounds("its name, account or base_url is no short text without the key")
 
