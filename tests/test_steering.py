@@ -312,6 +312,16 @@ def test_a_manifest_that_is_nowhere_is_named_and_no_run_of_it_is_suggested(batch
         assert "batchgen run" not in ended.stderr
 
 
+def test_a_manifest_that_another_table_may_have_is_named_with_some_of_those_that_are_here(
+    table: Table, batchgen: Command
+) -> None:
+    table.sync("mona")
+    write_manifest(table.folder / "summer.yaml", 1)
+    missing, misspelt = (batchgen("pause", name).stderr for name in ("summer.yaml", "sprung.yaml"))
+    assert "which has" in missing and "spring.yaml; a run puts it there, or name its table with --db" in missing
+    assert misspelt.strip().endswith("spring.yaml")
+
+
 def test_what_is_set_is_shown_with_where_it_comes_from(table: Table, batchgen: Command) -> None:
     table.sync("mona")
     limits = Limits(downloads=2, max_cost=Decimal("80.10"), on_unconfirmed="resubmit")

@@ -138,7 +138,8 @@ def not_stored(manifest: Path, stored: Sequence[StoredBatch], table: str) -> str
         return f"{manifest}: this is the name of a batch; name its manifest: {batch.manifest_path}{simulate}"
     manifests = listed([batch.manifest_path for batch in stored]) or "no manifest"
     if manifest.exists():
-        return f"{manifest}: is not in the job table {table}, which has {manifests}"
+        advice = "a run puts it there, or name its table with --db"
+        return f"{manifest}: is not in the job table {table}, which has {manifests}; {advice}"
     return f"{no_such_manifest(manifest)}\nThe job table {table} has {manifests}"
 
 
