@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import traceback
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -116,6 +117,12 @@ def test_options_mean_what_they_mean_on_the_command_line(manifest: Path) -> None
 def test_an_amount_that_is_none_is_refused(manifest: Path, amount: Any) -> None:
     with pytest.raises(batchgen.UsageError, match="max_cost"):
         batchgen.run(manifest, max_cost=amount)
+
+
+def test_the_traceback_of_an_error_shows_no_other_one(manifest: Path) -> None:
+    with pytest.raises(batchgen.UsageError) as raised:
+        batchgen.run(manifest, sample=-1)
+    assert "During handling" not in "".join(traceback.format_exception(raised.value))
 
 
 def test_a_misspelt_option_is_refused(manifest: Path) -> None:

@@ -14,10 +14,9 @@ T = TypeVar("T")
 
 def complete(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end, in a thread of its own where this one has a running event loop. Ctrl-C cancels it."""
-    try:
-        caller = asyncio.current_task()
-    except RuntimeError:
+    if not is_loop_running():
         return asyncio.run(coroutine)
+    caller = asyncio.current_task()
     tasks: list[asyncio.Task[Any]] = []
 
     async def main() -> T:
@@ -36,3 +35,11 @@ def complete(coroutine: Coroutine[Any, Any, T]) -> T:
             for task in tasks:
                 task.get_loop().call_soon_threadsafe(task.cancel)
             raise
+
+
+def is_loop_running() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
