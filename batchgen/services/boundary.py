@@ -197,7 +197,7 @@ class BoundedService(Service):
     def _outcome(self, types: UnionType, outcome: Any) -> Any:
         """The outcome with its values bounded. Raises `OutOfBounds`."""
         if not is_dataclass(outcome) or isinstance(outcome, type) or not isinstance(outcome, types):
-            raise OutOfBounds(f"it is a {type(outcome).__name__}")
+            raise OutOfBounds(f"the plug-in made a {type(outcome).__name__} of it")
         bounds: dict[str, Callable[[Any], Any]] = {
             **dict.fromkeys(("reason", "message", "proof"), self._text),
             **dict.fromkeys(("word", "input"), lambda text: self._text(text or "", WORD_CHARS)),
