@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +128,11 @@ def test_a_handle_that_cannot_be_stored_is_refused_where_a_person_names_a_genera
     odd = registry.Plugin(Variables(), registry.plugin("queueworks").connect, lambda *_: handle)
     with pytest.raises(UsageError, match="the plug-in of the service makes no handle of g-1"):
         registry.handle_of(odd, "g-1", "/create")
+
+
+async def test_a_service_of_another_name_than_its_entry_point_is_refused() -> None:
+    """Its rows would have both names, and what was paid for would not be found by either."""
+    misnamed = replace(registry.plugin("instantworks"), connect=registry.plugin("queueworks").connect)
+    with pytest.raises(UsageError, match="the plug-in of the service 'instantworks' calls it 'queueworks'"):
+        async with misnamed.open(Account("http://127.0.0.1:9", KEY), None):
+            pass

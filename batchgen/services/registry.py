@@ -37,6 +37,8 @@ class Plugin:
     """Connects to the service. The path is of a file beside the job table, for a service that keeps state itself."""
     handle_of: Callable[[str, str], Mapping[str, Any]]
     """The handle of a generation that a person names, by its id and the endpoint of its job."""
+    name: str = ""
+    """That of its entry point, which `plugin` adds: the service has the same."""
 
     @asynccontextmanager
     async def open(self, account: Account, state: Path | None) -> AsyncIterator[Service]:
@@ -52,6 +54,8 @@ class Plugin:
                 raise
             raise UsageError(f"the plug-in of the service does not connect: {describe(error, account.key)}") from error
         try:
+            if self.name not in ("", service.name):
+                raise UsageError(f"the plug-in of the service {self.name!r} calls it {service.name!r}: it has one name")
             yield service
         finally:
             await leave(connection, account.key)
@@ -90,7 +94,7 @@ def plugin(name: str) -> Plugin:
         raise UsageError(f"the service {name!r} cannot be loaded: {error}") from error
     if not isinstance(loaded, Plugin) or not isinstance(loaded.variables, Variables):
         raise UsageError(f"the service {name!r} cannot be used: its entry point leads to no `Plugin`")
-    return replace(loaded, handle_of=partial(handle_of, loaded))
+    return replace(loaded, handle_of=partial(handle_of, loaded), name=name)
 
 
 def handle_of(plugin: Plugin, generation_id: str, endpoint: str) -> Mapping[str, Any]:
