@@ -263,7 +263,7 @@ def test_verdicts_outlive_a_reload_and_are_handed_back_as_a_file(browser: Browse
     assert (document["format"], document["version"], document["batch"]) == ("batchgen verdicts", 1, "night")
     first, second = document["verdicts"]
     assert (first["id"], first["verdict"], first["stars"]) == (KEYS_OF_ALL[0], "picked", 3)
-    assert (second["verdict"], second["stars"]) == (None, None)
+    assert (second["verdict"], "stars" in second) == (None, False), "of the stars nothing was said here"
     assert re.fullmatch(r"[0-9a-f]{16}", first["clip"])
     assert re.fullmatch(r"20\d\d-\d\d-\d\dT[\d:.]+Z", first["at"])
 

@@ -77,6 +77,19 @@ def test_of_several_files_the_newest_verdict_counts(judged: Table, batchgen: Com
         assert said(judged).verdict == Verdict.REJECTED
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_the_stars_of_one_person_leave_the_verdict_of_another(judged: Table, batchgen: Command, at_once: bool) -> None:
+    picked, starred, taken_back = (entry(at=f"2026-03-01T11:{minute}:00Z") for minute in (10, 20, 30))
+    del picked["stars"], starred["verdict"], taken_back["verdict"]
+    taken_back["stars"] = None
+    files = [write(judged, entry, name=f"{entry['at'][14:16]}.json") for entry in (picked, starred)]
+    for names in [files] if at_once else [[path] for path in files]:
+        assert batchgen("verdicts", "import", "spring.yaml", *names).returncode == 0
+    assert said(judged) == Judgement(Verdict.PICKED, 4)
+    assert batchgen("verdicts", "import", "spring.yaml", write(judged, taken_back)).returncode == 0
+    assert said(judged) == Judgement(Verdict.PICKED)
+
+
 def test_a_newer_verdict_on_another_clip_of_the_job_does_not_stand_in_the_way(judged: Table, batchgen: Command) -> None:
     mine = write(judged, entry(verdict="rejected"), name="mine.json")
     another = write(judged, entry(clip="0" * len(CLIP), at="2026-03-01T11:30:00Z"), name="another.json")
@@ -130,6 +143,7 @@ BAD_ENTRIES = {
     "half a clip": (entry(clip=CLIP[:15]), "mona: `clip` must be 16 hex digits: the beginning of the clip's SHA-256"),
     "another word": (entry(verdict="great"), "mona: `verdict` must be picked or rejected, or null"),
     "a list as verdict": (entry(verdict=["picked"]), "mona: `verdict` must be picked or rejected, or null"),
+    "nothing said": ({"id": "mona", "clip": CLIP}, "mona: has neither `verdict` nor `stars`"),
     "six stars": (entry(stars=6), "mona: `stars` must be 1 to 5, or null"),
     "no star": (entry(stars=0), "mona: `stars` must be 1 to 5, or null"),
     "a truth value": (entry(stars=True), "mona: `stars` must be 1 to 5, or null"),

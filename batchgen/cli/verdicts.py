@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -39,7 +40,8 @@ def command() -> None:
 def import_(manifest: Path, files: tuple[Path, ...], db: str | None, simulate: bool, as_json: bool) -> None:
     """Bring the verdicts of FILES, which the review page has saved, into the job table.
 
-    Of two verdicts on one clip the newer one counts, whichever file it comes from; the same file may be imported again.
+    Of two verdicts on one clip the newer one counts, whichever file it comes from, and so do the newer stars; the same
+    file may be imported again.
     A verdict goes to the clip that was judged, whatever the id of its job is by now. One on a clip that no job has any
     more, or one that cannot be read, is named and not imported: exit code 2. A run may be at work.
     """
@@ -80,13 +82,13 @@ def refuse_other_batches(
 
 
 def newest_of(files: Sequence[VerdictsFile]) -> list[FileVerdict]:
-    """The newest verdict on each clip, whichever file it comes from. A job may have had several clips."""
+    """The newest verdict on each clip, whichever file it comes from, with the newest stars. A job may have had several
+    clips."""
     newest: dict[tuple[str, str], FileVerdict] = {}
-    for file in files:
-        for verdict in file.verdicts:
-            clip = (verdict.id, verdict.clip)
-            first = newest.setdefault(clip, verdict)
-            newest[clip] = max(first, verdict, key=lambda verdict: verdict.at)
+    for verdict in sorted((verdict for file in files for verdict in file.verdicts), key=lambda verdict: verdict.at):
+        clip = (verdict.id, verdict.clip)
+        older = newest.get(clip, verdict)
+        newest[clip] = replace(verdict, changes={**older.changes, **verdict.changes})
     return list(newest.values())
 
 

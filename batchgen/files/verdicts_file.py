@@ -1,7 +1,8 @@
 """The file of verdicts that the review page saves: judged entry by entry, since it comes from a browser, or by mail.
 
 JSON: {"format": "batchgen verdicts", "version": 1, "batch": …, "verdicts": [{"id", "clip", "verdict", "stars", "at"}]}.
-`clip` is the beginning of the SHA-256 of the job's first file: a verdict is about a clip, not about an id.
+`clip` is the beginning of the SHA-256 of the job's first file: a verdict is about a clip, not about an id. Of `verdict`
+and `stars`, one that an entry leaves out stays as it is, since several people judge.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ CLOCK_SKEW = timedelta(minutes=10)
 
 @dataclass(frozen=True, slots=True)
 class FileVerdict:
-    """What a person said of one clip. No verdict and no stars take an earlier verdict back."""
+    """What a person said of one clip."""
 
     id: str
     clip: str
-    verdict: Verdict | None
-    stars: int | None
+    changes: Mapping[str, Any]
+    """Its `verdict`, its `stars`, or both: fields of a judgement. None takes back what was said before."""
     at: datetime
     source: Path
     """The file that it comes from."""
@@ -100,16 +101,19 @@ def _verdict_of(entry: Any, path: Path, now: datetime) -> FileVerdict:
     """One entry. Raises `ValueError`, which says what is wrong with it."""
     if not isinstance(entry, Mapping):
         raise ValueError("is no verdict: it must be an object with id, clip, verdict, stars and at")
-    key, clip, verdict, stars = (entry.get(name) for name in ("id", "clip", "verdict", "stars"))
+    key, clip = entry.get("id"), entry.get("clip")
+    changes = {name: entry[name] for name in ("verdict", "stars") if name in entry}
     if not isinstance(key, str) or not 0 < len(key) <= ID_CHARS_MAX or character_fault(key):
         raise ValueError("has no id that a job could have")
     if not isinstance(clip, str) or not CLIP.fullmatch(clip):
         raise ValueError(f"`clip` must be {CLIP_DIGITS} hex digits: the beginning of the clip's SHA-256")
-    if verdict is not None and verdict not in list(Verdict):
+    if not changes:
+        raise ValueError("has neither `verdict` nor `stars`")
+    if changes.get("verdict") is not None and changes["verdict"] not in list(Verdict):
         raise ValueError(f"`verdict` must be {' or '.join(Verdict)}, or null")
-    if stars is not None and (type(stars) is not int or stars not in STARS):
+    if (stars := changes.get("stars")) is not None and (type(stars) is not int or stars not in STARS):
         raise ValueError(f"`stars` must be {STARS.start} to {STARS.stop - 1}, or null")
-    return FileVerdict(key, clip, Verdict(verdict) if verdict else None, stars, _time_of(entry.get("at"), now), path)
+    return FileVerdict(key, clip, changes, _time_of(entry.get("at"), now), path)
 
 
 def _time_of(text: Any, now: datetime) -> datetime:

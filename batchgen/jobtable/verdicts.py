@@ -69,9 +69,10 @@ def import_verdicts(connection: Connection, batch_id: int, imported: Iterable[Fi
     Only a verdict newer than all of its clip counts, so the same file may be imported again.
     """
     refuse_moved(connection, batch_id)
-    from_files = list(imported)
+    from_files = sorted(imported, key=lambda verdict: verdict.at)  # the last one of a clip counts
     result = Imported()
     rows: list[dict[str, Any]] = []
+    said: dict[int, dict[str, Any]] = {}
     keys = list(dict.fromkeys(verdict.id for verdict in from_files))
     clips = {row.key: row for row in _clips_of(connection, batch_id, jobs.c.key, keys)}  # the first file comes last
     strays = [verdict.clip for verdict in from_files if refusal(clips.get(verdict.id), verdict)]
@@ -87,10 +88,11 @@ def import_verdicts(connection: Connection, batch_id: int, imported: Iterable[Fi
         elif clip and clip.judged_at is not None and clip.judged_at >= verdict.at:
             result.old += 1
         elif clip:
-            new = {"attempt_id": clip.attempt_id, "at": verdict.at, "verdict": verdict.verdict, "stars": verdict.stars}
-            rows.append(new)
+            before = said.get(clip.attempt_id, {"verdict": clip.verdict, "stars": clip.stars})
+            said[clip.attempt_id] = {**before, **verdict.changes}
+            rows.append({"attempt_id": clip.attempt_id, "at": verdict.at, **said[clip.attempt_id]})
     if rows:
-        connection.execute(insert(verdicts), sorted(rows, key=lambda row: row["at"]))  # the last one of a clip counts
+        connection.execute(insert(verdicts), rows)
     result.new = len(rows)
     return result
 
@@ -162,14 +164,16 @@ def _fits(choice: VerdictFilter) -> ColumnElement[bool]:
 
 
 CLIP_NAME = func.substr(outputs.c.sha256, 1, CLIP_DIGITS)
+_of_clip = verdicts.c.attempt_id == jobs.c.attempt_id
+_judged_at = select(func.max(verdicts.c.at)).where(_of_clip).correlate(jobs).scalar_subquery()
+_verdict, _stars = (
+    select(said).where(_of_clip).order_by(verdicts.c.id.desc()).limit(1).correlate(jobs).scalar_subquery()
+    for said in (verdicts.c.verdict, verdicts.c.stars)
+)
 SELECT_CLIPS_TO_JUDGE = (
     select(
         *(jobs.c.key, jobs.c.attempt_id, outputs.c.number, outputs.c.sha256),
-        select(func.max(verdicts.c.at))
-        .where(verdicts.c.attempt_id == jobs.c.attempt_id)
-        .correlate(jobs)
-        .scalar_subquery()
-        .label("judged_at"),
+        *(_judged_at.label("judged_at"), _verdict.label("verdict"), _stars.label("stars")),
     )
     .outerjoin_from(jobs, outputs, (outputs.c.attempt_id == jobs.c.attempt_id) & IS_DELIVERED)
     .where(IN_BATCH)

@@ -47,17 +47,20 @@ function apply(clip, judgement) {
   Object.assign(clip, judgement);
   const words = [clip.verdict || "undecided", clip.stars ? plural(clip.stars, "star") : ""].filter(Boolean).join(", ");
   say(`${clip.id}: ${words}`);
+  const entries = page.served ? unsaved : changed;
   const entry = {
     id: clip.id, clip: clip.clip, verdict: clip.verdict || null, stars: clip.stars || null, at: new Date().toISOString(),
+    changed: [...new Set([...(entries.get(clip.id)?.changed || []), ...names])],
   };
-  if (page.served) {
-    unsaved.set(clip.id, { ...entry, changed: [...(unsaved.get(clip.id)?.changed || []), ...names] });
-    sendVerdicts();
-  } else {
-    changed.set(clip.id, entry);
-    keep(entry);
-  }
+  entries.set(clip.id, entry);
+  if (page.served) sendVerdicts();
+  else keep(entry);
   showVerdict(clip);
+}
+
+/** What was said here of a clip, and no more: another person, or another window, may say the rest. */
+function said({ id, clip, at, changed: names, ...judgement }) {
+  return { id, clip, at, ...Object.fromEntries(names.map((name) => [name, judgement[name]])) };
 }
 
 let isSending = false;
@@ -69,9 +72,7 @@ async function sendVerdicts() {
   try {
     while (unsaved.size) {
       const [entry] = unsaved.values();
-      // Only what was changed here: another window may have judged the rest meanwhile.
-      const { id, clip, changed: names } = entry;
-      const body = JSON.stringify({ id, clip, ...Object.fromEntries(names.map((name) => [name, entry[name]])) });
+      const body = JSON.stringify(said(entry));
       const answer = await fetch("verdicts", { method: "POST", headers: { "content-type": "application/json" }, body });
       if (answer.status === 503) throw new Error((await answer.json()).why);
       if (!answer.ok && ![400, 409].includes(answer.status)) throw new TypeError(String(answer.status));
@@ -118,7 +119,7 @@ function readStorage() {
       const entry = entryOf(storage.getItem(key));
       const clip = entry && clipById.get(entry.id);
       if (!clip || clip.clip !== entry.clip || Date.parse(entry.at) / 1000 <= clip.judged) continue;
-      Object.assign(clip, { verdict: entry.verdict || "", stars: entry.stars || 0 });
+      for (const name of entry.changed) clip[name] = entry[name] || (name === "stars" ? 0 : "");
       changed.set(entry.id, entry);
     }
   } catch {
@@ -131,7 +132,8 @@ function entryOf(text) {
   try {
     const entry = JSON.parse(text);
     const isEntry = VERDICTS.includes(entry.verdict || "") && (entry.stars || 0) in STARS && Date.parse(entry.at);
-    return isEntry ? entry : null;
+    const names = ["verdict", "stars"];
+    return isEntry ? { ...entry, changed: names.filter((name) => (entry.changed || names).includes(name)) } : null;
   } catch {
     return null;
   }
@@ -139,7 +141,7 @@ function entryOf(text) {
 
 /** Hand the verdicts back as a file, which `batchgen verdicts import` reads. */
 function downloadVerdicts() {
-  const verdicts = [...(page.served ? unsaved : changed).values()].map((entry) => ({ ...entry, changed: undefined }));
+  const verdicts = [...(page.served ? unsaved : changed).values()].map(said);
   const text = JSON.stringify({ format: "batchgen verdicts", version: 1, batch: page.batch, verdicts }, null, 1);
   const link = make("a");
   link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
