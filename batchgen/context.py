@@ -216,6 +216,13 @@ class RunContext:
         """Pending jobs are not submitted for this reason, until a time where that is known; "" ends it."""
         self.hold, self.hold_until = reason, until
 
+    @property
+    def standstill(self) -> str:
+        """Why nothing is submitted now, for `status` in another process; "" while jobs are, or may be."""
+        if self.blocked:
+            return self.blocked.reason
+        return str(self.credit_wait) if self.credit_wait.refusal else self.hold
+
     def block(self, blocked: Blocked) -> None:
         """The account may not submit. The first reason counts."""
         self.blocked = self.blocked or blocked

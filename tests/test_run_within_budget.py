@@ -39,6 +39,19 @@ def charged(ledger: Path) -> Decimal:
     return sum((Decimal(row["micro_usd"]) / 1_000_000 for row in Bill(ledger).accepted), Decimal(0))
 
 
+def test_status_says_why_a_run_at_work_submits_nothing(
+    tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
+) -> None:
+    simulator = simulate("--speed", "1", "--instant")
+    write_manifest(tmp_path / "m.yaml", 3, limits=FAST)
+    launch("run", "m.yaml", "--max-cost", "2", **simulator.environment)
+    told = "1 run at work; no more submits for now: what is left of the budget is reserved"
+    until(lambda: told in batchgen("status", "m.yaml").stdout)
+    assert batchgen("set", "m.yaml", "max_cost=9").returncode == 0
+    until(lambda: states(tmp_path / "batchgen.db").get("generating") == 3)
+    until(lambda: batchgen("status", "m.yaml").stdout.endswith("1 run at work\n"))
+
+
 def test_what_was_charged_beyond_the_named_price_is_expected_from_then_on(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:

@@ -88,7 +88,7 @@ def print_status_json(status: BatchStatus, manifest: Path | None) -> None:
     if status.move:
         advice = hints.advice(move_line(status.move))
     elif status.runs:
-        advice = hints.advice("a run is at work; this shows what it does", to_type("status --watch"))
+        advice = hints.advice(f"{at_work(status)}; this shows what it does", to_type("status --watch"))
     else:
         lost, before = bool(status.lost.files), step_after(status)
         step = next_of(summary, has_lost_files=lost, outdated=status.outdated, last=before)
@@ -117,11 +117,18 @@ def print_status(status: BatchStatus, manifest: Path | None) -> None:
     if status.move:
         lines.append(move_line(status.move))
     elif status.runs:
-        lines.append(f"{plural(status.runs, 'run')} at work")
+        lines.append(at_work(status))
     elif len(blockers) > bool(summary.held):  # a run can do nothing for jobs that are held for a person
         lines += standstill_lines(status, now, to_type)
     for line in lines:
         print_lines(f"  {line}")
+
+
+def at_work(status: BatchStatus) -> str:
+    """How many runs are at work, and why the newest one submits nothing for now."""
+    last = status.last_run
+    reason = f"; no more submits for now: {last.message}" if last and last.message and not last.ended_at else ""
+    return f"{plural(status.runs, 'run')} at work{reason}"
 
 
 def standstill_lines(status: BatchStatus, now: datetime, to_type: hints.CommandLine) -> Iterator[str]:

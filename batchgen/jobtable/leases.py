@@ -53,6 +53,12 @@ def renew(connection: Connection, run_id: str, now: datetime, until: datetime) -
     connection.execute(update(jobs).where(jobs.c.leased_by == run_id).values(leased_until=until, next_at=until))
 
 
+def record_standstill(connection: Connection, run_id: str, reason: str) -> None:
+    """Record why a run at work submits nothing now; "" where it does. How it ends takes the place of this."""
+    at_work = (runs.c.id == run_id, runs.c.ended_at.is_(None))
+    connection.execute(update(runs).where(*at_work).values(message=reason or None))
+
+
 def holders(connection: Connection) -> dict[str, Owner]:
     """The runs that hold a lease, dead or alive."""
     leased = select(jobs.c.leased_by).where(jobs.c.leased_by.is_not(None)).distinct()

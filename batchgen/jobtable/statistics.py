@@ -65,7 +65,7 @@ class BatchSummary:
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
-    """How the last run went; `message` is the sentence that it printed, where it came so far."""
+    """How the last run went; `message` is the sentence that it printed, or while it works why it submits nothing."""
 
     ended_at: datetime | None
     """None where it is at work, or was killed."""

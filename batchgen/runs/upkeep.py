@@ -32,12 +32,15 @@ class Upkeep:
         """When the clock was last checked."""
         self.heeded_version = self.heeded_order = 0
         """The newest setting that was heeded, and the newest change of the order."""
+        self.standstill = ""
+        """Why nothing is submitted, as the table has it."""
 
     def intervals(self) -> list[tuple[Callable[[], Awaitable[None]], float]]:
         """What is done again and again, with the seconds between two times."""
         return [
             (self.recover, NEIGHBOURS_SECONDS if self.database.path else SERVER_NEIGHBOURS_SECONDS),
             (self.heed_steering, STEERING_SECONDS),
+            (self.record_standstill, STEERING_SECONDS),
             (self.renew_leases, RENEW_SECONDS),
             (self.check_clock, NEIGHBOURS_SECONDS),
         ]
@@ -61,6 +64,12 @@ class Upkeep:
         """Keep the leases of this run from ending."""
         now = clock.utcnow()
         await self.database.write(leases.renew, self.context.run_id, now, now + LEASE)
+
+    async def record_standstill(self) -> None:
+        """Let `status` say why nothing is submitted."""
+        if (reason := self.context.standstill) != self.standstill:
+            self.standstill = reason
+            await self.database.write(leases.record_standstill, self.context.run_id, reason)
 
     async def check_clock(self) -> None:
         """Follow the clock of the database's server. Make due what was planned by a clock that was set back since."""
