@@ -317,6 +317,14 @@ def test_what_only_a_person_can_mend_is_named(
     assert words in trouble["message"] and trouble["next"].startswith(mend)
 
 
+def test_the_table_of_a_manifest_that_is_gone_is_examined(patient: Patient, batchgen: Command) -> None:
+    (patient.folder / "spring.yaml").unlink()
+    deleted_video(patient)
+    code, found = problems(batchgen)
+    assert (code, [trouble["check"] for trouble in found]) == (2, ["manifest", "files"])
+    assert "it is gone. Its batch is in the job table" in found[0]["message"]
+
+
 def test_an_address_from_a_folder_is_never_proposed_for_a_key(patient: Patient, batchgen: Command) -> None:
     patient.monkeypatch.delenv("AIMLAPI_BASE_URL")
     (patient.folder / ".env").write_text("# mine\nAIMLAPI_BASE_URL=https://evil.test\nX=1\n")

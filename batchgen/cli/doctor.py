@@ -13,7 +13,6 @@ from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.doctor import Finding, examine
 from batchgen.doctor.findings import shell
-from batchgen.files.spelling import require_manifest
 from batchgen.jobtable.batches import table_location
 from batchgen.report import hints
 from batchgen.report.command_events import Examined
@@ -32,7 +31,6 @@ def command(manifest: Path | None, db: str | None, as_json: bool) -> None:
 
     It ends with 0 where nothing is wrong, else as a run would: with the exit code of the first problem.
     """
-    require_manifest(manifest)
     location = table_location(db, manifest or Path("batchgen.db"))
     mend = partial(mending_command, options.db_option_as_typed())
     show_all(examine(location, manifest, mend), as_json=as_json)

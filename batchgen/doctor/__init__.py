@@ -15,6 +15,7 @@ from batchgen.doctor.machine import examine_machine
 from batchgen.doctor.service import examine_service
 from batchgen.doctor.table import Command, TableExam
 from batchgen.errors import ExitCode, ManifestInvalid
+from batchgen.files.spelling import require_manifest
 from batchgen.services.registry import DEFAULT, SIMULATOR
 
 __all__ = ["Finding", "examine"]
@@ -23,13 +24,22 @@ __all__ = ["Finding", "examine"]
 def examine(location: str | Path, manifest: Path | None, command: Command) -> Iterator[Finding]:
     """Every finding, in the order in which a run would meet what is wrong.
 
-    `location` is the job table's. `command` makes commands of batchgen.
+    `location` is the job table's. `command` makes commands of batchgen. Raises `UsageError` for a manifest that is not
+    there, and of which the table knows nothing.
     """
     folder = manifest.absolute().parent if manifest else Path.cwd()
     exam = TableExam(location, manifest, command)
+    is_gone = bool(manifest and not manifest.exists())
+    if is_gone and not (exam.services and exam.own_batches()):
+        require_manifest(manifest)
     yield from examine_machine(folder)
     service = min(exam.services - {SIMULATOR} or exam.services or {DEFAULT})
-    if manifest:
+    if is_gone:
+        message = (
+            f"{manifest}: it is gone. Its batch is in the job table, to be read, judged and exported; to run it, put"
+        )
+        yield problem("manifest", f"{message} a copy of the manifest back", "", ExitCode.USAGE)
+    elif manifest:
         try:
             parsed = read_manifest(manifest, None, simulate=False, validate=True)
         except ManifestInvalid as error:
