@@ -100,6 +100,15 @@ def test_status_shows_a_batch_while_it_runs_and_after(
     assert batchgen("status", "--db", "moved/batchgen.db").stdout.startswith("m: 3 generating; $")
 
 
+def test_a_manifest_that_was_renamed_is_found_by_the_name_it_had(tmp_path: Path, batchgen: Command) -> None:
+    manifest = write_manifest(tmp_path / "spring.yaml")
+    assert batchgen("run", "spring.yaml", "--enroll").returncode == 0
+    manifest.rename(tmp_path / "summer.yaml")
+    has = f"is not in the job table {tmp_path}/batchgen.db, which has {manifest}"
+    assert batchgen("status", "summer.yaml").stderr == f"summer.yaml: {has}; if it was renamed, name it as it was\n"
+    assert batchgen("status", "spring.yaml").stdout.startswith("spring: 1 pending")
+
+
 def test_a_batch_that_was_copied_with_its_table_can_be_read_and_judged_but_is_not_run_twice(
     tmp_path: Path, batchgen: Command
 ) -> None:

@@ -136,9 +136,12 @@ def not_stored(manifest: Path, stored: Sequence[StoredBatch], table: str) -> str
     if batch := next((batch for batch in stored if batch.name == str(manifest)), None):
         simulate = " --simulate" if batch.service == SIMULATOR else ""
         return f"{manifest}: this is the name of a batch; name its manifest: {batch.manifest_path}{simulate}"
-    manifests = listed([batch.manifest_path for batch in stored]) or "no manifest"
+    paths = list(dict.fromkeys(batch.manifest_path for batch in stored))
+    manifests = listed(paths) or "no manifest"
     if manifest.exists():
         advice = "a run puts it there, or name its table with --db"
+        if not all(Path(path).exists() for path in paths):
+            advice = "if it was renamed, name it as it was"
         return f"{manifest}: is not in the job table {table}, which has {manifests}; {advice}"
     return f"{no_such_manifest(manifest)}\nThe job table {table} has {manifests}"
 
