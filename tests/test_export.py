@@ -23,7 +23,6 @@ from pyarrow import parquet
 from sqlalchemy import update
 
 from batchgen.export.records import COLUMNS
-from batchgen.export.tables import FORMULA_SIGNS
 from batchgen.files.safe_open import open_directory
 from batchgen.files.staged_file import stage
 from batchgen.jobs import State, Verdict
@@ -31,6 +30,7 @@ from batchgen.jobtable import delivery, polling, verdicts
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import outputs
 from batchgen.jobtable.verdicts import Judgement
+from batchgen.report.rows import FORMULA_SIGNS
 from batchgen.services.outcomes import Finished
 from tests.conftest import Command, Launch
 from tests.disks import small_disk

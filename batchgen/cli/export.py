@@ -100,7 +100,8 @@ def command(
     batchgen export spring.yaml --sidecar
 
     csv and jsonl go to standard output where -o names no file. A webdataset is a folder of tar files with KEY.mp4,
-    KEY.json and KEY.txt (the prompt) for each clip.
+    KEY.json and KEY.txt (the prompt) for each clip. In csv, an apostrophe stands before a text that a spreadsheet would
+    calculate (=, +, -, @); the other forms have every text as it is.
 
     No file is ever replaced, but for sidecars that nobody has edited. The same command goes on where an export was
     broken off, and adds clips that came since to a webdataset. Clips that are lost or have changed are named and left

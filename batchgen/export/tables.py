@@ -9,14 +9,12 @@ from typing import Any, BinaryIO
 
 from batchgen.errors import UsageError
 from batchgen.export.records import COLUMNS, FieldKind, Record
-from batchgen.report.rows import cell_text, chunks, csv_lines, json_value
+from batchgen.report.rows import cell_text, chunks, csv_lines, inert, json_value
 from batchgen.services.text import visible_json
 
 RECORDS_AT_ONCE = 200  # in one write
 GROUP_RECORDS = 5_000  # in one row group of Parquet
 GROUP_CHARS = 32_000_000  # of texts in one row group, which lies in memory
-FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
-"""A cell that begins with one of them is a formula for a spreadsheet, which may send data away (CSV injection)."""
 
 
 def write_csv(records: Iterator[Record], write: Callable[[bytes], object]) -> None:
@@ -31,7 +29,7 @@ def cells(record: Record) -> list[str]:
     texts = []
     for name, kind in COLUMNS.items():
         text = cell_text(record[name])
-        texts.append(f"'{text}" if kind is FieldKind.TEXT and text.startswith(FORMULA_SIGNS) else text)
+        texts.append(inert(text) if kind is FieldKind.TEXT else text)
     return texts
 
 

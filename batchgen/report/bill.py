@@ -19,6 +19,7 @@ from batchgen.files.report_file import report_file
 from batchgen.jobs import State
 from batchgen.report.formats import dollars
 from batchgen.report.hints import CommandLine
+from batchgen.report.rows import inert
 
 COLUMNS = (
     *("at", "batch", "id", "attempt", "generation_id", "model", "settlement", "kind"),
@@ -28,8 +29,6 @@ NAMES = ("key", "number", "generation", "model", "settlement", "kind")
 """The columns of `Books.rows` between the batch and the amounts."""
 HEADER = ",".join(COLUMNS) + "\r\n"
 BYTE_ORDER_MARK = "\ufeff"  # without it, Excel reads the file in the code page of Windows
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a cell begins with that a spreadsheet would calculate (OWASP, "CSV Injection"): an apostrophe makes it text."""
 
 NOTHING_SENT = "this job table has sent nothing with this key to this address, so that nothing can be compared"
 COMPARES = "compares its jobs with the service's log, where that is kept, before it pays"
@@ -50,14 +49,10 @@ def write_rows(file: IO[str], batch: str, books: Books) -> Decimal:
         charged, expected, balance = (None if amount is None else usd(amount) for amount in columns)
         total += charged or Decimal(0)
         names = [row["at"], batch, *(row[name] for name in NAMES)]
+        texts = ["" if value is None else inert(str(value)) for value in (*names, row["type"], row["note"])]
         amounts = ["" if amount is None else amount_text(amount) for amount in (charged, expected, balance)]
-        writer.writerow([*map(inert, names), *amounts, inert(row["type"]), inert(row["note"])])
+        writer.writerow([*texts[:-2], *amounts, *texts[-2:]])
     return total
-
-
-def inert(value: object) -> str:
-    text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def head_lines(batch: str, comparison: Comparison) -> list[str]:

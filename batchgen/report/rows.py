@@ -35,6 +35,8 @@ ROWS_AT_ONCE = 500  # written by one call of the operating system
 CHARS_AT_ONCE = 1_000_000  # of texts in them: a request with images in it has megabytes
 SHELL_END = "\n"  # of a record that the next program of a pipe reads by lines
 GAP = "  "
+FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
+"""A cell that begins with one of them is a formula for a spreadsheet, which may send data away (CSV injection)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,11 @@ def csv_lines(rows: Iterable[Iterable[str]], end: str = "\r\n") -> str:
     written = io.StringIO(newline="")
     csv.writer(written, lineterminator=end).writerows(rows)
     return written.getvalue()
+
+
+def inert(text: str) -> str:
+    """A text of a table for spreadsheets: an apostrophe before what they would calculate."""
+    return f"'{text}" if text.startswith(FORMULA_SIGNS) else text
 
 
 def short_time(text: str) -> str:
