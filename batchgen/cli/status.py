@@ -37,7 +37,10 @@ BY_A_PERSON = ("resolve", "retry")
 """Commands for jobs that no run goes on with."""
 CONDITIONS = {
     ExitCode.USAGE: "; with --changed redo it pays once more",
+    ExitCode.ACCOUNT: ", once the account is topped up or the key is valid",
     ExitCode.LIMIT_REACHED: ", with a higher max_cost or a later until",
+    ExitCode.UNREACHABLE: ", once the service answers",
+    ExitCode.STORAGE: ", once there is a place for the videos",
 }
 """On what the next run goes on, by the ending of the last one that would come again."""
 WHEN_CHARGED = ", without max_cost, or once the service shows what it charged"
