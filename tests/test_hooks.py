@@ -185,6 +185,7 @@ def test_a_message_is_bounded_and_printable() -> None:
     [
         ("--notify", "s3cret", "--notify 1 is no address that Apprise knows"),
         ("--notify", "nothing://s3cret", "--notify 1 is no address that Apprise knows"),
+        ("--notify", "json://a/s3cret json://b/s3cret", "--notify 1 holds several addresses: write --notify before"),
         ("--exec", "no-such-program {path}", "there is no program 'no-such-program'"),
         ("--exec", "cp 'unclosed", "No closing quotation"),
         ("--exec", "cp {path} to/{id}.mp4", "a placeholder must be an argument of its own"),

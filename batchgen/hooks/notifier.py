@@ -133,6 +133,8 @@ def receivers_of(urls: Collection[str]) -> list[Receiver]:
         logging.getLogger(name).addFilter(is_not_from_a_receiver)
     receivers = []
     for number, url in enumerate(urls, 1):
+        if any("://" in word for word in url.split()[1:]):  # Apprise would take them for one, to a path of its own
+            raise UsageError(f"--notify {number} holds several addresses: write --notify before each of them")
         with warnings.catch_warnings():  # Its first call imports its plug-ins, some of which warn of their libraries.
             warnings.simplefilter("ignore", DeprecationWarning)
             server = None if "://" not in url else apprise.Apprise.instantiate(url, settings(apprise))
