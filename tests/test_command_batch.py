@@ -115,7 +115,7 @@ def test_a_batch_that_was_copied_with_its_table_can_be_read_and_judged_but_is_no
     manifest = write_manifest(tmp_path / "work" / "m.yaml", 2, service="simulator")
     assert batchgen("run", manifest, "--limit", "1").returncode == 0
     shutil.copytree(manifest.parent, tmp_path / "colleague")
-    copied = Path("colleague/m.yaml")
+    copied = Path("work/../colleague/m.yaml")
     next((tmp_path / "work/simulated").rglob("*.mp4")).unlink()
     assert "1 pending, 1 done" in batchgen("status", copied).stdout
     exported = batchgen("export", copied, "--format", "csv", "-o", "colleague/clips.csv")

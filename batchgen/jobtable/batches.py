@@ -68,7 +68,7 @@ def is_moved(batch: StoredBatch, manifest: Path) -> bool:
 def is_copied(batch: StoredBatch, manifest: Path, table: Path | None) -> bool:
     """Whether manifest and job table are copies, side by side as their originals: a backup, or a colleague's."""
     stored = Path(batch.manifest_path)
-    if table is None or stored.name != manifest.name or table.absolute().parent != manifest.absolute().parent:
+    if table is None or stored.name != manifest.name or table.resolve().parent != manifest.parent.resolve():
         return False
     return stored.with_name(table.name).exists()
 
