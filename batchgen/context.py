@@ -207,7 +207,7 @@ class RunContext:
         patience = OUTAGE if contact.ever else FIRST_CONTACT
         if contact.silent_since and now - contact.silent_since >= patience:
             raise ServiceUnreachable(
-                f"{service.base_url} does not answer: {contact.reason}."
+                f"{service.base_url} does not answer: {contact.reason.rstrip('.')}."
                 "\nNothing is lost: the same command goes on once it does."
                 f" ({service.variables.base_url} sets the address.)"
             )

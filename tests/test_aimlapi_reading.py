@@ -329,7 +329,12 @@ async def test_a_history_that_is_cut_says_how_far_it_reaches_by_this_machine_s_c
         (error(401), Unavailable("401: sorry", Trouble.AUTH, 401)),
         (error(429), Throttled("429: sorry")),
         (error(500), Unavailable("500: sorry", http_status=500)),
-        (answer(200, b"<html>"), Unavailable("the request log's answer cannot be read", http_status=200)),
+        (answer(200, b"<html>"), Unavailable("200, but no JSON object: <html>", http_status=200)),
+        (answer(200, b""), Unavailable("200, but no JSON object: empty", http_status=200)),
+        (
+            answer(302, b"<html>", {"Location": f"https://portal.test/?{KEY}"}),
+            Unavailable("302: it leads to https://portal.test/?\u2026, and no key goes there", http_status=302),
+        ),
         (answer(200, {"data": {}}), Unavailable("the request log's answer cannot be read", http_status=200)),
     ],
 )

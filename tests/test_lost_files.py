@@ -110,7 +110,7 @@ def test_a_run_does_not_say_that_all_is_delivered_while_a_file_is_missing(table:
     ending = table.database.read_now(judge, context, None, choose_none, NOON)
     assert ending.exit_code is ExitCode.INCOMPLETE
     assert ending.message == "every job was delivered, but mona.mp4 (job mona) is missing"
-    table.change(begin_run, "batchgen-2", table.batch_id, "another machine", 1, NOON)
+    table.change(begin_run, "batchgen-2", table.batch_id, Owner("another machine", 1, holds_lock=False), NOON)
     ending = table.database.read_now(judge, context, None, choose_none, NOON)
     assert "other machines worked on this batch, and may have them" in lost_lines(ending.lost, "batchgen retry")[0]
     assert ending.message.endswith("may have them")

@@ -316,7 +316,8 @@ def test_a_manifest_that_another_table_may_have_is_named_with_some_of_those_that
     table: Table, batchgen: Command
 ) -> None:
     table.sync("mona")
-    write_manifest(table.folder / "summer.yaml", 1)
+    for name in ("spring.yaml", "summer.yaml"):
+        write_manifest(table.folder / name, 1)
     missing, misspelt = (batchgen("pause", name).stderr for name in ("summer.yaml", "sprung.yaml"))
     assert "which has" in missing and "spring.yaml; a run puts it there, or name its table with --db" in missing
     assert misspelt.strip().endswith("spring.yaml")

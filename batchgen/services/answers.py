@@ -97,7 +97,9 @@ def excerpt(answer: Answer) -> str:
 
 
 def error_message(answer: Answer) -> str:
-    text = describe_error(json_object(answer)) or excerpt(answer) or answer.reason
+    target = answer.headers.get("location") if answer.status // 100 == 3 else None
+    moved = f"it leads to {target}, and no key goes there" if target else ""
+    text = moved or describe_error(json_object(answer)) or excerpt(answer) or answer.reason
     return f"{answer.status}: {text[:MESSAGE_CHARS]}"
 
 

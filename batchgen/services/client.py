@@ -75,11 +75,15 @@ class ApiClient:
     async def ask_json(
         self, path: str, params: Mapping[str, Any], *, with_key: bool = True, read_float: Callable[[str], Any] = float
     ) -> dict[str, Any] | NoAnswer:
-        """The JSON object of a whole answer, empty where it is none; or what another answer says."""
+        """The JSON object of a whole answer; or what another answer says."""
         answer = await self.ask(path, params, with_key=with_key)
         if isinstance(answer, Unavailable):
             return answer
-        return answers.json_object(answer, read_float) if answer.is_whole else answers.read_unavailable(answer)
+        if not answer.is_whole:
+            return answers.read_unavailable(answer)
+        document = answers.json_object(answer, read_float)
+        nothing = f"{answer.status}, but no JSON object: {answers.excerpt(answer) or 'empty'}"
+        return document or Unavailable(nothing, http_status=answer.status)
 
     async def _exchange(
         self,
