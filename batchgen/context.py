@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from batchgen import clock
 from batchgen.errors import BatchgenError, ServiceUnreachable, StorageError
 from batchgen.jobs import Job, State
+from batchgen.jobtable import ledger
 from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.pricelist import PriceList
@@ -25,7 +26,7 @@ from batchgen.limits.generation_times import GenerationTimes
 from batchgen.limits.steering import Steering, read_enrolled, read_steering
 from batchgen.manifest.limits import Limits
 from batchgen.services.base import Service
-from batchgen.services.outcomes import Blocked, FetchOutcome, Trouble, Unavailable
+from batchgen.services.outcomes import Blocked, Failed, FetchOutcome, Finished, Trouble, Unavailable
 
 COMPARING = "the service's log is read, to see what was paid for before"
 """Why pending jobs wait meanwhile."""
@@ -190,7 +191,13 @@ class RunContext:
         """Ask the service how the generation of a job is doing. One that was sent elsewhere is not asked for here."""
         if job.attempt.origin not in ("", self.service.origin):
             return Unavailable(f"it was sent to {job.attempt.origin}, and only there it can be asked for")
-        return await self.service.fetch(job.attempt.handle)
+        outcome = await self.service.fetch(job.attempt.handle)
+        about = outcome.about if isinstance(outcome, Finished | Failed) else ""
+        # A service may have a second id for a generation, but never that of another one.
+        is_other = about not in ("", job.attempt.generation_id)
+        if is_other and await self.database.read(ledger.is_owned_elsewhere, job.attempt.id, about):
+            return Unavailable(f"a proxy gave the answer about another generation ({about})", http_status=200)
+        return outcome
 
     def advanceable_states(self) -> list[State]:
         """The states from which this run can still bring a job forward."""

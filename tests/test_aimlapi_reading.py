@@ -192,6 +192,15 @@ async def test_the_key_goes_to_no_address_that_a_row_names() -> None:
             assert other.connections == 0, endpoint
 
 
+@pytest.mark.parametrize("name", ["id", "generation_id"])
+@pytest.mark.parametrize("word", ["completed", "error", "cancelled"])
+async def test_an_end_tells_about_which_generation_it_is(name: str, word: str) -> None:
+    async with serving(answer(200, {name: "g-1", "status": word})) as wire, service(wire.base_url) as api:
+        outcome = await api.fetch(handle_of("g-2", ENDPOINT))
+    assert isinstance(outcome, Finished | Failed)
+    assert outcome.about == "g-1"
+
+
 @pytest.mark.parametrize("reply", [b"", Reset(b"HTTP/1.1 200"), HANG, answer(302, headers={"Location": "/elsewhere"})])
 async def test_a_fetch_that_fails_says_nothing_of_the_job(reply: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "QUESTION_SECONDS", 0.2)

@@ -139,3 +139,12 @@ async def test_a_server_that_lies_about_the_length_does_not_loop_for_ever(table:
     assert len(wire.requests) <= fetching.CONNECTIONS_PER_TRY
     assert table.row().failures == 1
     assert not target.exists()
+
+
+async def test_a_server_that_sends_another_part_each_time_is_told_apart_from_a_cut_connection(table: Table) -> None:
+    part = answer(206, CLIP[HALF:], {"ETag": V1, "Content-Range": f"bytes {HALF}-{len(CLIP) - 1}/{len(CLIP)}"})
+    async with serving(part) as wire:
+        finished_generation(table, f"{wire.base_url}/v.mp4")
+        async with downloading(context_of(table, ScriptedService())) as stage:
+            await turn(stage)
+    assert table.row().error == "the file server sent another part of the file, or more, than it was asked for, 6 times"

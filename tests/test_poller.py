@@ -198,6 +198,22 @@ async def test_a_failed_poll_never_fails_the_job(table: Table, clock: Clock) -> 
     assert (table.row().state, table.row().failures, table.row().error) == ("downloading", 0, None)
 
 
+@pytest.mark.parametrize("end", [Finished((URL,), about="g-other"), Failed("error: no faces", about="g-other")])
+async def test_the_end_of_another_generation_that_a_proxy_repeats_is_not_believed(
+    table: Table, clock: Clock, end: Finished | Failed
+) -> None:
+    table.sync("mona", "other")
+    for job in table.intend():
+        table.accept(job, f"g-{job.key}")
+    service = ScriptedService(fetches=[end])
+    await turn(Poller(context_of(table, service), 8))
+    assert table.states() == {"mona": "generating", "other": "downloading" if isinstance(end, Finished) else "failed"}
+    assert table.row().error == "a proxy gave the answer about another generation (g-other)"
+    service.fetches = [replace(end, about="a second id of its own")]
+    await repeat(Poller(context_of(table, service), 8), clock, table, 1)
+    assert table.row().state != "generating"
+
+
 class UnreliableService(ScriptedService):
     """Answers a share of the polls. A generation is finished from its moment in `ends` on."""
 

@@ -25,6 +25,7 @@ async def fetch(task: DownloadTask, client: http.Client, is_stopping: Callable[[
     """
     part = task.part
     url, is_fresh = task.output.url if task.job.failures < TRIES_PER_ADDRESS else None, False
+    fault = "ended the connection"
     if part.recorded_etag:
         await task.on_disk(part.resume)
     for _ in range(CONNECTIONS_PER_TRY):
@@ -42,6 +43,7 @@ async def fetch(task: DownloadTask, client: http.Client, is_stopping: Callable[[
             url = None
         except VersionChanged:
             part.restart()
+            fault = "sent another part of the file, or more, than it was asked for,"
         except failures.BAD_ADDRESS as error:
             reason = f"the service gave an unusable address: {failures.describe(error)}"
             raise task.gone_or_late(reason) from error
@@ -52,7 +54,7 @@ async def fetch(task: DownloadTask, client: http.Client, is_stopping: Callable[[
             if part.size and isinstance(error, failures.IncompleteBody) and await task.count_bytes():
                 return reason
             raise TryFailed(reason) from error
-    raise TryFailed(f"the file server ended the connection {CONNECTIONS_PER_TRY} times")
+    raise TryFailed(f"the file server {fault} {CONNECTIONS_PER_TRY} times")
 
 
 async def ask_address(task: DownloadTask) -> str:

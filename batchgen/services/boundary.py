@@ -202,6 +202,7 @@ class BoundedService(Service):
             **dict.fromkeys(("reason", "message", "proof"), self._text),
             **dict.fromkeys(("word", "input"), lambda text: self._text(text or "", WORD_CHARS)),
             "generation_id": self._id,
+            "about": lambda text: text if self._is_plain(text, ID_CHARS) else "",
             "handle": partial(self._handle, subject=getattr(outcome, "generation_id", "it")),
             "files": self._addresses,
             "cost_usd": amount,

@@ -109,18 +109,22 @@ class Working:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The generation is done. `files` are the addresses of its files; none where the service names no file."""
+    """The generation is done. `files` are the addresses of its files; none where the service names no file.
+
+    `about` is the generation that the answer names; one of another job was repeated by a proxy, and is not believed.
+    """
 
     files: tuple[str, ...]
     word: str = "completed"
     cost_usd: Decimal | None = None
+    about: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
     """The generation failed at the service. `cost_usd` is what it charges all the same; None where nobody tells.
 
-    `input` names the parameter that it is about, where the service tells.
+    `input` names the parameter that it is about, where the service tells; `about` is as that of `Finished`.
     """
 
     message: str
@@ -128,6 +132,7 @@ class Failed:
     kind: ErrorClass = ErrorClass.UNKNOWN
     input: str = ""
     cost_usd: Decimal | None = Decimal(0)
+    about: str = field(default="", compare=False)
 
 
 def explain(failure: Rejected | Failed) -> str:

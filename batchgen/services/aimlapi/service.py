@@ -21,7 +21,7 @@ from batchgen.services import http
 from batchgen.services.account import Account, Variables
 from batchgen.services.aimlapi import answers
 from batchgen.services.aimlapi.answers import LoggedRequest
-from batchgen.services.answers import nested, read_amount, read_id, read_time
+from batchgen.services.answers import json_object, nested, read_amount, read_id, read_time
 from batchgen.services.base import (
     Adoption,
     Features,
@@ -120,7 +120,13 @@ class AimlApi(Service):
     async def fetch(self, handle: Mapping[str, Any]) -> FetchOutcome:
         """Ask how one generation is doing. Its id may hold `:` and `/`, which travel percent-encoded."""
         answer = await self._api.ask(handle["endpoint"], {"generation_id": handle["generation_id"]})
-        return answer if isinstance(answer, Unavailable) else answers.read_fetch(answer, self.base_url)
+        if isinstance(answer, Unavailable):
+            return answer
+        outcome = answers.read_fetch(answer, self.base_url)
+        if isinstance(outcome, Finished | Failed):
+            document = json_object(answer)
+            return replace(outcome, about=read_id(document.get("id"), document.get("generation_id")) or "")
+        return outcome
 
     async def find(self, attempts: Sequence[SentAttempt]) -> Mapping[str, FindOutcome] | NoAnswer:
         sent_at = [moment for attempt in attempts for moment in self._sent_at(attempt)]
