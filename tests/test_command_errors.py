@@ -100,7 +100,7 @@ def newer(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "code", "message"),
     [
-        (corrupt, 8, "cannot be used"),
+        (corrupt, 8, "`batchgen doctor` says how"),
         (lambda path: path.write_text("jobs: []\n" * 100), 8, "not a database"),
         (foreign, 2, "a database of something else, left untouched"),
         (newer, 2, "upgrade batchgen"),
@@ -389,7 +389,7 @@ def test_a_table_whose_name_has_a_line_end_is_used_and_named_in_one_line(tmp_pat
     (tmp_path / "a\nb.db").write_text("no database, but a text of some length")
     refused = batchgen("status", "--db", "a\nb.db")
     assert refused.returncode == 8
-    assert refused.stderr.startswith(f"{tmp_path}/a\\nb.db: the job table cannot be used: file is not a database")
+    assert refused.stderr.startswith(f"{tmp_path}/a\\nb.db: the job table cannot be used: it is no job table")
 
 
 @pytest.mark.parametrize(

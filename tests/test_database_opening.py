@@ -203,7 +203,7 @@ def test_a_table_is_not_made_in_a_folder_that_may_only_be_read(open_folder: Path
     with read_only_folder(path.parent):
         printed = open_as_nobody(path)
     assert str(path) in printed
-    assert "cannot be used" in printed
+    assert "Let this user write into its folder" in printed
     assert list(path.parent.iterdir()) == []
 
 

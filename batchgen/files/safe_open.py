@@ -286,4 +286,5 @@ def create_database(path: Path) -> None:
     except FileExistsError:
         return
     except OSError as error:
-        raise StorageError(f"{path}: the file cannot be used: {os_reason(error)}") from error
+        advice = "Let this user write into its folder, or name another table with --db"
+        raise StorageError(f"{path}: the job table cannot be made: {os_reason(error)}. {advice}") from error

@@ -39,6 +39,10 @@ SENTENCES: dict[object, str] = {
     sqlite3.SQLITE_READONLY: f"{READ_ONLY}, its file and its folder",
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened. It and its folder must be writable, and few files open (ulimit -n)",
     sqlite3.SQLITE_IOERR: DISK_AT_FAULT,
+    sqlite3.SQLITE_NOTADB: "it is no job table, or is damaged. Name another one with --db; `batchgen doctor` says how"
+    " to begin again",
+    sqlite3.SQLITE_CORRUPT: "it is damaged. Put a copy of it back; without one, `batchgen doctor` says how to begin"
+    " again",
     "25006": f"{READ_ONLY}, or name the server that is no standby",
     "3F000": "no schema of its search_path exists, or none that this role may use. Set another one (ALTER ROLE … SET"
     " search_path = …), or make the schema",
