@@ -276,6 +276,8 @@ def test_a_url_names_the_same_file_as_a_path(tmp_path: Path) -> None:
         ("sqlite://", "in memory"),
         ("sqlite:///:memory:", "in memory"),
         ("mysql://me:hunter2@host/db", "mysql"),
+        ("sqlite+aiosqlite:///x.db", "the driver aiosqlite is not supported; begin with sqlite://"),
+        ("postgresql+asyncpg://me:hunter2@host/db", "the driver asyncpg is not supported; begin with postgresql://"),
         ("nonsense://me:hunter2@host/db", "not a database URL"),
         ("postgresql://me:hunter2@host:port/db", "not a database URL"),
         ("://me:hunter2@", "not a database URL"),

@@ -204,6 +204,11 @@ def test_why_nobody_answers_is_told_in_the_words_of_the_system() -> None:
     assert failures.describe(unreachable) == "nobody answers at [fd00::7]:8080: no route to host"
 
 
+async def test_what_is_no_http_is_quoted_as_it_came() -> None:
+    outcome = await submit_to(sends(b"ICY 201 OK\r\n\r\n"))
+    assert outcome == Unknown("illegal status line: 'ICY 201 OK'")
+
+
 async def test_a_name_that_does_not_resolve_proves_that_nothing_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_such_name(*_arguments: object, **_options: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")

@@ -72,8 +72,9 @@ def database_url(place: str | Path) -> URL:
         raise UsageError(f"--db: {url.get_backend_name()} is not supported; use SQLite or PostgreSQL")
     if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
         raise UsageError("--db: a job table in memory would be gone with the run, and what it paid for; give a path")
-    if url.get_backend_name() == "postgresql" and url.get_driver_name() != "psycopg":
-        raise UsageError(f"--db: the driver {url.get_driver_name()} is not supported; begin with postgresql://")
+    if url.get_driver_name() not in ("psycopg", "pysqlite"):
+        begin = f"begin with {url.get_backend_name()}://"
+        raise UsageError(f"--db: the driver {url.get_driver_name()} is not supported; {begin}")
     try:
         dialect.import_dbapi()
     except ImportError:

@@ -54,6 +54,7 @@ DESCRIPTIONS: dict[type[Exception], str] = {
 """Failures of which the library says nothing, or nothing that a person reads."""
 CALL_FAILED = re.compile(r"Connect call failed \('([^']+)', (\d+)")
 """What asyncio says in place of the system's words, with the address that it has tried."""
+BYTES = re.compile(r"bytearray\(b(.*)\)")  # around what h11 quotes of an answer
 
 
 def describe(error: Exception, api_key: str = "") -> str:
@@ -61,7 +62,7 @@ def describe(error: Exception, api_key: str = "") -> str:
     if type(error) in DESCRIPTIONS:
         return DESCRIPTIONS[type(error)]
     cause = root_cause(error) if isinstance(error, httpx.ConnectError) or not str(error) else error
-    reason = os_reason(cause) or type(cause).__name__
+    reason = BYTES.sub(r"\1", os_reason(cause) or type(cause).__name__)
     if isinstance(cause, OSError) and cause.errno and (peer := CALL_FAILED.match(reason)):
         host, port = f"[{peer[1]}]" if ":" in peer[1] else peer[1], peer[2]
         reason = f"nobody answers at {host}:{port}: {os.strerror(cause.errno).lower()}"
