@@ -6,6 +6,7 @@ The run goes on, waits, or ends with a sentence; what it was paid for is never a
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
 import sqlite3
@@ -174,6 +175,43 @@ def test_a_command_whose_result_cannot_be_written_ends_with_a_sentence(tmp_path:
     ended = run_in_shell(tmp_path, "batchgen schema >/dev/full", {})
     assert ended.returncode == ExitCode.STORAGE
     assert ended.stderr == "standard output cannot be written: No space left on device\n"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux makes a pipe smaller")
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=["lines", "JSON"])
+def test_a_reader_that_does_not_read_holds_up_no_run(
+    options: tuple[str, ...], tmp_path: Path, simulate: Simulate, launch: Launch
+) -> None:
+    simulator = simulate("--speed", "3600", "--instant")
+    running = launch("run", write_manifest(tmp_path / "m.yaml", 40), *options, **simulator.environment)
+    for stream in (running.process.stdout, running.process.stderr):
+        assert stream
+        fcntl.fcntl(stream.fileno(), fcntl.F_SETPIPE_SZ, 4_096)
+    done = "SELECT count(*) AS jobs FROM jobs WHERE state = 'done' HAVING count(*) = 40"
+    until(lambda: rows(tmp_path / "batchgen.db", done), "every job is done, although nobody reads")
+    assert running.process.poll() is None, "what it has to say waits"
+    ended = running.end()
+    lines = ended.stdout if options else ended.stderr
+    assert ended.returncode == 0, ended.stderr
+    assert (
+        sum("clip-" in line and "done" in line for line in lines.splitlines()) >= 40
+        if options
+        else (sum(" delivered " in line for line in lines.splitlines()) == 40)
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux makes a pipe smaller")
+def test_ctrl_c_ends_a_run_whose_lines_nobody_reads(tmp_path: Path, simulate: Simulate, launch: Launch) -> None:
+    simulator = simulate("--speed", "3600", "--instant")
+    running = launch("run", write_manifest(tmp_path / "m.yaml", 40), **simulator.environment)
+    assert running.process.stderr
+    fcntl.fcntl(running.process.stderr.fileno(), fcntl.F_SETPIPE_SZ, 4_096)
+    done = "SELECT count(*) AS jobs FROM jobs WHERE state = 'done' HAVING count(*) = 40"
+    until(lambda: rows(tmp_path / "batchgen.db", done), "every job is done, although nobody reads")
+    running.signal(signal.SIGINT)
+    assert running.process.wait(30) == ExitCode.INTERRUPTED
 
 
 def test_a_reader_that_has_read_enough_is_no_error() -> None:

@@ -83,6 +83,7 @@ class Progress:
         self.last_setting = await self.database.read(settings.newest, self.batch_id)
         try:
             while True:
+                await self.until_read()
                 is_last = ended.is_set()
                 self.show_notice(view)
                 await self.show_events(view)
@@ -114,11 +115,21 @@ class Progress:
             if is_over:
                 return
 
+    @property
+    def is_read(self) -> bool:
+        return self.lines.is_read() and (not self.as_json or OutputStream(sys.stdout).is_read())
+
+    async def until_read(self) -> None:
+        """Wait for whoever reads the lines, while the run goes on: a write that has to wait would hold up the run."""
+        while not self.is_read:  # noqa: ASYNC110  a stream sets no event
+            await asyncio.sleep(NOTICE_SECONDS)
+
     async def show_events(self, view: LiveView) -> None:
         """Show every event since the last read, a page at a time."""
         while events := await self.database.read(statistics.events_since, self.batch_id, self.last_event):
             self.last_event = events[-1].id
             for event in events:
+                await self.until_read()
                 self.write_event(event)
                 view.record(event)
 
@@ -166,7 +177,7 @@ class Progress:
 
     def show_notice(self, view: LiveView) -> None:
         notice = self.notice()
-        if notice == self.shown_notice:
+        if notice == self.shown_notice or not self.is_read:
             return
         self.shown_notice = view.notice = notice
         if notice:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import select
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
+READER_SECONDS = 1.0  # in which a reader that reads at all takes something
 LINES_AND_TABS = re.compile(r"(\t|\r?\n)")
 
 
@@ -32,6 +34,13 @@ class OutputStream:
         self.stream = stream
         self.failure: OSError | ValueError | None = None
         """Why nothing is written any more."""
+
+    def is_read(self, seconds: float = 0) -> bool:
+        """Whether a line can be written within `seconds`. A reader may stay and not read: `less`, or after Ctrl-S."""
+        try:
+            return self.stream is None or bool(select.select([], [self.stream.fileno()], [], seconds)[1])
+        except (OSError, ValueError):  # no stream that a system can ask about
+            return True
 
     def write(self, line: str) -> None:
         """Write and flush a line, whatever is in it. The first failure silences the stream for good."""
@@ -66,6 +75,13 @@ def discard(stream: IO[str]) -> None:
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, stream.fileno())
         os.close(devnull)
+
+
+def drop_unread() -> None:
+    """Write nothing more to a standard stream that nobody reads: whoever ends a run need not wait for a reader."""
+    for stream in (sys.stdout, sys.stderr):
+        if not OutputStream(stream).is_read(READER_SECONDS):
+            discard(stream)
 
 
 class Voice(io.TextIOWrapper):
