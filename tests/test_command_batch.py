@@ -121,10 +121,25 @@ def test_a_batch_that_was_copied_with_its_table_can_be_read_and_judged_but_is_no
     exported = batchgen("export", copied, "--format", "csv", "-o", "colleague/clips.csv")
     assert (exported.returncode, exported.stderr) == (0, "colleague/clips.csv: 1 clip of m-simulated\n")
     assert batchgen("report", copied).returncode == 0
+    for steering in ("pause", "set max_cost=1", "cancel", "retry", "resume", "prioritize j1", "resolve"):
+        name, *words = steering.split()
+        refused = batchgen(name, copied, *words)
+        assert (refused.returncode, f"was copied from: name {manifest}. Nothing" in refused.stderr) == (2, True), name
     refused = batchgen("run", copied)
     assert (refused.returncode, "two of them would pay twice" in refused.stderr) == (2, True)
     (tmp_path / "colleague/batchgen.db").rename(tmp_path / "other.db")
     assert "is not in the job table" in batchgen("status", copied, "--db", "other.db").stderr
+
+
+def test_in_a_copied_folder_commands_steer_the_batch_that_was_begun_there(tmp_path: Path, batchgen: Command) -> None:
+    manifest = write_manifest(tmp_path / "work" / "m.yaml")
+    assert batchgen("run", manifest, "--enroll").returncode == 0
+    shutil.copytree(manifest.parent, tmp_path / "colleague")
+    own = write_manifest(tmp_path / "colleague" / "m.yaml", batch="own", service="simulator")
+    assert batchgen("run", own, "--enroll").returncode == 0
+    assert batchgen("pause", own).returncode == 0
+    lines = lines_of(batchgen("status", own, "--json").stdout)
+    assert {line["batch"]: bool(line["paused_at"]) for line in lines} == {"m": False, "own-simulated": True}
 
 
 def test_a_manifest_never_stands_for_the_batch_of_another_one_of_its_name(batchgen: Command, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from batchgen.cli.options import db_option_as_typed, quoted_command
 from batchgen.errors import UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import commands
-from batchgen.jobtable.batches import StoredBatch, chosen_batches, is_moved, open_table
+from batchgen.jobtable.batches import StoredBatch, chosen_batches, is_from, is_moved, open_table
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.moves import refuse_moved
 from batchgen.jobtable.selection import is_pattern, matching
@@ -25,14 +25,24 @@ from batchgen.services.registry import SIMULATOR
 
 
 @contextmanager
-def open_batch(db: str | None, manifest: Path, simulate: bool) -> Iterator[tuple[Database, StoredBatch]]:
+def open_batch(
+    db: str | None, manifest: Path, simulate: bool, *, steers: bool = False
+) -> Iterator[tuple[Database, StoredBatch]]:
     """The job table and the batch that a manifest made last, for every command on one batch.
 
     A manifest may name the simulator as its service: then its batch is meant without --simulate, too, and the commands
-    to type next have it. Raises `UsageError` where the manifest was never run so, or its batch was moved.
+    to type next have it. Raises `UsageError` where the manifest was never run so, or its batch was moved; and for a
+    command that steers a copy, of which the runs of the original would not know.
     """
     with open_table(db, manifest, quoted_command("run")) as database:
         candidates = chosen_batches(database, manifest, simulate=simulate)
+        originals = [batch for batch in candidates if is_from(batch, manifest)]
+        if steers and not originals:
+            raise UsageError(
+                f"{manifest}: its job table is a copy, and the batch runs where it was copied from: name"
+                f" {candidates[0].manifest_path}. Nothing has been changed."
+            )
+        candidates = originals if steers else candidates
         fitting = [batch for batch in candidates if (batch.service == SIMULATOR) == simulate] or candidates
         batch = max(fitting, key=lambda batch: (batch.synced_at, batch.id))
         others = {other.manifest_path for other in fitting if is_moved(other, manifest)} - {batch.manifest_path}

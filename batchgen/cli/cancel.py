@@ -36,7 +36,7 @@ def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool
     ended is a new generation then.
     """
     cancellable = {state for state in State if state.is_cancellable}
-    with open_batch(db, manifest, simulate) as (database, batch):
+    with open_batch(db, manifest, simulate, steers=True) as (database, batch):
         pending = {State.PENDING}
         keys = job_keys(
             *(database, batch.id, ids), default=pending, by_pattern=pending, allowed=cancellable, verb="cancelled"

@@ -20,7 +20,7 @@ def command(manifest: Path, db: str | None, simulate: bool, as_json: bool) -> No
     its end and is downloaded. Paused runs wait, and so does a new one, until `batchgen resume`.
     """
     now = clock.utcnow()
-    with open_batch(db, manifest, simulate) as (database, batch):
+    with open_batch(db, manifest, simulate, steers=True) as (database, batch):
         pause, is_new = database.write_now(steering.pause, batch.id, now, person())
         line = "paused" if is_new else f"paused already, at {local_time(pause.set_at, now)} by {pause.set_by}"
         line += f": nothing is sent; what is in flight goes on. {options.quoted_command('resume')} goes on"

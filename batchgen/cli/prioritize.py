@@ -38,7 +38,7 @@ def command(
     if not ids and not unset:
         raise UsageError("name at least one job, or a pattern such as 'hero-*'")
     place: Place = "last" if last else "unset" if unset else "first"
-    with open_batch(db, manifest, simulate) as (database, batch):
+    with open_batch(db, manifest, simulate, steers=True) as (database, batch):
         states = database.read_now(commands.all_states, batch.id)
         groups = matching(states, ids or ("*",))
         pending = [key for keys in groups for key in keys if states[key] is State.PENDING]

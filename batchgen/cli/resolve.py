@@ -55,7 +55,7 @@ def command(
     if generation_id is not None and not is_identity(generation_id):
         raise UsageError(f"--found: {generation_id[:40]!r} is no id of a generation: copy it from the service's site")
     now, settles = clock.utcnow(), bool(generation_id or resubmit or give_up)
-    with open_batch(db, manifest, simulate) as (database, batch):
+    with open_batch(db, manifest, simulate, steers=True) as (database, batch):
         # Whose generation a person has named before: another one may be meant.
         adopted = database.read_now(reconciliation.named_by_person, batch.id, ids) if generation_id else []
         jobs = adopted or held_jobs(database, batch.id, ids)

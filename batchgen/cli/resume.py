@@ -19,7 +19,7 @@ from batchgen.report.terminal import print_lines
 def command(manifest: Path, db: str | None, simulate: bool, as_json: bool) -> None:
     """Runs that wait go on within two seconds. Where none is at work, `batchgen run` goes on."""
     now = clock.utcnow()
-    with open_batch(db, manifest, simulate) as (database, batch):
+    with open_batch(db, manifest, simulate, steers=True) as (database, batch):
         pause = database.write_now(steering.resume, batch.id, now, person())
         if pause or as_json:
             line = f"resumed: it was paused at {local_time(pause.set_at, now)} by {pause.set_by}" if pause else ""

@@ -47,7 +47,7 @@ def command(
     """
     if download and new:
         raise UsageError("--download fetches what is paid for, --new pays again: choose one")
-    with open_batch(db, manifest, simulate) as (database, batch):
+    with open_batch(db, manifest, simulate, steers=True) as (database, batch):
         keys, lost = choose_jobs(database, batch.id, manifest, ids, download=download)
         jobs = change_rows(database, batch.id, keys, lost, download=download, new=new)
         moved = {key for changed in jobs.values() for key in changed}

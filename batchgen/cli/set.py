@@ -45,7 +45,7 @@ def command(
     a time such as 08:00.
     """
     changes = read_changes(assignments, unset)
-    with open_batch(db, manifest, simulate) as (database, batch):
+    with open_batch(db, manifest, simulate, steers=True) as (database, batch):
         now = clock.utcnow()
         if changes:
             database.write_now(steering.change, batch.id, batch.service, changes, now, person())
