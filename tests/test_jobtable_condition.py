@@ -72,6 +72,7 @@ def test_the_number_of_a_row_is_refused_where_it_is_the_id_of_another_job(table:
     ("where", "keys"),
     [
         ("jobs.id = 2", ["mona"]),
+        ('jobs."id" = 2', ["mona"]),
         ("id = 3", ["3"]),  # whichever is meant
         ("id = 4", ["04"]),
         ("id <= 2 AND rank = 0", ["2", "mona"]),

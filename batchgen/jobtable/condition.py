@@ -21,7 +21,7 @@ STEPS_MAX = 600  # of SQLite: a second or two; a million jobs with a condition o
 TIMEOUT_SECONDS = 5  # of the statement in PostgreSQL
 ID_AS_TEXT = re.compile(r"\bid\b[\"\s]*(?:=|LIKE\b|GLOB\b|IN\b\s*\()\s*'", re.IGNORECASE)
 """A comparison that SQLite takes and PostgreSQL refuses."""
-ID_AS_NUMBER = re.compile(r"(?<![.\w])\"?id\b\"?\s*(?:(?:==?|!=|<>)\s*\d+|(?:NOT\s+)?IN\s*\([\d\s,]+\))", re.IGNORECASE)
+ID_AS_NUMBER = re.compile(r"(?<![.\w\"])\"?id\"?\s*(?:(?:==?|!=|<>)\s*\d+|(?:NOT\s+)?IN\s*\([\d\s,]+\))", re.IGNORECASE)
 """A comparison with numbers of rows, unless it says so: `jobs.id`."""
 ID_IS_A_NUMBER = (
     "it compares a number with a text; in `jobs`, id is the number of a row, and `key` is the manifest's id"
