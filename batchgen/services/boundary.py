@@ -74,13 +74,9 @@ HANDLE_CHARS = 20_000  # of its JSON: several addresses fit
 FILES_MAX = 100  # of one generation
 MODELS_MAX = 20_000  # of a price list; today's has some 700
 GENERATION_SECONDS = 0.001, 30 * 86_400.0  # no generation takes less, or longer
-PAID_SECONDS = 3_600.0  # of a create: five of the largest files on a slow line take as long
-SEARCH_SECONDS = 600.0  # of a question whose answer has many pages
-CALL_SECONDS = 120.0  # of any other call: a question of `client.py` ends after 30 s
-LONGER = {
-    **dict.fromkeys(("submit", "prepare"), PAID_SECONDS),
-    **dict.fromkeys(("find", "history", "transactions"), SEARCH_SECONDS),
-}
+CALL_SECONDS = 120.0  # of a call: a question of `client.py` ends after 30 s
+LONGER = dict.fromkeys(("submit", "prepare", "find", "history", "transactions"), 3_600.0)
+"""Seconds of calls that may take longer: five of the largest files on a slow line, or the hundred pages of a log."""
 
 
 def is_of_this_process(error: BaseException) -> bool:
