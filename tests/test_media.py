@@ -66,7 +66,7 @@ def encoded(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
 
-PNG, JPEG, WAV, MP4 = picture(), picture("JPEG"), sound(), clip()
+PNG, JPEG, AVIF, WAV, MP4 = picture(), picture("JPEG"), picture("AVIF"), sound(), clip()
 FILES = {
     "i.png": PNG,
     "photo.jpg_large": JPEG,
@@ -244,12 +244,16 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Images under names that people write otherwise, and files that are no whole images."""
     folder = tmp_path_factory.mktemp("images")
     (folder / "sub").mkdir()
-    cmyk, deep, moving, preview = (io.BytesIO() for _ in range(4))
+    cmyk, deep, moving, preview, flat = (io.BytesIO() for _ in range(5))
     frame = Image.effect_noise((64, 36), 50)
     frame.convert("CMYK").save(cmyk, "JPEG")
     Image.new("I;16", (64, 36)).save(deep, "PNG")
     frame.save(moving, "GIF", save_all=True, append_images=[frame.rotate(90)])
     frame.save(preview, "JPEG")
+    letterbox = Image.new("RGB", (640, 360))
+    letterbox.putpixel((0, 0), (255, 255, 255))
+    letterbox.save(flat, "WEBP", lossless=True, method=0, quality=0)
+    assert flat.getvalue().endswith(bytes(1_024))
     exif = b"\xff\xe1" + (len(preview.getvalue()) + 2).to_bytes(2, "big") + preview.getvalue()
     contents = {
         "sub/cat.png": PNG,
@@ -267,8 +271,11 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "half.webp": FILES["i.webp"][:5_000],
         **{
             f"half-reserved.{name}": content[: len(content) // 2].ljust(max(len(content), 9_999), b"\0")
-            for name, content in {"jpg": JPEG, "webp": FILES["i.webp"], "avif": picture("AVIF")}.items()
+            for name, content in {"jpg": JPEG, "preview.jpg": JPEG[:2] + exif + JPEG[2:], "avif": AVIF}.items()
         },
+        "flat.webp": flat.getvalue(),
+        "film-behind.jpg": JPEG + MP4 + bytes(2_000),
+        "block.avif": AVIF.ljust(len(AVIF) // 4_096 * 4_096 + 8_192, b"\0"),
         "half-with-preview.jpg": JPEG[:2] + exif + JPEG[2 : len(JPEG) // 2],
         "no-end.jpg": JPEG[:-2],
         "page.jpg": b"<!DOCTYPE html><html>",
@@ -281,6 +288,10 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+WHOLE = (
+    *("cmyk.jpg", "16bit.png", "moving.gif", "trailing.jpg", "frame.0001"),
+    *("flat.webp", "film-behind.jpg", "block.avif"),
+)
 SPELLINGS = {
     "backslashes": ("sub\\cat.png", "sub/cat.png"),
     "accents in one character": ("caf\u00e9.png", unicodedata.normalize("NFD", "caf\u00e9.png")),
@@ -295,7 +306,7 @@ SPELLINGS = {
     "another media type": (f"data:image/jpeg;base64,{encoded(PNG)}", "PNG"),
     "no media type": (f"data:;base64,{encoded(PNG)}", "PNG"),
     "bytes escaped for a link": (f"data:image/png,{quote(PNG)}", "PNG"),
-    **{name: (name, name) for name in ("cmyk.jpg", "16bit.png", "moving.gif", "trailing.jpg", "frame.0001")},
+    **{name: (name, name) for name in WHOLE},
 }
 
 
@@ -320,7 +331,7 @@ HINTED = {
     "half.png": "its end is missing",
     "no-end.png": "its end is missing",
     "half.webp": "the image is damaged",
-    **{f"half-reserved.{name}": "its end is missing" for name in ("jpg", "webp", "avif")},
+    **{f"half-reserved.{name}": "its end is missing" for name in ("jpg", "preview.jpg", "avif")},
     "half-with-preview.jpg": "its end is missing",
     "no-end.jpg": "its end is missing",
     "page.jpg": "a web page, not an image",

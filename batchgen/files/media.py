@@ -220,10 +220,10 @@ def decode(file: BinaryIO) -> None:
     file.seek(0)
     head = file.read(HEAD_BYTES)
     with opened_image(file, head) as image:
-        if image.format in ("PNG", "JPEG", "WEBP", "AVIF"):  # in the others, zeros may be black
+        if image.format in ("PNG", "JPEG", "AVIF"):  # in the others, zeros may be a part of the picture
             position = file.tell()
             file.seek(0)
-            if not has_end(file.read(), image.format):
+            if not has_end(file.read(), image.format, position):
                 raise InputFault(CUT_OFF.format("image"))
             file.seek(position)
         # A JPEG is decoded small and grey: all its bytes are read, in less time and memory.
@@ -233,11 +233,17 @@ def decode(file: BinaryIO) -> None:
             image.load()
 
 
-def has_end(content: bytes, image_format: str) -> bool:
-    """Whether the end of a compressed image is there, as far as a decoder does not notice it by itself."""
+def has_end(content: bytes, image_format: str, start: int) -> bool:
+    """Whether the end of a compressed image is there, as far as a decoder does not notice it by itself.
+
+    A JPEG's header ends at `start`. Behind an image may be anything: a film, a map of depths, zeros up to a block.
+    """
     if image_format == "PNG":
         return END_OF_PNG in content
-    return not content.endswith(ZEROS) or content.rstrip(b"\0").endswith(END_OF_JPEG)
+    if image_format == "JPEG":
+        return not content.endswith(ZEROS) or content.find(END_OF_JPEG, start) > 0
+    box = content.find(b"mdat") - 4
+    return not content[: box + int.from_bytes(content[box : box + 4], "big")].endswith(ZEROS)
 
 
 @contextmanager
