@@ -385,6 +385,16 @@ def test_a_taken_port_is_refused_before_anything_is_sent(tmp_path: Path, batchge
     assert not (tmp_path / "batchgen.db").exists()
 
 
-@pytest.mark.parametrize("command", ["echo {}", ["echo", "{}"]])
-def test_a_command_is_text_or_its_arguments(command: str | list[str]) -> None:
-    assert parse_command(command) == ["echo", "{}"]
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("echo {}", ["echo", "{}"]),
+        (["echo", ">", "{}"], ["echo", ">", "{}"]),
+        ("""cut -d '|' -f "<" \\& {}""", ["cut", "-d", "|", "-f", "<", "&", "{}"]),
+        ("sh -c 'x > y' {}", ["sh", "-c", "x > y", "{}"]),
+    ],
+)
+def test_a_command_is_text_or_its_arguments_and_what_is_quoted_is_an_argument(
+    command: str | list[str], arguments: list[str]
+) -> None:
+    assert parse_command(command) == arguments

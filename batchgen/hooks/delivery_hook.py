@@ -41,6 +41,7 @@ MESSAGE_CHARS = 300  # of that line
 CANNOT_START, TIMED_OUT = 126, 124  # exit codes with which shells and `timeout` say the same
 PLACEHOLDER = re.compile(r"\{(?:path|id|batch|model|url|)\}")
 SHELL_WORDS = {"&&", "||", "|", "&", ">", ">>", "<", "2>", "2>&1"}  # whose command would end well and do nothing
+QUOTED = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\.""", re.DOTALL)  # or escaped: it is no word of a shell
 SECRET_VARIABLES = ("BATCHGEN_NOTIFY", "BATCHGEN_DB")  # a URL in them may hold a password
 
 
@@ -73,12 +74,13 @@ def parse_command(command: str | Sequence[str]) -> list[str]:
         raise UsageError(f"--exec {command!r}: {error}") from None
     if not arguments or any("\0" in argument for argument in arguments):
         raise UsageError("--exec: there is no command")
-    for argument in arguments:
-        if argument in SHELL_WORDS and isinstance(command, str):
+    for word in QUOTED.sub("_", command).split() if isinstance(command, str) else ():
+        if word in SHELL_WORDS:
             raise UsageError(
-                f"--exec: no shell is started, and {argument} would be an argument of {arguments[0]}. Write a script,"
+                f"--exec: no shell is started, and {word} would be an argument of {arguments[0]}. Write a script,"
                 """ or sh -c '…', which has the path as "$BATCHGEN_PATH\""""
             )
+    for argument in arguments:
         if PLACEHOLDER.search(argument) and not PLACEHOLDER.fullmatch(argument):
             raise UsageError(
                 f"--exec: {argument!r}: a placeholder must be an argument of its own. A script can put together"
