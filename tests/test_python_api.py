@@ -155,6 +155,22 @@ def test_an_impossible_value_is_refused(manifest: Path, option: Any) -> None:
         batchgen.run(manifest, **option)
 
 
+class Count(int): ...
+
+
+class Frame(list[str]):
+    """Texts whose truth is not asked, as of an array of NumPy or a column of pandas."""
+
+    def __bool__(self) -> bool:
+        raise ValueError("The truth value of an array is ambiguous")
+
+
+def test_only_is_any_collection_of_patterns_and_an_empty_text_fits_no_job(manifest: Path) -> None:
+    assert batchgen.plan(manifest, only=Frame(["clip-1"]), sample=Count(1)).to_send == 1
+    with pytest.raises(batchgen.UsageError, match="fits the id of no job"):
+        batchgen.plan(manifest, only="")
+
+
 def test_none_is_the_same_as_to_leave_an_option_out(manifest: Path) -> None:
     nothing: dict[str, Any] = dict.fromkeys(batchgen.RunOptions.__annotations__)
     assert batchgen.plan(manifest, **nothing).to_send == 2

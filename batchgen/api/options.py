@@ -65,7 +65,8 @@ def is_texts(value: object) -> bool:
 FORMS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "changed": ("neither refuse, keep nor redo", lambda value: value in ("refuse", "keep", "redo")),
     **dict.fromkeys(
-        ("sample", "limit"), ("not a number of at least 1", lambda value: type(value) is int and value > 0)
+        ("sample", "limit"),
+        ("not a number of at least 1", lambda value: isinstance(value, int) and value is not True and value > 0),
     ),
     **dict.fromkeys(("only", "notify", "exec"), ("neither a text nor a list of texts", is_texts)),
     **dict.fromkeys(
@@ -115,8 +116,8 @@ def typed_json(options: RunOptions) -> str | None:
 
 
 def selection_of(options: RunOptions) -> Selection:
-    only = options.get("only") or ()
-    patterns = (only,) if isinstance(only, str) else tuple(only)
+    only = options.get("only")  # An empty text is a pattern that fits nothing, and not all jobs.
+    patterns = (only,) if isinstance(only, str) else tuple(() if only is None else only)
     return Selection(patterns, options.get("where"), options.get("sample"), options.get("limit"))
 
 
