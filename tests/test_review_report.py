@@ -128,6 +128,7 @@ def test_a_report_replaces_no_other_file(batch: ReviewBatch, batchgen: Command) 
         (batch.folder / "notes.html/page.html", "Not a directory", 8),
         (batch.folder / "clips", "this is a folder; name a file to write", 2),
         ("-", "-: this is no file; name a file to write", 2),
+        ("~/page.html", "no shell has filled in the ~ here; write the whole path", 2),
     ):
         result = batchgen("report", batch.manifest, "-o", output)
         assert (result.returncode, result.stdout) == (code, "")
