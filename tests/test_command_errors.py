@@ -320,6 +320,25 @@ def test_a_folder_that_may_not_be_entered_is_no_defect(words: str) -> None:
     assert "Traceback" not in ended.stderr
 
 
+def test_a_copy_of_a_batch_is_read_where_the_folder_of_the_original_may_not_be_entered(batchgen: Command) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        private, copy = Path(name) / "private", Path(name) / "copy"
+        assert batchgen("run", write_manifest(private / "m.yaml", 2), "--enroll").returncode == 0
+        shutil.copytree(private, copy)
+        for path, mode in ((private, 0), (copy, 0o777), (copy / "batchgen.db", 0o666)):
+            path.chmod(mode)
+        environment = {**os.environ, "HOME": name}
+        read, run = (
+            run_fork(["-c", AS_NOBODY, command, f"{copy}/m.yaml", *more], cwd=name, env=environment, timeout=60)
+            for command, *more in (("status",), ("run", "--enroll"))
+        )
+        private.chmod(0o700)
+    assert (read.returncode, read.stderr) == (0, "")
+    assert "2 pending" in read.stdout
+    assert (run.returncode, "two of them would pay twice" in run.stderr) == (2, True)
+
+
 def packages_are_closed() -> bool:
     """Whether other users may not enter the folder of the packages, where a plan reads which services there are."""
     packages = Path(sysconfig.get_path("purelib"))

@@ -73,7 +73,7 @@ def new_batch_name(database: Database, path: Path | None) -> str | None:
     if fault := path_fault(f"{name}/clip.mp4", BYTES_ADDED_LATER):
         raise UsageError(f"{path}: the videos go to a folder that is called as the file: {fault}")
     for stored in database.read_now(stored_batches):
-        if stored.name in (name, simulated_name(name)) and not made_by([stored], path, None):
+        if stored.name in (name, simulated_name(name)) and not made_by([stored], path):
             raise UsageError(
                 f"{path}: the new batch would be called {name!r}, as the batch of {stored.manifest_path} is."
                 " Name another file with -o"

@@ -16,7 +16,7 @@ from batchgen.cli.options import db_option_as_typed, quoted_command
 from batchgen.errors import UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import commands
-from batchgen.jobtable.batches import StoredBatch, chosen_batches, is_from, is_moved, open_table
+from batchgen.jobtable.batches import StoredBatch, chosen_batches, is_moved, made_by, open_table
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.moves import refuse_moved
 from batchgen.jobtable.selection import is_pattern, matching
@@ -36,7 +36,7 @@ def open_batch(
     """
     with open_table(db, manifest, quoted_command("run")) as database:
         candidates = chosen_batches(database, manifest, simulate=simulate)
-        originals = [batch for batch in candidates if is_from(batch, manifest)]
+        originals = made_by(candidates, manifest)
         if steers and not originals:
             raise UsageError(
                 f"{manifest}: its job table is a copy, and the batch runs where it was copied from: name"

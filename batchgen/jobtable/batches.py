@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -54,15 +54,23 @@ def stored_batches(connection: Connection) -> list[StoredBatch]:
 def is_at(batch: StoredBatch, manifest: Path) -> bool:
     """Whether the batch was made from this very place."""
     stored = Path(batch.manifest_path)
-    if stored.exists() and manifest.exists():
+    with suppress(OSError, ValueError):  # one of them is not there, or not to be seen
         return stored.samefile(manifest)
     return stored == Path(os.path.normpath(manifest.absolute()))  # without "..", but with symbolic links as they are
+
+
+def may_exist(path: Path) -> bool:
+    """Whether a file is there, or may be: nobody sees into another person's private folder."""
+    try:
+        return path.exists()
+    except PermissionError:
+        return True
 
 
 def is_moved(batch: StoredBatch, manifest: Path) -> bool:
     """Whether the batch was made from a file of this name that is not on this machine, at least not there any more."""
     stored = Path(batch.manifest_path)
-    return stored.name == manifest.name and not stored.exists()
+    return stored.name == manifest.name and not may_exist(stored)
 
 
 def is_copied(batch: StoredBatch, manifest: Path, table: Path | None) -> bool:
@@ -70,12 +78,12 @@ def is_copied(batch: StoredBatch, manifest: Path, table: Path | None) -> bool:
     stored = Path(batch.manifest_path)
     if table is None or stored.name != manifest.name or table.resolve().parent != manifest.parent.resolve():
         return False
-    return stored.with_name(table.name).exists()
+    return may_exist(stored.with_name(table.name))
 
 
-def made_by(stored: Sequence[StoredBatch], manifest: Path, table: Path | None) -> list[StoredBatch]:
+def made_by(stored: Sequence[StoredBatch], manifest: Path, table: Path | None = None) -> list[StoredBatch]:
     """The batches that a manifest made, real and simulated, each from this very place, else from a file of this name
-    that was moved, else from one that was copied with its table."""
+    that was moved; with the SQLite `table` that has them, else from one that was copied with it."""
     made: list[StoredBatch] = []
     for is_its in (is_at, is_moved, partial(is_copied, table=table)):
         kinds = {batch.service == SIMULATOR for batch in made}
@@ -140,7 +148,7 @@ def not_stored(manifest: Path, stored: Sequence[StoredBatch], table: str) -> str
     manifests = listed(paths) or "no manifest"
     if manifest.exists():
         advice = "a run puts it there, or name its table with --db"
-        if not all(Path(path).exists() for path in paths):
+        if not all(may_exist(Path(path)) for path in paths):
             advice = "if it was renamed, name it as it was"
         return f"{manifest}: is not in the job table {table}, which has {manifests}; {advice}"
     return f"{no_such_manifest(manifest)}\nThe job table {table} has {manifests}"
@@ -182,8 +190,12 @@ def is_same_manifest(
     manifest with the same batch name asks for none, and would cancel them all.
     """
     other, table = Path(batch.manifest_path), file_of(connection)
-    if other == manifest or other.exists():
-        return other == manifest or other.samefile(manifest)
+    if other == manifest:
+        return True
+    if may_exist(other):
+        with suppress(OSError):
+            return other.samefile(manifest)
+        return False
     if table and table.parent.resolve() == manifest.parent.resolve():
         return True
     columns = (jobs.c.key, jobs.c.fingerprint, attempts.c.input_digests)
