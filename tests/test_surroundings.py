@@ -203,15 +203,23 @@ def test_a_reader_that_does_not_read_holds_up_no_run(
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux makes a pipe smaller")
-def test_ctrl_c_ends_a_run_whose_lines_nobody_reads(tmp_path: Path, simulate: Simulate, launch: Launch) -> None:
-    simulator = simulate("--speed", "3600", "--instant")
-    running = launch("run", write_manifest(tmp_path / "m.yaml", 40), **simulator.environment)
+@pytest.mark.parametrize("pipe_bytes", [4_096, 16_384], ids=["full before", "full after"])
+@pytest.mark.parametrize(
+    ("command", "number", "code"), [("run", signal.SIGINT, 130), ("worker", signal.SIGTERM, 143)], ids=["run", "worker"]
+)
+def test_a_signal_ends_what_nobody_reads(
+    command: str, number: signal.Signals, code: int, pipe_bytes: int, tmp_path: Path, simulate: Simulate, launch: Launch
+) -> None:
+    simulator = simulate("--speed", "1")
+    write_manifest(tmp_path / "m.yaml", 100)
+    assert launch("run", "m.yaml", "--enroll").end().returncode == 0
+    running = launch(command, *(["m.yaml"] if command == "run" else []), **simulator.environment)
     assert running.process.stderr
-    fcntl.fcntl(running.process.stderr.fileno(), fcntl.F_SETPIPE_SZ, 4_096)
-    done = "SELECT count(*) AS jobs FROM jobs WHERE state = 'done' HAVING count(*) = 40"
-    until(lambda: rows(tmp_path / "batchgen.db", done), "every job is done, although nobody reads")
-    running.signal(signal.SIGINT)
-    assert running.process.wait(30) == ExitCode.INTERRUPTED
+    fcntl.fcntl(running.process.stderr.fileno(), fcntl.F_SETPIPE_SZ, pipe_bytes)
+    sent = "SELECT count(*) AS jobs FROM jobs WHERE state = 'generating' HAVING count(*) = 100"
+    until(lambda: rows(tmp_path / "batchgen.db", sent), "every job is sent, although nobody reads")
+    running.signal(number)
+    assert running.process.wait(30) == code
 
 
 def test_a_reader_that_has_read_enough_is_no_error() -> None:

@@ -35,7 +35,7 @@ from batchgen.report.log import SentenceHandler, log_to_stderr
 from batchgen.report.progress import Progress
 from batchgen.report.run_events import Elsewhere, Enrolled, Warned
 from batchgen.report.settings import in_force_lines, settings_json
-from batchgen.report.terminal import drop_unread, print_json, print_lines
+from batchgen.report.terminal import print_json, print_lines
 from batchgen.report.words import blocker_hint, blocker_line
 from batchgen.runs.ending import Ending
 from batchgen.services.text import shell_word
@@ -206,6 +206,7 @@ async def run_with_progress(opened: OpenRun, as_json: bool, log: IO[str] | None,
         notice_advice=lambda: notice_advice(runner),
         command_line=options.command_to_type,
         origin=runner.context.service.origin,
+        is_stopped=lambda: runner.signal is not None,
     )
     opened.hooks.report = partial(progress.write_hook, options.same_command())
     sentences.is_silent = progress.display is not None
@@ -214,8 +215,6 @@ async def run_with_progress(opened: OpenRun, as_json: bool, log: IO[str] | None,
         async with progress.following():
             with signals_handled(runner):
                 ending = await opened.run()
-            if runner.signal:
-                drop_unread()
     finally:
         sentences.is_silent = False
     await show_result(opened, ending, began_at, as_json=as_json)

@@ -147,6 +147,7 @@ class WorkerDisplay:
             command_line=to_type,
             origin=runner.context.service.origin,
             is_one_of_many=True,
+            is_stopped=lambda: runner.signal is not None,
         )
 
     def command_for(self, batch: EnrolledBatch, name: str) -> str:

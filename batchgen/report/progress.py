@@ -21,7 +21,7 @@ from batchgen.report.hints import CommandLine, advice
 from batchgen.report.live_view import LiveView, render
 from batchgen.report.run_events import Advice, Hooked, Notice, NotificationFailed, Waiting
 from batchgen.report.settings import steered_json, steered_line
-from batchgen.report.terminal import OutputStream, RedrawnLines, print_json
+from batchgen.report.terminal import OutputStream, RedrawnLines, drop_unread, print_json
 from batchgen.report.words import blocker_json, blocker_line, event_json, event_line
 from batchgen.stage import wait_for
 
@@ -34,7 +34,8 @@ SILENCE = timedelta(seconds=30)  # then plain output says what the batch waits f
 class Progress:
     """Shows what happens to a batch, from the event after `after` on, until it is told to stop.
 
-    `notice` returns what the run itself has to say; `command_line` makes a command from its name, for JSON.
+    `notice` returns what the run itself has to say; `command_line` makes a command from its name, for JSON;
+    `is_stopped` tells whether a signal ends the run.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Progress:
         origin: str | None = None,
         command_line: CommandLine | None = None,
         is_one_of_many: bool = False,
+        is_stopped: Callable[[], bool] = bool,
     ) -> None:
         stream = stream or sys.stderr
         self.database, self.batch_id, self.batch, self.last_event = database, batch_id, batch, after
@@ -71,6 +73,7 @@ class Progress:
         """The newest setting that was shown, or was there before."""
         self.origin = origin
         """Of the service in use: jobs that were sent elsewhere are shown as such."""
+        self.is_stopped = is_stopped
         self.last_line_at = clock.utcnow()
         self.shown_causes: dict[str, datetime] = {}
         """When each cause was last shown for which jobs wait, without the figures in it."""
@@ -83,13 +86,14 @@ class Progress:
         self.last_setting = await self.database.read(settings.newest, self.batch_id)
         try:
             while True:
-                await self.until_read()
+                await self.until_read(ended)
                 is_last = ended.is_set()
                 self.show_notice(view)
-                await self.show_events(view)
+                await self.show_events(view, ended)
                 await self.show_settings(view)
                 await self.show_summary(view)
                 if is_last:
+                    await self.until_read(ended)  # the result comes next
                     return
                 await self.wait(ended, view)
         finally:
@@ -119,17 +123,22 @@ class Progress:
     def is_read(self) -> bool:
         return self.lines.is_read() and (not self.as_json or OutputStream(sys.stdout).is_read())
 
-    async def until_read(self) -> None:
-        """Wait for whoever reads the lines, while the run goes on: a write that has to wait would hold up the run."""
-        while not self.is_read:  # noqa: ASYNC110  a stream sets no event
+    async def until_read(self, ended: asyncio.Event) -> None:
+        """Wait for whoever reads the lines, while the run goes on: a write that has to wait would hold up the run.
+
+        Further signals are ignored once one has ended the run: then it waits for no reader that does not read.
+        """
+        while not self.is_read:
+            if ended.is_set() and self.is_stopped():
+                await asyncio.to_thread(drop_unread)
             await asyncio.sleep(NOTICE_SECONDS)
 
-    async def show_events(self, view: LiveView) -> None:
+    async def show_events(self, view: LiveView, ended: asyncio.Event) -> None:
         """Show every event since the last read, a page at a time."""
         while events := await self.database.read(statistics.events_since, self.batch_id, self.last_event):
             self.last_event = events[-1].id
             for event in events:
-                await self.until_read()
+                await self.until_read(ended)
                 self.write_event(event)
                 view.record(event)
 
