@@ -52,6 +52,21 @@ def test_status_says_why_a_run_at_work_submits_nothing(
     until(lambda: batchgen("status", "m.yaml").stdout.endswith("1 run at work\n"))
 
 
+def test_status_names_no_reason_of_a_killed_run_nor_while_another_may_submit(
+    tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
+) -> None:
+    simulator = simulate("--speed", "1", "--instant")
+    write_manifest(tmp_path / "m.yaml", 3, limits=FAST)
+    launch("run", "m.yaml", "--only", "clip-0", **simulator.environment)
+    until(lambda: states(tmp_path / "batchgen.db").get("generating") == 1)
+    newest = launch("run", "m.yaml", "--max-cost", "2", **simulator.environment)
+    held = "SELECT message FROM runs WHERE message IS NOT NULL"
+    until(lambda: rows(tmp_path / "batchgen.db", held))
+    assert batchgen("status", "m.yaml").stdout.endswith("2 runs at work\n")
+    newest.signal(signal.SIGKILL)
+    until(lambda: batchgen("status", "m.yaml").stdout.endswith("1 run at work\n"))
+
+
 def test_what_was_charged_beyond_the_named_price_is_expected_from_then_on(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:

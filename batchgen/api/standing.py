@@ -38,6 +38,8 @@ class BatchStatus:
     """Delivered clips that look wrong."""
     outdated: int
     """How many failed jobs the manifest does not ask for any more."""
+    standstill: str
+    """Why the runs at work submit nothing for now; "" where one of them may."""
     last_run: LastRun | None
     left_out: int
     """How many pending jobs the selection of the last run leaves out, where no run is at work."""
@@ -89,6 +91,7 @@ def status_of(database: Database, batch: StoredBatch, manifest: Path | None, *, 
         read_now(delivery.remarks, batch.id),
         read_now(measuring.suspect_clips, batch.id),
         read_now(outdated_failures, batch.id),
+        read_now(statistics.standstill, alive),
         last_run,
         read_now(selection.left_out_of, batch.id, selected),
         read_now(moves.departure_of, batch.id),

@@ -128,9 +128,8 @@ def print_status(status: BatchStatus, manifest: Path | None) -> None:
 
 
 def at_work(status: BatchStatus) -> str:
-    """How many runs are at work, and why the newest one submits nothing for now."""
-    last = status.last_run
-    reason = f"; no more submits for now: {last.message}" if last and last.message and not last.ended_at else ""
+    """How many runs are at work, and why they submit nothing for now."""
+    reason = f"; no more submits for now: {status.standstill}" if status.standstill else ""
     return f"{plural(status.runs, 'run')} at work{reason}"
 
 

@@ -65,7 +65,7 @@ class BatchSummary:
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
-    """How the last run went; `message` is the sentence that it printed, or while it works why it submits nothing."""
+    """How the last run went; `message` is the sentence that it printed, where it has ended."""
 
     ended_at: datetime | None
     """None where it is at work, or was killed."""
@@ -199,6 +199,13 @@ def last_run(connection: Connection, batch_id: int) -> LastRun | None:
     of_batch = of_batch.where(runs.c.batch_id == batch_id)
     row = connection.execute(of_batch.order_by(runs.c.started_at.desc()).limit(1)).first()
     return LastRun(*row) if row else None
+
+
+def standstill(connection: Connection, alive: Sequence[str]) -> str:
+    """Why these runs at work submit nothing now, as the newest says; "" where one of them may submit."""
+    at_work = select(runs.c.message).where(runs.c.id.in_(alive), runs.c.ended_at.is_(None))
+    reasons = connection.execute(at_work.order_by(runs.c.started_at.desc())).scalars().all()
+    return reasons[0] or "" if reasons and all(reasons) else ""
 
 
 def failures(connection: Connection, batch_id: int, capacity: int = 20) -> list[str]:
