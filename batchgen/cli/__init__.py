@@ -70,6 +70,10 @@ OTHER_OPTIONS = {  # of other programs, and what is here in their place
 }
 
 ONE_MANIFEST = "It takes one manifest, whose `include:` takes in others. A name with blanks is put in quotes."
+NO_MANIFEST = (
+    "A worker takes no manifest: `batchgen run MANIFEST --enroll` puts its jobs into the table, from which workers take"
+    " them; without --enroll, it is run here."
+)
 ALIKE = 0.7
 """How like an option must be to be suggested: by click's 0.6, --sample is meant by --resume, since both have dashes."""
 
@@ -184,15 +188,19 @@ def explained(error: click.UsageError) -> click.UsageError:
         return click.MissingParameter(f"It is the YAML file with the jobs; {INIT_WRITES}.", error.ctx, error.param)
     if "extra argument" in error.message and error.ctx and "manifest" in error.ctx.params:
         return click.UsageError(f"{error.message}. {ONE_MANIFEST}", error.ctx)
+    if "extra argument" in error.message and error.ctx and error.ctx.info_name == "worker":
+        return click.UsageError(f"{error.message}. {NO_MANIFEST}", error.ctx)
     if not isinstance(error, click.NoSuchOption) or not error.ctx:
         return error
-    name, of_run = error.option_name, {word for param in load("run").params for word in param.opts}
+    name, of_run = error.option_name, {word: param.name for param in load("run").params for word in param.opts}
     limits = "; a worker takes limits and the cap from the manifest and from `batchgen set`"
     hint = OTHER_OPTIONS.get(name, "")
     if error.ctx.parent is None:
         hint = "an option stands behind its command, as in `batchgen status --json`"
     elif name == "--db" and error.ctx.command_path.startswith("batchgen db"):
         hint = "the job table is an argument here: `batchgen db check PATH-OR-URL`"
+    elif error.ctx.info_name == "set" and is_steered(limit := of_run.get(name) or name.lstrip("-").replace("-", "_")):
+        hint = f"`batchgen set` takes it as {limit}=VALUE"
     elif not hint and name in of_run:
         hint = f"`batchgen run` has it{limits if error.ctx.info_name == 'worker' else ''}"
     if hint:
@@ -201,6 +209,12 @@ def explained(error: click.UsageError) -> click.UsageError:
         word for word in error.possibilities or () if word.startswith(name) or get_close_matches(name, [word], 1, ALIKE)
     ]
     return click.NoSuchOption(name, possibilities=near, ctx=error.ctx)
+
+
+def is_steered(name: str) -> bool:
+    from batchgen.limits.steering import STEERED
+
+    return name in STEERED
 
 
 def is_about_stdout(error: Exception) -> TypeGuard[OSError]:
