@@ -183,6 +183,7 @@ def test_a_message_is_bounded_and_printable() -> None:
 @pytest.mark.parametrize(
     ("option", "value", "expected"),
     [
+        ("--notify-idle", "5", "--notify-idle needs --notify"),
         ("--notify", "s3cret", "--notify 1 is no address that Apprise knows"),
         ("--notify", "nothing://s3cret", "--notify 1 is no address that Apprise knows"),
         ("--notify", "json://a/s3cret json://b/s3cret", "--notify 1 holds several addresses: write --notify before"),

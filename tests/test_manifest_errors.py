@@ -284,6 +284,10 @@ GOLDEN = {
         "jobs: [{id: one, model: runway/gen4_aleph, prompt: x, video_url: v.mp4}]\n",
         "1:66 there is no such file beside the manifest: v.mp4",
     ),
+    "one image where several are meant": (
+        "jobs: [{id: one, model: kling-video/v1.6/standard/multi-image-to-video, prompt: x, image_list: https://a.b/c}]\n",
+        '1:96 `image_list` must be a list, not "https://a.b/c" | one value is written ["https://a.b/c"]',
+    ),
     "priority and tags": (
         f"""\
         defaults: {{model: {STANDARD}, image_url: a.png}}
@@ -292,7 +296,7 @@ GOLDEN = {
           - {{id: b, priority: 1000001, tags: [[x], ""]}}
         """,
         '3:23 `priority` must be a whole number, not "high"\n'
-        '3:35 `tags` must be a list, not "x"\n'
+        '3:35 `tags` must be a list, not "x" | one value is written ["x"]\n'
         "4:23 `priority` must be -1,000,000 to 1,000,000\n"
         "4:39 a tag must be text, not a list\n"
         "4:44 a tag is empty",

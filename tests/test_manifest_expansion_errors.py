@@ -63,7 +63,7 @@ MATRICES = {
     ),
     "an axis that is one value": (
         job("matrix: {s: noir}"),
-        'm.yaml:2:85 `s` must be a list, or {glob: …}, not "noir" | one value is written [noir]',
+        'm.yaml:2:85 `s` must be a list, or {glob: …}, not "noir" | one value is written ["noir"]',
     ),
     "an axis without values": (job("matrix: {s: []}"), "m.yaml:2:85 `s` has no values"),
     "an axis with a name that no template can say": (

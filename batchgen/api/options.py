@@ -127,6 +127,8 @@ def hooks_of(options: RunOptions, manifest: Path) -> RunHooks:
     idle = timedelta(minutes=options.get("notify_idle") or IDLE.total_seconds() / 60)
     notifier = Notifier((urls,) if isinstance(urls, str) else urls)
     again = options.get("exec_again", False)
+    if options.get("notify_idle") is not None and not urls:
+        raise UsageError("--notify-idle needs --notify")
     if again and not command:
         raise UsageError("--exec-again needs --exec")
     hook = DeliveryHook(command, manifest.parent, again=again) if command is not None else None

@@ -11,7 +11,7 @@ from jsonschema_rs import Draft202012Validator, ValidationError
 from batchgen.catalogue import register, rules
 from batchgen.catalogue.conversion import convert, read_written, takes_any_text
 from batchgen.catalogue.pointers import join, split
-from batchgen.catalogue.wording import TYPE_NAMES, allowed_range, listed, nearest_hint, quoted
+from batchgen.catalogue.wording import TYPE_NAMES, allowed_range, list_hint, listed, nearest_hint, quoted
 
 VIOLATIONS = 200
 """Errors of one request that are explained: a list of a thousand wrong values needs no thousand messages."""
@@ -133,6 +133,8 @@ def explain(model: str, endpoint: str, error: ValidationError, other_keys: Colle
             expected = f"be {TYPE_NAMES.get(str(schema.get('type')), 'something else')}, not {quoted(value)}"
             if schema.get("type") == "string" and isinstance(value, int | float):
                 hint = "put it in quotes to make it text"
+            elif schema.get("type") == "array":
+                hint = list_hint(value)
         case "Minimum" | "Maximum" | "ExclusiveMinimum" | "ExclusiveMaximum":
             expected = f"be {allowed_range(schema)}, not {quoted(value)}"
         case "MinLength" if value == "":

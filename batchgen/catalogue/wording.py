@@ -100,6 +100,11 @@ def quoted(value: object) -> str:
     return str(value)[:60]
 
 
+def list_hint(value: object) -> str:
+    """How one value is written where a list is meant; nothing of a mapping or a list."""
+    return "" if value is None or isinstance(value, dict | list) else f"one value is written [{quoted(value)}]"
+
+
 def allowed_range(schema: Mapping[str, Any]) -> str:
     """The bounds of a number in JSON Schema: "0 to 10", "more than 0 and at most 100"."""
     if "minimum" in schema and "maximum" in schema:

@@ -6,7 +6,7 @@ from itertools import product
 from math import prod
 from typing import Any
 
-from batchgen.catalogue.wording import listed, plural, quoted
+from batchgen.catalogue.wording import list_hint, listed, plural, quoted
 from batchgen.errors import os_reason
 from batchgen.files.input_file import InputFault
 from batchgen.files.media import no_such_file
@@ -92,7 +92,7 @@ def _axis(name: str, node: Node, folder: Folder, diagnostics: Diagnostics) -> li
         return [written(child) for child in node.value]
     if type(node.value) is not dict:
         message = f"`{name[:100]}` must be a list, or {{glob: …}}, not {quoted(node.value)}"
-        diagnostics.add(node, message, f"one value is written [{node.text[:40]}]" if node.text else "")
+        diagnostics.add(node, message, list_hint(node.value))
         return []
     for key in node.value:
         if key != "glob":

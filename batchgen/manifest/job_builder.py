@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from batchgen.catalogue import durations, register
-from batchgen.catalogue.wording import listed, nearest_name, quoted
+from batchgen.catalogue.wording import list_hint, listed, nearest_name, quoted
 from batchgen.catalogue.written import Written, plain, trimmed
 from batchgen.files.output_paths import BYTES_ADDED_LATER, path_fault, tidy
 from batchgen.jobs import JobSpec, Parent
@@ -247,7 +247,7 @@ class JobBuilder(TemplateFiller):
         if not (node := self.value_of("tags")):
             return ()
         if type(node.value) is not list:
-            self.report(node, f"`tags` must be a list, not {quoted(node.value)}")
+            self.report(node, f"`tags` must be a list, not {quoted(node.value)}", list_hint(node.value))
             return ()
         return tuple(tag for item in node.value if (tag := self.name(item, "a tag", values)))
 
