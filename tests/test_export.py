@@ -436,6 +436,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "shards on standard output": (["--format", "webdataset"], "needs -o, such as -o dataset/"),
     "Parquet on standard output": (["--format", "parquet", "-o", "-"], "needs -o, such as -o clips.parquet"),
     "a folder for a file": (["--format", "csv", "-o", "."], "name a file in it, such as clips.csv"),
+    "a folder that is not there for a file": (["--format", "csv", "-o", "new/"], "in it, such as new/clips.csv"),
     "a file for a folder": (["--format", "webdataset", "-o", "0.mp4"], "a webdataset is a folder"),
     "a file in the way": (["--format", "csv", "-o", "0.mp4/x.csv"], "0.mp4"),
     "a damaged shard": (["--format", "webdataset", "-o", "damaged"], "not a shard that can be read"),

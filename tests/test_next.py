@@ -237,6 +237,7 @@ MISTAKES = {
     ),
     "no manifest": (["--picked", "-o", "june.txt"], "june.txt: the name of a manifest must end in .yaml\n"),
     "a folder": (["--picked", "-o", "."], ".: this is a folder; name a file in it, such as promoted.yaml\n"),
+    "a folder that is not there": (["--picked", "-o", "x.yaml/"], "x.yaml/: this is a folder; name a file in it, such"),
     "the manifest itself": (["--picked", "-o", "spring.yaml"], "spring.yaml: already exists, and was not changed."),
     "another batch's name": (
         ["--picked", "-o", "june/spring.yaml"],

@@ -126,7 +126,8 @@ def test_a_report_replaces_no_other_file(batch: ReviewBatch, batchgen: Command) 
     for output, words, code in (
         (batch.folder / "notes.html", "was not made by this command", 8),
         (batch.folder / "notes.html/page.html", "Not a directory", 8),
-        (batch.folder / "clips", "this is a folder; name a file to write", 2),
+        (batch.folder / "clips", "this is a folder; name a file in it, such as ", 2),
+        ("new/", "new/: this is a folder; name a file in it, such as new/page.html", 2),
         ("-", "-: this is no file; name a file to write", 2),
         ("~/page.html", "no shell has filled in the ~ here; write the whole path", 2),
     ):

@@ -57,9 +57,7 @@ class Export:
 
 @options.manifest
 @click.option("--format", "form", type=click.Choice(FORMATS), help="One record a clip; webdataset: with the clips.")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="PATH", help="The file; the folder of webdataset."
-)
+@click.option("-o", "--output", type=click.Path(), metavar="PATH", help="The file; the folder of webdataset.")
 @click.option("--sidecar", "sidecars", is_flag=True, help="Write the record of clip.mp4 to clip.mp4.json beside it.")
 @click.option("--picked", is_flag=True, help="Only picked clips.")
 @click.option("--rejected", is_flag=True, help="Only rejected clips.")
@@ -80,7 +78,7 @@ class Export:
 def command(
     manifest: Path,
     form: str | None,
-    output: Path | None,
+    output: str | None,
     sidecars: bool,
     picked: bool,
     rejected: bool,
@@ -112,8 +110,10 @@ def command(
     if picked and rejected:
         raise UsageError("--picked and --rejected exclude one another")
     choice = VerdictFilter(Verdict.PICKED if picked else Verdict.REJECTED if rejected else None, stars)
-    path = None if output == Path("-") else output
+    path = None if output is None or output == "-" else Path(output)
     judge_output(form, path)
+    if output is not None and form != "webdataset":
+        options.refuse_folder(output, f"clips.{form}")
     with open_batch(db, manifest, simulate) as (database, batch):
         is_choice = choice != VerdictFilter()
         chosen = set(database.read_now(verdicts.chosen_ids, batch.id, choice)) if is_choice else None
@@ -146,8 +146,6 @@ def judge_output(form: str | None, path: Path | None) -> None:
             raise UsageError(f"--format {form} needs -o, such as -o {example}")
     elif form == "webdataset" and path.exists() and not path.is_dir():
         raise UsageError(f"{path}: this is a file; a webdataset is a folder of tar files")
-    elif form != "webdataset" and path.is_dir():
-        raise UsageError(f"{path}: this is a folder; name a file in it, such as {path / f'clips.{form}'}")
 
 
 def nothing_to_export(manifest: Path, is_choice: bool) -> str:

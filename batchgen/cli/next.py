@@ -44,7 +44,7 @@ STDOUT = Path("-")
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=options.FilePath("promoted.yaml"),
     metavar="FILE",
     help="The file to write, after which the new batch is called. Default: standard output.",
 )
@@ -101,8 +101,6 @@ def choice_of(*, picked: bool, rejected: bool, stars: int | None) -> VerdictFilt
 
 def judge_output(path: Path) -> None:
     """Raise `UsageError` for a path that no manifest should have."""
-    if path.is_dir():
-        raise UsageError(f"{path}: this is a folder; name a file in it, such as {path / 'promoted.yaml'}")
     if path.suffix not in MANIFEST_SUFFIXES:
         raise UsageError(f"{path}: the name of a manifest must end in .yaml")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from batchgen.advice.command_line import command_line, without_redo
+from batchgen.errors import UsageError
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -38,6 +40,24 @@ validate = click.option(
     help="Check models and parameters against the catalogue. Off: for a model that is newer than the catalogue.",
 )
 json_lines = click.option("--json", "as_json", is_flag=True, help="Write JSON lines, and nothing else, to stdout.")
+
+
+class FilePath(click.Path):
+    """The path of a file to write. A folder is refused, with a file in it as an example."""
+
+    def __init__(self, example: str) -> None:
+        super().__init__(dir_okay=False, path_type=Path)
+        self.example = example
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        refuse_folder(value, self.example)
+        return super().convert(value, param, ctx)
+
+
+def refuse_folder(path: str, example: str) -> None:
+    """Raise `UsageError` for a folder, there or not: of a / at the end, a `Path` would show nothing."""
+    if path.endswith(("/", os.sep)) or Path(path).is_dir():
+        raise UsageError(f"{path}: this is a folder; name a file in it, such as {Path(path) / example}")
 
 
 def add(*options: Callable[[C], C]) -> Callable[[C], C]:

@@ -29,7 +29,7 @@ SHOWN = 20  # lines about what does not close: the CSV file has all
 @click.option(
     "--csv",
     "csv_path",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=options.FilePath("bill.csv"),
     help="Write every transaction, and every request without one, to this file.",
 )
 @options.json_lines

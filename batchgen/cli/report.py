@@ -30,7 +30,10 @@ DIGEST_CHARS = 6  # which tell batches apart whose names read alike in a path
 
 @options.batch
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="The page. Default: BATCH-report.html beside the manifest."
+    "-o",
+    "--output",
+    type=options.FilePath("page.html"),
+    help="The page. Default: BATCH-report.html beside the manifest.",
 )
 @click.option(
     "--inline",

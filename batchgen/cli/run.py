@@ -64,7 +64,7 @@ from batchgen.services.text import shell_word
     " it is enough for the next job. Otherwise the run ends when all that is paid is there.",
 )
 @click.option("--verify", is_flag=True, help="At the end, read every delivered file and compare it with its SHA-256.")
-@click.option("--log-file", type=click.Path(dir_okay=False, path_type=Path), help="Append every event to this file.")
+@click.option("--log-file", type=options.FilePath("run.log"), help="Append every event to this file.")
 @click.option("-v", "--verbose", count=True, help="Log what the service is asked and answers; -vv: every request.")
 @options.json_lines
 def command(
