@@ -34,6 +34,26 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+UNREAD = {
+    "nothing": ("no.txt", KEY, r"/\.env\.\n"),
+    "an editor's ending": (
+        ".env.txt",
+        f"SERVICE_KEY={KEY}",
+        r"/\.env: \.env\.txt, which lies there, is not read under",
+    ),
+    "the key alone": (".env", KEY, r"/\.env, which is there and gives SERVICE_KEY no value\.\n"),
+    "another name": (".env", f"KEY={KEY}", r"/\.env, which is there and gives SERVICE_KEY no value\.\n"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "message"), UNREAD.values(), ids=UNREAD)
+def test_a_file_that_gives_no_key_is_named_and_not_shown(name: str, content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(AccountError, match=message) as raised:
+        read_account(VARIABLES, tmp_path)
+    assert KEY not in str(raised.value)
+
+
 def settings(key: str = "", url: str = "") -> dict[str, str]:
     return {name: value for name, value in {"SERVICE_KEY": key, "SERVICE_URL": url}.items() if value}
 

@@ -36,6 +36,8 @@ WRONG_CHARACTER = re.compile("[\0\udc80-\udcff]")
 """NUL, or what Python reads in the place of a byte that is not UTF-8 (PEP 383)."""
 SETTING = r"""^[ \t]*(?:(?:export|set)[ \t]+|\$env:)?["']?{name}["']?[ \t]*[:=][ \t]*(?!''|""|#)\S"""
 """A line of a `.env` file, of a shell or of YAML that gives a variable a value."""
+MISNAMED = (".env.txt", "env.txt", ".env.local")
+"""What editors and other programs call a `.env` file."""
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -72,14 +74,22 @@ def read_account(variables: Variables, folder: Path) -> Account:
     pair = read_pair(variables, folder)
     if variables.key and not pair.key:
         raise AccountError(
-            f"no API key. Set {variables.key} in the environment, or write {variables.key}=… into {folder / '.env'}."
-            "\nTo try batchgen without a key, and for nothing, add --simulate."
+            f"no API key. Set {variables.key} in the environment, or write {variables.key}=… into {folder / '.env'}"
+            f"{unread_words(variables, folder)}.\nTo try batchgen without a key, and for nothing, add --simulate."
         )
     if pair.key and not re.fullmatch(r"[\x21-\x7e]+", pair.key):
         raise AccountError(
             f"{variables.key} holds characters that no key has (a space, a line break, a quote from a document?)"
         )
     return pair
+
+
+def unread_words(variables: Variables, folder: Path) -> str:
+    """Why a file that is there gives no key; nothing where there is none. What is in it is not shown."""
+    if (folder / ".env").exists():
+        return f", which is there and gives {variables.key} no value"
+    other = next((name for name in MISNAMED if os.path.lexists(folder / name)), "")
+    return f": {other}, which lies there, is not read under this name" if other else ""
 
 
 def read_pair(variables: Variables, folder: Path) -> Account:
