@@ -136,6 +136,7 @@ def test_a_database_that_cannot_be_used_is_left_untouched(
         (["reconcile", "m.yaml", "--csv", "new/"], "new/: this is a folder; name a file in it, such as new/bill.csv"),
         (["run", "m.yaml", "--in-flight", "0"], "`in_flight` must be more than 0 and at most 1,000, not 0"),
         (["run", "m.yaml", "--in-flight", "many"], '`in_flight` must be a whole number or auto, not "many"'),
+        (["run", "m.yaml", "--max-cost", "none"], "left out, the manifest's is in force, and without one no cap"),
         (["run", "m.yaml", "--max-cost", ""], "`max_cost` has no value"),
         (["run", "m.yaml", "--max-cost", "~"], "`max_cost` has no value"),
         (["status", "--db", "none.db"], "there is no job table yet"),

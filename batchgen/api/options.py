@@ -19,7 +19,7 @@ from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.sync import OnChanged
 from batchgen.limits.steering import setting_text
 from batchgen.manifest.limits import NAMES, Limits
-from batchgen.manifest.typed_limits import read_limit
+from batchgen.manifest.typed_limits import NO_LIMIT, read_limit
 
 
 class RunOptions(TypedDict, total=False):
@@ -105,6 +105,8 @@ def limits_of(manifest_limits: Limits, options: RunOptions) -> Limits:
 def typed_limits(options: RunOptions) -> dict[str, Any]:
     """The limits that the options name, read as the manifest's are. Raises `UsageError`."""
     texts = {name: str(value) for name, value in options.items() if name in NAMES and value is not None}
+    if texts.get("max_cost", "").lower() in NO_LIMIT:
+        raise UsageError("`max_cost` is an amount in USD; left out, the manifest's is in force, and without one no cap")
     return {name: read_limit(name, text) for name, text in texts.items()}
 
 

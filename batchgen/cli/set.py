@@ -20,12 +20,11 @@ from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.settings import person
 from batchgen.limits import steering
 from batchgen.limits.in_force import InForce, read_in_force
+from batchgen.manifest.typed_limits import NO_LIMIT
 from batchgen.report.settings import in_force_lines, runs_line
 from batchgen.report.terminal import print_lines
 
 NAMES = ", ".join(steering.STEERED)
-NO_LIMIT = frozenset({"none", "null", "no", "off", "never", "unlimited", "inf", "infinity"})
-"""What people type to lift a limit."""
 UNREACHED: dict[str, str] = {SettingName.MAX_COST: "1000000000", SettingName.UNTIL: "2099-01-01"}
 """Values that hold nothing back."""
 
