@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from batchgen import clock
@@ -80,6 +80,8 @@ def status_of(database: Database, batch: StoredBatch, manifest: Path | None, *, 
     origin = None if runs else origin_in_use(batch)
     waiting = read_now(blockers.blockers, batch.id, now, None, origin)
     last_run = read_now(statistics.last_run, batch.id)
+    if standstill := read_now(statistics.standstill, alive):
+        waiting = [replace(wait, cause=standstill) if wait.is_for_place else wait for wait in waiting]
     selected = last_run.selection if last_run and not runs else None
     return BatchStatus(
         batch,
@@ -91,7 +93,7 @@ def status_of(database: Database, batch: StoredBatch, manifest: Path | None, *, 
         read_now(delivery.remarks, batch.id),
         read_now(measuring.suspect_clips, batch.id),
         read_now(outdated_failures, batch.id),
-        read_now(statistics.standstill, alive),
+        standstill,
         last_run,
         read_now(selection.left_out_of, batch.id, selected),
         read_now(moves.departure_of, batch.id),

@@ -106,8 +106,8 @@ def print_status(status: BatchStatus, manifest: Path | None) -> None:
     now, to_type = clock.utcnow(), commands_after(status, manifest)
     reasons = partial(words.reasons_command, to_type("sql"), batch.name)
     print_lines(words.summary_line(batch.name, batch.service, summary))
-    # The line of the pause says more than what the pending jobs wait for.
-    waiting = [blocker for blocker in blockers if not blocker.reason.startswith(RESUME)]
+    # The line of the pause, or of the run at work, says more than what the pending jobs wait for.
+    waiting = [wait for wait in blockers if not (wait.reason.startswith(RESUME) or (wait.is_for_place and wait.cause))]
     lines = [words.blocker_line(blocker, now) for blocker in waiting]
     lines += words.failure_lines(status.failures, summary.counts[State.FAILED], reasons(State.FAILED))
     lines += in_force_lines(status.in_force, now, to_type, only_set=True)

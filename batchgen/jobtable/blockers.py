@@ -45,7 +45,7 @@ class Blocker:
     origin: str | None = None
     """Where they were sent, if that is not the service in use."""
     cause: str | None = None
-    """Why: the last reason of most of those that have one."""
+    """Why: the last reason of most of those that have one; of those for a place, why the run at work sends no more."""
     job: str | None = None
     """The first of the jobs with that reason."""
     alike: int = 0
@@ -66,7 +66,7 @@ class Blocker:
         text = f"{self.jobs} job{' waits' if self.jobs == 1 else 's wait'} for {self.reason}"
         if self.cause:
             others = f" and {self.alike - 1} more" if self.alike > 1 else ""
-            text += f": {self.cause} (job {self.job}{others})"
+            text += f": {self.cause}{f' (job {self.job}{others})' if self.job else ''}"
         return text
 
 

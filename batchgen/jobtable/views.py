@@ -26,7 +26,7 @@ FATES = {
 }
 """What became of a create request: the closed set of words of `ledger.fate`."""
 WAITING_FOR = {
-    "free_place": "a place within the limits, or a run",
+    "free_place": "a place within the limits and the cap, or a run",
     "resume": "you: the batch is paused, and `batchgen resume` lets it go on",
     "pause": "the end of a pause that the service asked for",
     "confirmation": "the service's word whether it took a request",
