@@ -5,11 +5,11 @@ import json
 import sys
 from dataclasses import fields
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import click
 
+from batchgen.cli import options
 from batchgen.report.terminal import OutputStream, print_lines
 from batchgen.simulator.faults import NAMES
 from batchgen.simulator.server import control_url, run_forever
@@ -33,7 +33,7 @@ def account_limits(text: str) -> AccountLimits:
 @click.option("--speed", default=60.0, show_default=True, help="Times real speed: 210 s take 3.5 s.")
 @click.option(
     "--ledger",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=options.FilePath("ledger.db"),
     help="Keep what was accepted and charged in this SQLite file. Default: in memory.",
 )
 @click.option("--faults", type=json.loads, default="{}", metavar="JSON", help="What goes wrong; see above.")
