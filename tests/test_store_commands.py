@@ -44,7 +44,7 @@ def test_every_command_reads_the_videos_in_their_store(
     assert first.returncode == 0, first.stderr
     assert f"delivered: 3 clips, in {folder_store.url}\n" in first.stdout + first.stderr
     assert sorted(folder_store.objects) == names == sorted(log.read_text().splitlines())
-    assert len(list((tmp_path / ".batchgen" / "posters").rglob("*.webp"))) == 3
+    assert len(list((tmp_path / ".batchgen" / "posters").rglob("*.webp"))) == 3, first.stderr
     assert list((tmp_path / ".batchgen" / "parts").iterdir()) == []
     assert "not there" not in batchgen("status", manifest, "--verify").stdout
 
