@@ -67,7 +67,8 @@ class Measurer(Stage):
 
     async def tick(self, _now: datetime) -> datetime | None:
         # While some are measured, each delivery wakes this stage: what waits is read afterwards, once.
-        if self.capacity > 0 and (clips := await self.unmeasured()):
+        clips = await self.unmeasured() if self.capacity > 0 else ()
+        if clips and self.capacity > 0:  # meanwhile the end of the run may have begun them
             self.begin(self.measure_clips(clips))
         return None
 

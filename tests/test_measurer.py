@@ -7,7 +7,7 @@ import base64
 import errno
 import json
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -200,6 +200,24 @@ async def test_where_no_decoder_starts_the_run_goes_on_and_the_next_one_measures
     assert unmeasured(table) == ["mona"]
     await turn(measurer_of(table, checker))
     assert unmeasured(table) == []
+
+
+@pytest.mark.slow
+async def test_one_task_measures_although_the_last_delivery_and_the_end_of_the_run_come_at_once(
+    table: Table, checker: Checker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of them would write the same poster at once, and one of them would fail: the run kept none any more."""
+    digest, stage, begun = deliver(table), measurer_of(table, checker), list[Any]()
+
+    def begin(work: Coroutine[Any, Any, None]) -> None:
+        begun.append(work)
+        Measurer.begin(stage, work)
+
+    monkeypatch.setattr(stage, "begin", begin)
+    await asyncio.gather(stage.measure_rest(), stage.tick(NOON))
+    await stage.finish()
+    assert len(begun) == 1
+    assert Posters(table.folder).read(digest)
 
 
 @pytest.mark.slow
