@@ -45,8 +45,8 @@ def test_status_says_why_a_run_at_work_submits_nothing(
     simulator = simulate("--speed", "1", "--instant")
     write_manifest(tmp_path / "m.yaml", 3, limits=FAST)
     launch("run", "m.yaml", "--max-cost", "2", **simulator.environment)
-    told = "1 run at work; no more submits for now: what is left of the budget is reserved"
-    until(lambda: told in (shown := batchgen("status", "m.yaml").stdout) and "free place" not in shown)
+    line = "1 run at work; no more submits for now: what is left of the budget is reserved"
+    until(lambda: line in (shown := batchgen("status", "m.yaml").stdout) and "free place" not in shown)
     waits = json.loads(batchgen("status", "m.yaml", "--json").stdout)["waits"]
     (cause,) = [wait["cause"] for wait in waits if wait["jobs"] == 2]
     assert cause.startswith("what is left of the budget is reserved")

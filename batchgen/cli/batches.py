@@ -36,13 +36,13 @@ def open_batch(
     """
     with open_table(db, manifest, quoted_command("run")) as database:
         candidates = chosen_batches(database, manifest, simulate=simulate)
-        originals = made_by(candidates, manifest)
-        if steers and not originals:
-            raise UsageError(
-                f"{manifest}: its job table is a copy, and the batch runs where it was copied from: name"
-                f" {candidates[0].manifest_path}. Nothing has been changed."
-            )
-        candidates = originals if steers else candidates
+        if steers:
+            with_copies, candidates = candidates, made_by(candidates, manifest)
+            if not candidates:
+                raise UsageError(
+                    f"{manifest}: its job table is a copy, and the batch runs where it was copied from: name"
+                    f" {with_copies[0].manifest_path}. Nothing has been changed."
+                )
         fitting = [batch for batch in candidates if (batch.service == SIMULATOR) == simulate] or candidates
         batch = max(fitting, key=lambda batch: (batch.synced_at, batch.id))
         others = {other.manifest_path for other in fitting if is_moved(other, manifest)} - {batch.manifest_path}
