@@ -6,7 +6,9 @@ import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import TypeVar
 
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,6 +18,7 @@ from batchgen.simulator.connection import Silence, Unanswered
 from batchgen.simulator.ledger import RequestRecord, timestamp
 from batchgen.simulator.service import SimulatedService
 
+Query = TypeVar("Query", bound=BaseModel)
 CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -27,11 +30,14 @@ class Call:
     """The ledger's row. The handler adds the model and the generation."""
     is_recorded: bool = False
 
-    def refuse_unknown(self, *names: str) -> None:
-        """Raise 400 for other query parameters, so that no client takes an unfiltered list for a filtered one."""
-        for name in self.request.query_params:
-            if name not in names:
-                raise HTTPException(400, f"{name}: Unrecognized parameter; the simulator knows {', '.join(names)}")
+    def query(self, model: type[Query], *repeated: str) -> Query:
+        """The query parameters. Raises 400 for another one: no client takes an unfiltered list for a filtered one."""
+        params = self.request.query_params
+        try:
+            return model.model_validate({**params, **{name: params.getlist(name) for name in repeated}})
+        except ValidationError as error:
+            fault = error.errors()[0]
+            raise HTTPException(400, f"{fault['loc'][0]}: {fault['msg']}") from None
 
     def finish(self, status: int | None) -> None:
         """Record the request once, with the status of its answer or `None` where there is no whole answer."""

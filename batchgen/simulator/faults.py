@@ -6,22 +6,23 @@ concurrent requests arrive does not matter.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import blake2b
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
 
 from batchgen.errors import UsageError
 
+FAILURES = (500, 502, 503, 504)
 NAMES: dict[str, dict[str, str]] = {
     "create": {
         "reset_before_accept": "the connection is reset before the body is read; nothing is accepted",
         "accept_then_drop": "accepted and charged, but the connection ends without an answer",
         "accept_then_stall": "accepted and charged, but no answer until the client gives up",
         "accept_then_truncate": "accepted and charged; the answer, headers included, is cut after `bytes` bytes",
-        "accept_then_500": "accepted and charged, but the answer is this error",
-        "accept_then_502": "the same with this status",
-        "accept_then_503": "the same with this status",
-        "accept_then_504": "the same with this status",
+        **{f"accept_then_{status}": "accepted and charged, but the answer is this error" for status in FAILURES},
         "accept_then_garbage": "accepted and charged; the answer is a 2xx that is not JSON, or JSON without an id",
         "refuse_500": "not accepted, with the same error as accept_then_500",
         "throttle_429": "not accepted; Retry-After is `retry_after`, or without it 1 in half of the answers",
@@ -32,9 +33,7 @@ NAMES: dict[str, dict[str, str]] = {
     "fetch": {
         "drop": "the connection ends without an answer",
         "stall": "no answer until the client gives up",
-        "500": "this error",
-        "502": "this error",
-        "503": "this error",
+        **dict.fromkeys(("500", "502", "503"), "this error"),
         "429": "throttled, as by throttle_429",
         "not_found_lag": "the first two fetches of a generation are answered 404",
         "unknown_status": "a status word that no document names",
@@ -67,9 +66,7 @@ NAMES: dict[str, dict[str, str]] = {
     "cdn": {
         "cut": "the body is cut after `bytes` bytes",
         "html_200": "the page of a captive portal instead of the video",
-        "expired_403": "this URL has expired; the URL of a new fetch works",
-        "expired_404": "the same with this status",
-        "expired_410": "the same with this status",
+        **{f"expired_{status}": "this URL has expired; the URL of a new fetch works" for status in (403, 404, 410)},
         "changed_etag": "from now on the file is another one",
         "no_range": "Range is ignored",
         "range_416": "Range is refused",
@@ -89,15 +86,15 @@ CHARGE_FAULTS = (
 LAGGING_FETCHES = 2  # fetches of a generation that `not_found_lag` may answer
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
 class Fault:
     """A fault that a plan names. A number in place of its settings is the probability."""
 
     name: str
-    probability: float = 1.0
+    probability: float = Field(1.0, ge=0, le=1)
     count: int | None = None  # how often at most, in this process
     bytes: int | None = None
-    seconds: float | None = None
+    seconds: Annotated[float | None, Field(ge=0, le=1e10)] = None  # which a date can hold
     retry_after: int | None = None
     choice: float = 0.5  # a random number in (0, 1), drawn when the fault happens, for what the settings leave open
 
@@ -105,9 +102,6 @@ class Fault:
     def status(self) -> int:
         """The HTTP status that the name ends with; 0 for a name without one."""
         return int(self.name[-3:]) if self.name[-3:].isdigit() else 0
-
-
-SETTINGS = ("probability", "count", "bytes", "seconds", "retry_after")
 
 
 class Faults:
@@ -149,12 +143,10 @@ def _parse(place: str, faults: object) -> Iterator[Fault]:
         if name not in NAMES[place]:
             raise UsageError(f"{place} has no fault {name}: its faults are {', '.join(NAMES[place])}")
         settings = value if isinstance(value, Mapping) else {"probability": value}
-        if unknown := sorted(set(settings) - set(SETTINGS)):
-            raise UsageError(f"{place}.{name} has no setting {', '.join(unknown)}: it has {', '.join(SETTINGS)}")
-        fault = Fault(name, **settings)
-        if type(fault.probability) not in (int, float) or not 0 <= fault.probability <= 1:
-            raise UsageError(f"{place}.{name}: the probability must be a number from 0 to 1, not {fault.probability}")
-        yield fault
+        try:
+            yield Fault(**{**settings, "name": name})
+        except ValidationError as error:
+            raise UsageError(f"{place}.{name}.{error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}") from None
 
 
 def uniform(*names: object) -> float:

@@ -4,6 +4,7 @@ It is an SQLite file, or memory; several processes may use one file at once. A c
 sent: a service that is killed still has its generations.
 """
 
+import json
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -95,6 +96,7 @@ GENERATION_COLUMNS = [field.name for field in fields(Generation)]
 REQUEST_COLUMNS = [field.name for field in fields(RequestRecord)]
 TRANSACTION_COLUMNS = [field.name for field in fields(Transaction)]
 CREDITS_PER_MICRO_USD = 2  # $1 is 2,000,000 credits
+END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 LATE_SECONDS = 7_200.0  # of the fault `late` where its rule names none: later than a charge usually is
 
 SCHEMA = f"""
@@ -145,23 +147,16 @@ def charges_of(generation: Generation, fault: Fault | None, speed: float) -> lis
     foreign = [replace(charge, reference_id=secrets.token_urlsafe(16))] if name == "foreign" else []
     if generation.outcome != "completed" and not (name == "charged_failure" and generation.outcome == "error"):
         return foreign
-    half = charge.credits // 2
-    match name:
-        case "late":
-            return [replace(charge, listed_at=later(late_seconds))]
-        case "missing":
-            return [replace(charge, listed_at=None)]
-        case "doubled":
-            return [charge, charge]
-        case "in_parts":
-            return [replace(charge, credits=half), replace(charge, credits=charge.credits - half)]
-        case "refunded":
-            return [charge, replace(charge, direction="TOPUP", type="REFUND", at=later(1), listed_at=later(1))]
-        case "null_reference":
-            return [replace(charge, reference_id=None)]
-        case "wrong_amount":
-            return [replace(charge, credits=2 * charge.credits)]
-    return [charge, *foreign]
+    half, late = charge.credits // 2, later(1)
+    return {
+        "late": [replace(charge, listed_at=later(late_seconds))],
+        "missing": [replace(charge, listed_at=None)],
+        "doubled": [charge, charge],
+        "in_parts": [replace(charge, credits=half), replace(charge, credits=charge.credits - half)],
+        "refunded": [charge, replace(charge, direction="TOPUP", type="REFUND", at=late, listed_at=late)],
+        "null_reference": [replace(charge, reference_id=None)],
+        "wrong_amount": [replace(charge, credits=2 * charge.credits)],
+    }.get(name, [charge, *foreign])
 
 
 class Ledger:
@@ -234,14 +229,11 @@ class Ledger:
         unfinished = "SELECT id FROM generations WHERE finishes_at > ? OR finishes_at IS NULL"
         return len(self.query(unfinished, timestamp(now)))
 
-    def charged_usd(self, now: datetime | None = None) -> Decimal:
-        """What the transactions up to `now` took; without `now`, what all generations but failed ones will cost."""
-        if now is None:
-            rows = self.query("SELECT sum(micro_usd) AS charged FROM generations WHERE outcome <> 'error'")
-            return usd(rows[0]["charged"] or 0)
+    def charged_usd(self, until: datetime = END_OF_TIME) -> Decimal:
+        """What the transactions dated until then take; those of a generation are dated at its end."""
         rows = self.query(
             "SELECT sum(iif(direction = 'CHARGE', credits, -credits)) AS charged FROM transactions WHERE at <= ?",
-            timestamp(now),
+            timestamp(until),
         )
         return usd(rows[0]["charged"] or 0) / CREDITS_PER_MICRO_USD
 
@@ -251,10 +243,10 @@ class Ledger:
 
     def duplicates(self) -> dict[str, list[str]]:
         """Jobs that were accepted more than once: the ids of their generations by the body's digest."""
-        ids: dict[str, list[str]] = {}
-        for generation in self.accepted():
-            ids.setdefault(generation.digest, []).append(generation.id)
-        return {digest: same for digest, same in ids.items() if len(same) > 1}
+        rows = self.query(
+            "SELECT digest, json_group_array(id) AS ids FROM generations GROUP BY digest HAVING count(*) > 1"
+        )
+        return {row["digest"]: json.loads(row["ids"]) for row in rows}
 
     def key_leaks(self) -> list[dict[str, Any]]:
         """Requests to the file server that carried an Authorization header."""

@@ -4,11 +4,13 @@ A generation is charged when it completes, and not at all if it fails. Log and c
 """
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from hashlib import sha256
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from pydantic import AfterValidator, BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
@@ -18,10 +20,28 @@ from batchgen.simulator.ledger import CREDITS_PER_MICRO_USD, timestamp, usd
 from batchgen.simulator.service import error_of
 
 UNLIMITED_BALANCE_USD = Decimal(1_000_000)  # what an account without a limit shows
-PAGE_ROWS, PAGE_ROWS_MAX = 20, 100
-OFFSET_MAX = 10**9
 LOG_WINDOW, LOG_WINDOW_MAX = timedelta(hours=24), timedelta(days=92)
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+
+Moment = Annotated[datetime, AfterValidator(lambda moment: moment if moment.tzinfo else moment.replace(tzinfo=UTC))]
+"""A date of a query; one without a zone is UTC."""
+
+
+class LogQuery(BaseModel, extra="forbid"):
+    start: Moment | None = None
+    end: Moment = Field(default_factory=utcnow)
+    limit: int = Field(20, ge=1, le=100)
+    offset: int = Field(0, ge=0, le=10**9)
+
+
+class TransactionsQuery(BaseModel, extra="forbid"):
+    start: Moment = Field(LONG_AGO, alias="from")
+    end: Moment = Field(default_factory=utcnow, alias="to")
+    direction: Literal["CHARGE", "TOPUP"] | None = None
+    type: Literal["MODEL_USAGE", "PAYMENT", "BONUS", "REFUND", "ADJUSTMENT", "CREDITS_EXPIRED", "INIT"] | None = None
+    limit: int = Field(20, ge=1, le=100)
+    cursor: str | None = None
+
 
 LOG = """
 SELECT strftime('%Y-%m-%dT%H:%M:%fZ', r.at) AS created, iif(r.generation_id IS NULL, 'failed', 'succeeded') AS status,
@@ -36,8 +56,6 @@ FROM transactions
 WHERE (key IS NULL OR key = ?) AND listed_at <= ? AND at BETWEEN ? AND ?
   AND direction = ifnull(?, direction) AND type = ifnull(?, type)
 ORDER BY at DESC, n DESC"""
-DIRECTIONS = ("CHARGE", "TOPUP")
-TYPES = ("MODEL_USAGE", "PAYMENT", "BONUS", "REFUND", "ADJUSTMENT", "CREDITS_EXPIRED", "INIT")
 
 
 async def log(call: Call) -> Response:
@@ -46,17 +64,17 @@ async def log(call: Call) -> Response:
     service.check_rate("log", service.simulation.limits.log_requests_per_minute)
     if fault := service.faults.draw("log", "call", ("500", "429")):
         raise error_of(fault)
-    call.refuse_unknown("start", "end", "limit", "offset")
-    end = _moment(call, "end", utcnow())
-    start = _moment(call, "start", end - LOG_WINDOW)
-    if end < start:
+    query = call.query(LogQuery)
+    start = query.start or query.end - LOG_WINDOW
+    if query.end < start:
         raise HTTPException(400, "end: Must not be before start")
-    if end - start > LOG_WINDOW_MAX:
+    if query.end - start > LOG_WINDOW_MAX:
         raise HTTPException(400, f"start: The range must not be longer than {LOG_WINDOW_MAX.days} days")
-    page = _page(call, LOG, start, end, "cost", _integer(call, "offset", 0, 0, OFFSET_MAX))
-    values = (call.record.key, *map(timestamp, (utcnow(), start, end)))
-    page["pagination"] |= service.ledger.query(f"SELECT count(*) AS total FROM ({LOG})", *values)[0]  # noqa: S608
-    return JSONResponse(page)
+    values = [call.record.key, *map(timestamp, (utcnow(), start, query.end))]
+    rows, has_more = _page(call, LOG, values, "cost", query.limit, query.offset)
+    total = service.ledger.query(f"SELECT count(*) AS total FROM ({LOG})", *values)[0]  # noqa: S608
+    paging = {"limit": query.limit, "offset": query.offset, "has_more": has_more, **total}
+    return JSONResponse({"data": rows, "pagination": paging})
 
 
 async def balance(call: Call) -> Response:
@@ -70,15 +88,15 @@ async def transactions(call: Call) -> Response:
     """`GET /v2/billing/transactions`: what moved the account's money between two moments, newest first."""
     if fault := call.service.faults.draw("billing", "call", ("500", "429")):
         raise error_of(fault)
-    call.refuse_unknown("from", "to", "direction", "type", "limit", "cursor")
-    kinds = [_choice(call, "direction", DIRECTIONS), _choice(call, "type", TYPES)]
-    start, end = _moment(call, "from", LONG_AGO), _moment(call, "to", utcnow())
-    if end <= start:
+    query = call.query(TransactionsQuery)
+    if query.end <= query.start:
         raise HTTPException(400, "to: Must be after from")
-    page = _page(call, TRANSACTIONS, start, end, "amount", _offset_of(call), *kinds)
-    paging = page["pagination"]
-    following = _cursor(call, paging["offset"] + paging["limit"]) if paging["has_more"] else None
-    return JSONResponse({"data": page["data"], "pagination": {"limit": paging["limit"], "next_cursor": following}})
+    moments = map(timestamp, (utcnow(), query.start, query.end))
+    offset = _offset_of(call, query.cursor)
+    values = [call.record.key, *moments, query.direction, query.type]
+    rows, has_more = _page(call, TRANSACTIONS, values, "amount", query.limit, offset)
+    following = _cursor(call, offset + query.limit) if has_more else None
+    return JSONResponse({"data": rows, "pagination": {"limit": query.limit, "next_cursor": following}})
 
 
 def _cursor(call: Call, offset: int) -> str:
@@ -87,9 +105,9 @@ def _cursor(call: Call, offset: int) -> str:
     return f"{offset}.{sha256(repr((call.record.key, same, offset)).encode()).hexdigest()[:16]}"
 
 
-def _offset_of(call: Call) -> int:
+def _offset_of(call: Call, cursor: str | None) -> int:
     """Where the page of the query begins. Raises 400 for a cursor that no answer to this query had."""
-    if (cursor := call.request.query_params.get("cursor")) is None:
+    if cursor is None:
         return 0
     offset = cursor.partition(".")[0]
     is_own = re.fullmatch("[0-9]{1,9}", offset) and cursor == _cursor(call, int(offset))
@@ -99,39 +117,11 @@ def _offset_of(call: Call) -> int:
 
 
 def _page(
-    call: Call, sql: str, start: datetime, end: datetime, money: str, offset: int, *more: str | None
-) -> dict[str, Any]:
-    """A page of the asking key's rows, from the row `offset` on. The column `money` becomes an amount in two units."""
-    limit = _integer(call, "limit", PAGE_ROWS, 1, PAGE_ROWS_MAX)
-    ledger, values = call.service.ledger, [call.record.key, *map(timestamp, (utcnow(), start, end)), *more]
-    following = ledger.query(f"{sql} LIMIT ? OFFSET ?", *values, limit + 1, offset)
-    rows, has_more = following[:limit], len(following) > limit
+    call: Call, sql: str, values: Sequence[str | None], money: str, limit: int, offset: int
+) -> tuple[list[dict[str, Any]], bool]:
+    """At most `limit` rows from `offset` on, and whether more follow. `money` becomes an amount in two units."""
+    following = call.service.ledger.query(f"{sql} LIMIT ? OFFSET ?", *values, limit + 1, offset)
+    rows = following[:limit]
     for row in rows:
         row[money] = {"usd": float(usd(row[money]) / CREDITS_PER_MICRO_USD), "credits": row[money]}
-    return {"data": rows, "pagination": {"limit": limit, "offset": offset, "has_more": has_more}}
-
-
-def _choice(call: Call, name: str, values: tuple[str, ...]) -> str | None:
-    """A word of the query; `None` where it is not there."""
-    word = call.request.query_params.get(name)
-    if word is not None and word not in values:
-        raise HTTPException(400, f"{name}: Expected one of {', '.join(values)}")
-    return word
-
-
-def _moment(call: Call, name: str, default: datetime) -> datetime:
-    """A date of the query; one without a zone is UTC."""
-    text = call.request.query_params.get(name)
-    try:
-        moment = datetime.fromisoformat(text) if text is not None else default
-    except ValueError:
-        raise HTTPException(400, f"{name}: Invalid datetime") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _integer(call: Call, name: str, default: int, minimum: int, maximum: int) -> int:
-    """A whole number of the query."""
-    text = call.request.query_params.get(name, str(default))
-    if not text.isdecimal() or len(text) > 12 or not minimum <= int(text) <= maximum:
-        raise HTTPException(400, f"{name}: Expected an integer from {minimum} to {maximum}")
-    return int(text)
+    return rows, len(following) > limit

@@ -5,7 +5,7 @@ from functools import cache
 from hashlib import sha256
 from typing import Any
 
-from starlette.exceptions import HTTPException
+from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
 from batchgen.catalogue.prices import with_defaults
@@ -21,7 +21,15 @@ MICRO_USD_PER_SECOND = {"kling.*master": 294_000, "kling": 58_820, "veo|sora": 4
 DEFAULT_CLIP_SECONDS = 5.0  # of a model that has no default
 QUANTILES = {"p50": 0.5, "p75": 0.75, "p90": 0.9, "p99": 0.99}
 METRICS_WINDOW_SECONDS = 86_400
-ALIASES_MAX = 100  # the service's own limit for one request of metrics
+
+
+class CatalogueQuery(BaseModel, extra="forbid"):
+    include: str = ""
+    id: str = ""
+
+
+class MetricsQuery(BaseModel, extra="forbid"):
+    aliases: list[str] = Field(max_length=100)  # the service's own limit for one request
 
 
 def price(model: str, seconds: float) -> int:
@@ -44,13 +52,12 @@ async def catalogue(call: Call) -> Response:
 
     `id` selects models by their ids or aliases, with commas between them.
     """
-    call.refuse_unknown("include", "id")
-    has_prices = "pricing" in call.request.query_params.get("include", "").split(",")
-    names = {ALIASES.get(name, name) for name in call.request.query_params.get("id", "").split(",")} - {""}
+    query = call.query(CatalogueQuery)
+    names = {ALIASES.get(name, name) for name in query.id.split(",")} - {""}
     rows: list[dict[str, Any]] = [
         {"id": model, "aliases": aliases_of(model), "type": VIDEO} for model in models() if not names or model in names
     ]
-    if has_prices:
+    if "pricing" in query.include.split(","):
         rows = [row | {"pricing": _pricing(row["id"])} for row in rows]
     answer = JSONResponse({"object": "list", "data": rows})
     answer.headers["etag"] = f'"{sha256(bytes(answer.body)).hexdigest()[:32]}"'
@@ -84,10 +91,7 @@ async def metrics(call: Call) -> Response:
 
     `aliases` is repeated for several names, as at the real service: a comma does not separate them.
     """
-    call.refuse_unknown("aliases")
-    names = call.request.query_params.getlist("aliases")
-    if len(names) > ALIASES_MAX:
-        raise HTTPException(400, f"aliases: Expected at most {ALIASES_MAX} names")
+    names = call.query(MetricsQuery, "aliases").aliases
     rows = [
         {"alias": name, "endpoint": endpoint(model), "metrics": {"duration_ms": _milliseconds(call.service, model)}}
         for model in models()
