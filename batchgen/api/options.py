@@ -68,7 +68,12 @@ FORMS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
         ("sample", "limit"),
         ("not a number of at least 1", lambda value: isinstance(value, int) and value is not True and value > 0),
     ),
-    **dict.fromkeys(("only", "notify", "exec"), ("neither a text nor a list of texts", is_texts)),
+    # Nothing chosen, as by a list that a program has worked out, means no job, and not every job.
+    "only": (
+        "no pattern and no list of any; without it, all are sent",
+        lambda texts: is_texts(texts) and len(texts) > 0,
+    ),
+    **dict.fromkeys(("notify", "exec"), ("neither a text nor a list of texts", is_texts)),
     **dict.fromkeys(
         ("simulate", "validate", "exec_again", "wait_for_credits", "verify"),
         ("neither True nor False", lambda value: isinstance(value, bool)),
@@ -118,7 +123,7 @@ def typed_json(options: RunOptions) -> str | None:
 
 
 def selection_of(options: RunOptions) -> Selection:
-    only = options.get("only")  # An empty text is a pattern that fits nothing, and not all jobs.
+    only = options.get("only")
     patterns = (only,) if isinstance(only, str) else tuple(() if only is None else only)
     return Selection(patterns, options.get("where"), options.get("sample"), options.get("limit"))
 

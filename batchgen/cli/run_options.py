@@ -31,7 +31,13 @@ run_options = add(
     click.option("--downloads", metavar="NUMBER", help="Files at once; overrides the manifest's limit."),
     click.option("--max-cost", metavar="USD", help="The most that the whole batch may cost, earlier runs included."),
     click.option("--until", type=moment, metavar="TIME", help="Send only jobs likely to be done by then (08:00)."),
-    click.option("--only", multiple=True, metavar="GLOB", help="Send only jobs whose id matches. Repeatable."),
+    click.option(
+        "--only",
+        multiple=True,
+        callback=lambda _context, _option, patterns: patterns or None,
+        metavar="GLOB",
+        help="Send only jobs whose id matches. Repeatable.",
+    ),
     click.option(
         "--where",
         metavar="SQL",
