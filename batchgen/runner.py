@@ -142,7 +142,7 @@ class Runner:
         """
         self.context.awaits_prices = self.context.terms_in_force.max_cost is not None
         self.context.awaits_history = True
-        repeats = RepeatCheck(self.context, self.spec, self.wait)
+        repeats = RepeatCheck(self.context, self.spec, self.wait, self.money.has_prices)
         questions = [repeats.check, self.poller.learn_medians, self.money.ask]
         tasks = [asyncio.create_task(self.until_over(question)) for question in questions]
         try:

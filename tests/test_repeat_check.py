@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 from sqlalchemy import update
 
-from batchgen.context import RunSpec
+from batchgen.context import RunContext, RunSpec
 from batchgen.errors import ManifestChanged, UsageError
 from batchgen.files.local_files import FileDigests
 from batchgen.jobs import State
@@ -60,6 +62,13 @@ def run_spec(table: Table, synced: SyncResult, limits: Limits, on_changed: OnCha
     )
 
 
+def repeat_check(context: RunContext, run: RunSpec, wait: Callable[[float], Awaitable[bool]]) -> RepeatCheck:
+    """The check of a run whose price list has come."""
+    has_prices = asyncio.Event()
+    has_prices.set()
+    return RepeatCheck(context, run, wait, has_prices)
+
+
 async def never_over(_seconds: float) -> bool:
     """The wait of a run that goes on."""
     return False
@@ -83,7 +92,7 @@ async def run_repeat_check(
         clock.tick(seconds if len(waits) < waits_until else 0)
         return len(waits) >= waits_until
 
-    await RepeatCheck(context, run_spec(table, synced, context.limits, on_changed), wait).run()
+    await repeat_check(context, run_spec(table, synced, context.limits, on_changed), wait).run()
     assert not context.awaits_history
     return waits[:-1]  # the last one lets the stages go on
 
@@ -131,7 +140,7 @@ async def test_what_a_person_said_is_about_the_first_comparison_of_a_run_alone(
         clock.tick(60)
         return False
 
-    comparison = RepeatCheck(context, run_spec(table, synced, context.limits, said), wait)
+    comparison = repeat_check(context, run_spec(table, synced, context.limits, said), wait)
     await comparison.run()
     service.histories = [History([past(table, "lisa")], NOON)]
     with pytest.raises(ManifestChanged, match="generation g-lisa"):
@@ -237,7 +246,7 @@ async def test_a_job_that_is_pending_again_may_have_been_bought_where_the_table_
     clock.tick(5 * 3600)
     service = ScriptedService(histories=[History([bought], NOON)], findings=[Absent(NOON, "it failed there")])
     context = context_of(table, service)
-    comparison = RepeatCheck(context, run_spec(table, SyncResult(table.batch_id), Limits(), "refuse"), never_over)
+    comparison = repeat_check(context, run_spec(table, SyncResult(table.batch_id), Limits(), "refuse"), never_over)
     await comparison.run()
     assert context.compared == table.database.read_now(read_steering, table.batch_id).manifest, "nothing was pending"
     if how == "retried":
@@ -281,7 +290,7 @@ async def test_a_redo_is_of_what_is_selected_and_the_rest_is_asked_about_later(t
     log = History([past(table, "mona", long_ago), past(table, "lisa", long_ago)], NOON)
     context = context_of(table, ScriptedService(histories=[log]))
     context.terms = Terms(selected=Selected([table.row("mona").id]))
-    await RepeatCheck(context, run_spec(table, synced, context.limits, "redo"), never_over).run()
+    await repeat_check(context, run_spec(table, synced, context.limits, "redo"), never_over).run()
     assert [bool(row.repeat_ordered) for row in table.rows()] == [True, False]
     scheduler = Scheduler(context, 8)
     await turn(scheduler)

@@ -6,7 +6,9 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from decimal import Decimal
+from typing import Literal
 
 import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
@@ -14,8 +16,9 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 from batchgen import runner
 from batchgen.cli.notices import SOON, notice_of
 from batchgen.context import RunSpec
-from batchgen.errors import ExitCode
+from batchgen.errors import ExitCode, ManifestChanged
 from batchgen.jobtable import pricelist
+from batchgen.jobtable.fingerprint import new_request_id
 from batchgen.jobtable.measuring import UnmeasuredClip
 from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.sync import SyncResult
@@ -23,7 +26,7 @@ from batchgen.limits import accounting
 from batchgen.limits.budget import Terms
 from batchgen.manifest.limits import Limits
 from batchgen.runner import Runner
-from batchgen.services.base import Listing, Submission
+from batchgen.services.base import History, Listing, PastGeneration, Submission
 from batchgen.services.outcomes import Rejected, SubmitOutcome
 from tests.conftest import NOON
 from tests.scripted import ScriptedService
@@ -114,6 +117,25 @@ async def test_a_cap_on_the_cost_waits_for_the_prices(table: Table) -> None:
     # A refused job costs nothing, so that both fit under the cap, one after the other.
     assert (ending.exit_code, service.submitted_before) == (ExitCode.INCOMPLETE, 0)
     assert [attempt.estimated_usd for attempt in table.attempts()] == [Decimal("0.25")] * len(table.attempts())
+
+
+async def test_a_person_is_asked_about_repeats_once_the_prices_are_there(table: Table) -> None:
+    class Prices(asyncio.Event):
+        """Come only when somebody waits for them: the log has answered before."""
+
+        async def wait(self) -> Literal[True]:
+            service.released.set()
+            return await super().wait()
+
+    service = SlowService()
+    run = run_of(table, service)
+    request_ids = [new_request_id(row.fingerprint) for row in table.rows()]
+    service.histories = [
+        History([PastGeneration(id_, f"g-{id_}", NOON - timedelta(days=3)) for id_ in request_ids], NOON)
+    ]
+    run.money.has_prices = Prices()
+    with pytest.raises(ManifestChanged, match=r"pay for these once more: 2 clips for about 0\.5 USD"):
+        await run.run()
 
 
 async def test_without_an_answer_in_time_a_cap_goes_by_the_stored_prices(

@@ -20,6 +20,8 @@ class Money:
 
     def __init__(self, context: RunContext, choose: Choose, wake: Callable[[], None]) -> None:
         self.context, self.choose, self.wake = context, choose, wake
+        self.has_prices = asyncio.Event()
+        """Set once the price list has come, or is not to be had."""
         self.charge_requests = 0
         self.balance_warning = ""
 
@@ -40,6 +42,7 @@ class Money:
                 context.prices = prices
         finally:
             context.awaits_prices = False
+            self.has_prices.set()
             self.wake()
 
     async def ask_credits(self) -> None:
