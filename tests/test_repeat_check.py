@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,8 @@ from sqlalchemy import update
 from batchgen.context import RunContext, RunSpec
 from batchgen.errors import ManifestChanged, UsageError
 from batchgen.files.local_files import FileDigests
-from batchgen.jobs import State
-from batchgen.jobtable import commands, fingerprint, repeats, settings, takeover
+from batchgen.jobs import ErrorClass, State
+from batchgen.jobtable import commands, fingerprint, polling, repeats, settings, takeover
 from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.fingerprint import fingerprint_of, new_request_id
 from batchgen.jobtable.repeats import Repeat, RepeatSearch
@@ -33,7 +35,7 @@ from batchgen.reconciler import Reconciler
 from batchgen.runs.repeat_check import HISTORY_TRIES, RepeatCheck
 from batchgen.scheduler import Scheduler
 from batchgen.services.base import History, PastGeneration
-from batchgen.services.outcomes import Absent, Unavailable, Working
+from batchgen.services.outcomes import Absent, Failed, Unavailable, Working
 from tests.conftest import NOON
 from tests.scripted import ScriptedService, context_of, settle, turn
 from tests.table import HOUR, MINUTE, RUN, SECOND, Table, spec
@@ -391,6 +393,36 @@ async def test_a_run_stops_before_it_buys_what_a_renamed_job_has_paid_for_meanwh
     assert "lisa: paid for as job mona of batch spring" in str(scheduler.context.refused)
     assert State.PENDING not in scheduler.context.advanceable_states(), "it collects what was sent, and ends"
     assert table.states() == {"mona": "generating", "lisa": "pending"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "cost", "is_asked"),
+    [
+        (ErrorClass.INTERNAL, "0", False),
+        (ErrorClass.INTERNAL, None, True),
+        (ErrorClass.INTERNAL, "0.29", True),
+        (ErrorClass.EXPIRED, "0", True),
+    ],
+)
+def test_a_failure_that_may_be_charged_is_asked_about_whether_its_job_is_edited_or_renamed(
+    table: Table, kind: ErrorClass, cost: str | None, is_asked: bool
+) -> None:
+    table.bring(State.GENERATING)
+    (job,) = table.claim(State.GENERATING)
+    failure = Failed("no video", kind=kind, cost_usd=None if cost is None else Decimal(cost))
+    assert table.change(polling.failed, job, RUN, failure, table.now)
+    with pytest.raises(ManifestChanged) if is_asked else nullcontext():
+        table.sync(spec("mona", prompt="She smiles."))
+    table.sync("mona")
+    synced = table.sync(replace(spec("mona"), key="lisa", output="lisa.mp4"))
+    search = RepeatSearch(table.batch_id, "aimlapi", table.folder, synced.orphans)
+    matches = table.change(repeats.compare, search).repeats
+    assert [str(repeat) for repeat in matches] == ["lisa: paid for as job mona of batch spring (failed)"] * is_asked
+    if is_asked:  # What is kept is asked for again under its new name, for nothing.
+        adopter = Adopter(RUN, "aimlapi", "a", "", lambda id_, _endpoint: {"id": id_}, table.now, table.now + HOUR)
+        table.change(takeover.settle, matches, table.folder, adopter, "keep")
+        asked = table.change(commands.ask_again, table.batch_id, ["lisa"], table.now, table.now + HOUR)
+        assert asked == ([] if cost == "0" else ["lisa"])
 
 
 # --- the fingerprint -------------------------------------------------------------------------------------------------

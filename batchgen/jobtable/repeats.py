@@ -22,13 +22,13 @@ from batchgen.catalogue.amounts import amount_text
 from batchgen.files import object_store
 from batchgen.files.output_urls import is_url
 from batchgen.files.outputs import name_of
-from batchgen.jobs import PAID_FAILURES, Outcome, State
+from batchgen.jobs import Outcome, State
 from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.fingerprint import DIGITS, digits_of
 from batchgen.jobtable.joins import ATTEMPTS, IN_BATCH
 from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs
 from batchgen.jobtable.selection import Selected
-from batchgen.jobtable.sync import LABELS, SyncResult
+from batchgen.jobtable.sync import LABELS, SyncResult, cost_nothing
 from batchgen.services.base import PastGeneration
 
 HISTORY = timedelta(days=30)
@@ -190,16 +190,11 @@ def paid_elsewhere(
     owners: dict[str, list[Any]] = defaultdict(list)
     for row in sorted(rows.values(), key=lambda row: int(row.id)):
         is_beside = row.batch_id == search.batch_id and row.id not in search.orphans
-        if not is_beside and not ended_for_nothing(row):
+        # A video that cost nothing, or that was refunded, is one.
+        has_ended_for_nothing = State(row.state).is_retriable and cost_nothing(row)
+        if not is_beside and not has_ended_for_nothing:
             owners[row.fingerprint].append(row)
     return owners
-
-
-def ended_for_nothing(owner: Any) -> bool:
-    """Whether a job has ended without a video, for nothing. A video that cost nothing, or that was refunded, is one."""
-    if owner.state == State.FAILED and owner.cost_usd is None:
-        return owner.error_class not in PAID_FAILURES
-    return State(owner.state).is_retriable and owner.cost_usd == 0
 
 
 def unclaimed(connection: Connection, search: RepeatSearch) -> dict[str, list[PastGeneration]]:
@@ -266,7 +261,7 @@ _pending = jobs.alias("pending")
 OWNERS = (
     select(
         *(jobs.c.id, jobs.c.batch_id, jobs.c.key, jobs.c.state, jobs.c.output_path, *LABELS),
-        *(jobs.c.attempt_id, jobs.c.error_class, attempts.c.fingerprint, attempts.c.cost_usd),
+        *(jobs.c.attempt_id, jobs.c.error_class, attempts.c.fingerprint, attempts.c.outcome, attempts.c.cost_usd),
         *(batches.c.name.label("batch"), batches.c.manifest_path),
     )
     .select_from(_pending)

@@ -215,7 +215,7 @@ def is_corrected(row: Any, on_changed: OnChanged) -> bool:
 
 
 def cost_nothing(row: Any) -> bool:
-    """Whether it is known that a failed job cost nothing: none was sent, or not taken, or nothing was charged."""
+    """Whether it is known that a job without a video cost nothing: none was sent, or taken, or nothing was charged."""
     is_taken = row.outcome is not None and Outcome(row.outcome).may_be_paid
     return not is_taken or (row.cost_usd == 0 and row.error_class not in PAID_FAILURES)
 
