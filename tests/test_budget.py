@@ -162,7 +162,15 @@ def test_a_length_without_a_price_costs_as_much_for_a_second_as_the_dearest_that
     assert estimates(table, UNKNOWN) == {"5}": usd("1.47"), "10}": usd("2.5")}, "what each length was charged"
 
 
+def list_prices(table: Table, *variants: dict[str, object]) -> PriceList:
+    """The service lists these variants of the model, else those of `PRICES`."""
+    pricing = json.dumps(PRICES | ({"variants": variants} if variants else {}))
+    table.change(pricelist.store, "aimlapi", Listing(None, {MODEL: pricing}), table.now)
+    return table.database.read_now(pricelist.load, "aimlapi")
+
+
 def test_a_listed_price_that_was_too_low_is_not_believed_again(table: Table) -> None:
+    list_prices(table)
     table.sync(*(spec(f"j{number}", duration=length) for number, length in enumerate((5, 5, 10))))
     first, *_ = claim(table, "99", KNOWN, 1)
     table.accept(first, "g-1", "1.5")
@@ -177,6 +185,7 @@ def test_a_listed_price_that_was_too_low_is_not_believed_again(table: Table) -> 
 def test_what_a_long_clip_was_charged_is_not_expected_of_a_short_one_that_was_charged_its_listed_price(
     table: Table,
 ) -> None:
+    list_prices(table)
     table.sync(*(spec(f"j{number}", duration=length) for number, length in enumerate((5, 10, 5, 10))))
     five, ten = claim(table, "99", KNOWN, 2)
     table.accept(five, "g-5", "0.7")  # the listed price of ten seconds
@@ -185,6 +194,24 @@ def test_what_a_long_clip_was_charged_is_not_expected_of_a_short_one_that_was_ch
     table.accept(claim(table, "99", KNOWN, 1)[0], "g-6", "0.9")
     table.sync(spec("new", duration=5))
     assert estimates(table, KNOWN)["5}"] == usd("0.9"), "what it was charged since, and no less"
+
+
+def test_what_was_charged_for_a_listed_price_is_expected_of_all_that_have_it_whatever_their_length_was_charged(
+    table: Table,
+) -> None:
+    of_sizes = [
+        {"when": {"duration": str(length), "size": size}, "price": price, "unit": "video", "per": 1}
+        for length, size, price in ((5, "small", "0.3"), (10, "small", "0.7"), (5, "large", "0.7"))
+    ]
+    prices = list_prices(table, *of_sizes)
+    table.sync(spec("a", size="small", duration=5), spec("b", size="small", duration=10))
+    small, long = claim(table, "99", prices)
+    table.accept(small, "g-1", "0.4")
+    table.accept(long, "g-2", "1.4")
+    table.sync(spec("c", size="large", duration=5), spec("d", size="small", duration=10))
+    assert [job.estimated_usd for job in pick(table, "99", prices).chosen] == [usd("1.4")] * 2
+    table.accept(claim(table, "99", prices, 1)[0], "g-3", "1.5")
+    assert [job.estimated_usd for job in pick(table, "99", prices).chosen] == [usd("1.5")], "however often it rises"
 
 
 @pytest.mark.parametrize(
@@ -208,7 +235,7 @@ def test_a_charge_counts_although_its_model_has_more_lengths_and_estimates_than_
     table.change(charges.keep, "aimlapi", MODEL, job.attempt.id, usd("2"), usd("0.5"))
     kept = table.database.read_now(charges.load, "aimlapi")[MODEL]
     assert kept.highest == usd("2")
-    assert (len(kept.by_seconds), len(kept.by_estimate)) == (charges.KINDS_MAX, charges.KINDS_MAX)
+    assert (len(kept.by_seconds), len(kept.by_quote)) == (charges.KINDS_MAX, charges.KINDS_MAX)
     assert 5 not in kept.by_seconds
 
 

@@ -21,7 +21,7 @@ from batchgen.jobtable.transition import guarded_update
 K = TypeVar("K")
 
 KINDS_MAX = 200
-"""Lengths, and estimates, that are kept of one model: the few that it has."""
+"""Lengths, and prices, that are kept of one model: the few that it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +31,12 @@ class SeenCharges:
     highest: Decimal | None = None
     by_seconds: Mapping[float, Decimal] = field(default_factory=dict)
     """By the length of the clip."""
-    by_estimate: Mapping[Decimal, Decimal] = field(default_factory=dict)
-    """By the price that was expected, where the charge was higher."""
+    by_quote: Mapping[Decimal, Decimal] = field(default_factory=dict)
+    """By the price of the list, where the charge was higher."""
 
-    def corrected(self, quote: Decimal, seconds: float | None = None) -> Decimal:
+    def corrected(self, quote: Decimal) -> Decimal:
         """The price of the list; what was charged for requests of this price, where that was more."""
-        corrected = quote
-        # A corrected price is the next estimate, which may have been charged higher again.
-        while (higher := self.by_estimate.get(corrected, corrected)) > corrected:
-            corrected = higher
-        # It may also be the price of longer clips, and no clip of this length was charged as much as those.
-        return max(quote, min(corrected, self.by_seconds.get(seconds or 0, corrected)))
+        return max(quote, self.by_quote.get(quote, quote))
 
     def expected(self, seconds: float | None) -> Decimal | None:
         """What a clip of this length is expected to cost by the charges alone; None where none was seen.
@@ -68,34 +63,34 @@ def seen(row: Any) -> SeenCharges:
         by_seconds = {
             float(key): Decimal(value) for key, value in document.get("seconds", {}).items() if float(key) > 0
         }
-        by_estimate = {Decimal(key): Decimal(value) for key, value in document.get("estimates", {}).items()}
-        if not all(amount.is_finite() for amount in (*by_seconds.values(), *by_estimate, *by_estimate.values())):
+        by_quote = {Decimal(key): Decimal(value) for key, value in document.get("estimates", {}).items()}
+        if not all(amount.is_finite() for amount in (*by_seconds.values(), *by_quote, *by_quote.values())):
             return SeenCharges(row.highest_usd)
     except (ValueError, TypeError, AttributeError, DecimalException, RecursionError):
         return SeenCharges(row.highest_usd)
-    return SeenCharges(row.highest_usd, by_seconds, by_estimate)
+    return SeenCharges(row.highest_usd, by_seconds, by_quote)
 
 
 def keep(
-    connection: Connection, service: str, model: str, attempt_id: int, cost: Decimal, estimate: Decimal | None
+    connection: Connection, service: str, model: str, attempt_id: int, cost: Decimal, quote: Decimal | None
 ) -> None:
     """Take what an attempt was charged into the highest charges: of its model, of clips of its length, and of requests
-    with its estimate, where that was lower."""
+    of its listed price, where that was lower."""
     row = connection.execute(CHARGES_OF_MODEL, {"of_service": service, "of_model": model}).one_or_none()
     before = seen(row) if row else SeenCharges()
-    by_seconds, by_estimate = dict(before.by_seconds), dict(before.by_estimate)
+    by_seconds, by_quote = dict(before.by_seconds), dict(before.by_quote)
     seconds = connection.execute(SELECT_CLIP_SECONDS, {"attempt": attempt_id}).scalar()
     if seconds:
         raise_to(by_seconds, seconds, cost)
-    if estimate is not None and estimate < cost:
-        raise_to(by_estimate, estimate, cost)
+    if quote is not None and quote < cost:
+        raise_to(by_quote, quote, cost)
     highest = cost if before.highest is None else max(cost, before.highest)
-    after = SeenCharges(highest, by_seconds, by_estimate)
+    after = SeenCharges(highest, by_seconds, by_quote)
     if after == before:
         return
     charged = {
         "seconds": {str(length): amount_text(amount) for length, amount in by_seconds.items()},
-        "estimates": {amount_text(expected): amount_text(amount) for expected, amount in by_estimate.items()},
+        "estimates": {amount_text(listed): amount_text(amount) for listed, amount in by_quote.items()},
     }
     values = {"highest_usd": highest, "charged": json.dumps(charged)}
     if row is None:

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, bindparam, func, select, text
 
 from batchgen.jobs import UNDECIDED, ChargeSource, Job, Outcome
-from batchgen.jobtable import charges
+from batchgen.jobtable import charges, pricelist
 from batchgen.jobtable.joins import ATTEMPTS, IS_DELIVERED
 from batchgen.jobtable.row_conditions import ATTEMPT_IS_UNCHARGED
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
@@ -111,7 +111,10 @@ def update_attempt(
     add_to_totals(connection, entry.batch_id, after.totals - entry.totals)
     # A charge equal to the estimate is the listed price, or the highest charge already; one that stood is kept already.
     if is_price and after.cost_usd and after.cost_usd not in (after.estimated_usd, entry.cost_usd):
-        charges.keep(connection, entry.service, entry.model, attempt_id, after.cost_usd, after.estimated_usd)
+        # What was expected may itself be a charge, and be the listed price of other requests.
+        quote = pricelist.quote_of(connection, entry.service, attempt_id)
+        listed = after.estimated_usd if quote is None else quote
+        charges.keep(connection, entry.service, entry.model, attempt_id, after.cost_usd, listed)
     return True
 
 

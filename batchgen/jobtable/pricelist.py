@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,7 +21,8 @@ from batchgen.catalogue.register import LearnedModel, canonical, learn
 from batchgen.catalogue.wording import plural
 from batchgen.jobtable import charges
 from batchgen.jobtable.charges import SeenCharges
-from batchgen.jobtable.schema import prices
+from batchgen.jobtable.joins import ATTEMPTS
+from batchgen.jobtable.schema import attempts, jobs, prices
 from batchgen.jobtable.transition import guarded_update
 from batchgen.services.base import Listing
 
@@ -56,11 +57,21 @@ class PriceList:
         """The listed price, or what was charged where that was more; without a listed price, what was charged for a
         clip of so many seconds."""
         seen = self.charged.get(model, SeenCharges())
-        return seen.expected(seconds) if quoted is None else seen.corrected(quoted, seconds)
+        return seen.expected(seconds) if quoted is None else seen.corrected(quoted)
 
 
 def load(connection: Connection, service: str) -> PriceList:
-    rows = list(connection.execute(select(prices).where(prices.c.service == service)))
+    return price_list(list(connection.execute(select(prices).where(prices.c.service == service))))
+
+
+def quote_of(connection: Connection, service: str, attempt_id: int) -> Decimal | None:
+    """The listed price of the request of an attempt; None where the list has none."""
+    sent = connection.execute(SENT, {"attempt": attempt_id}).one()
+    of_models = {"of_service": service, "of_models": [sent.model, canonical(sent.model)]}
+    return price_list(connection.execute(PRICES_OF_MODELS, of_models).all()).quote(*sent)
+
+
+def price_list(rows: Sequence[Any]) -> PriceList:
     listed = [row for row in rows if row.pricing is not None]
     return PriceList(
         listed_at=max((row.listed_at for row in listed), default=None),
@@ -129,3 +140,13 @@ def learn_models(connection: Connection, service: str) -> None:
             if row.schemas and row.documented_at:
                 learned[row.model] = LearnedModel(usable(json.loads(row.schemas), row.model), row.documented_at)
     learn(learned, {row.model: row.alias_of for row in rows if row.alias_of is not None})
+
+
+SENT = (
+    select(jobs.c.model, jobs.c.endpoint, jobs.c.request)
+    .select_from(ATTEMPTS)
+    .where(attempts.c.id == bindparam("attempt"))
+)
+PRICES_OF_MODELS = select(prices).where(
+    prices.c.service == bindparam("of_service"), prices.c.model.in_(bindparam("of_models", expanding=True))
+)
