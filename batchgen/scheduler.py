@@ -193,24 +193,25 @@ class Scheduler(Stage):
             await context.database.write(submission.outdated, job, now_fingerprint, clock.utcnow())
             return
         request = Submission(job.model, job.endpoint, job.request, job.attempt.client_request_id, files)
-        # Later, another run may have taken the job over and found out that it was not sent.
-        with sending_until(job.attempt.intent_at + LEASE):
-            outcome = await self.send(job, request)
+        outcome = await self.send(job, request)
         await self.record(job, admitted, outcome, digests)
 
     async def send(self, job: Job, request: Submission) -> SubmitOutcome:
         """Send the paid request; before it, what the service has to prepare, which is stored with the attempt."""
-        context = self.context
-        if context.service.features.prepares:
-            handle = await context.service.prepare(request)
-            if not isinstance(handle, Mapping):
-                return handle
-            if handle and not await context.database.write(submission.prepared, job, handle):
+        context, begun_at = self.context, job.attempt.intent_at
+        handle = await context.service.prepare(request) if context.service.features.prepares else {}
+        if not isinstance(handle, Mapping):
+            return handle
+        if handle:  # It may have taken longer than a lease.
+            begun_at = clock.utcnow()
+            leased = (context.run_id, handle, begun_at, begun_at + LEASE)
+            if not await context.database.write(submission.prepared, job, *leased):
                 return NotSent("another run has taken the job over; nothing was sent")
+        # Later, another run may have taken the job over and found out that it was not sent.
+        with sending_until(begun_at + LEASE):
             outcome = await context.service.submit(replace(request, handle=handle))
-            # What was prepared stays in the handle: the answer adds to it.
-            return replace(outcome, handle={**handle, **outcome.handle}) if isinstance(outcome, Accepted) else outcome
-        return await context.service.submit(request)
+        # What was prepared stays in the handle: the answer adds to it.
+        return replace(outcome, handle={**handle, **outcome.handle}) if isinstance(outcome, Accepted) else outcome
 
     async def record(self, job: Job, admitted: Admitted, outcome: SubmitOutcome, digests: str | None) -> None:
         """Write down the outcome of a create request, and slow down or stop where it says so."""

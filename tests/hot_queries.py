@@ -65,7 +65,7 @@ def intend(connection: Connection, batch_id: int) -> Any:
 
 def send(connection: Connection, batch_id: int) -> None:
     job = intend(connection, batch_id)
-    submission.prepared(connection, job, {"upload": 1})
+    submission.prepared(connection, job, RUN, {"upload": 1}, NOON, SOON)
     answer = Accepted("g-hot", Decimal("0.28"), 200, {"id": "g-hot"})
     assert submission.accepted(connection, job, answer, NOON, SOON, SOON)
 

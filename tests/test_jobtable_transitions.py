@@ -415,7 +415,7 @@ def test_a_request_that_was_not_sent_is_sent_again(table: Table) -> None:
 
 def test_an_accepted_attempt_has_all_that_finds_its_generation_again(table: Table) -> None:
     job = table.bring(State.SUBMITTING)
-    assert table.change(submission.prepared, job, {"upload": "u-1"})
+    assert table.change(submission.prepared, job, RUN, {"upload": "u-1"}, table.now, table.now + MINUTE)
     answer = Accepted("g-1", Decimal("0.28"), 201, {"url": "https://queue.test/g-1", "upload": "u-1"})
     table.now += MINUTE
     assert table.change(submission.accepted, job, answer, table.now, table.now + HOUR, table.now + 2 * MINUTE)
@@ -432,11 +432,11 @@ def test_an_accepted_attempt_has_all_that_finds_its_generation_again(table: Tabl
 
 def test_what_was_prepared_is_stored_before_the_request_and_not_after_its_answer(table: Table) -> None:
     job = table.bring(State.SUBMITTING)
-    assert table.change(submission.prepared, job, {"upload": "u-1"})
+    assert table.change(submission.prepared, job, RUN, {"upload": "u-1"}, table.now, table.now + MINUTE)
     table.lose(job)
     (unconfirmed,) = table.unconfirmed()
     assert reconciliation.sent_attempt(unconfirmed).handle == {"upload": "u-1"}
-    assert not table.change(submission.prepared, job, {"upload": "u-2"})
+    assert not table.change(submission.prepared, job, RUN, {"upload": "u-2"}, table.now, table.now + MINUTE)
     found = Adopted("g-1", table.now, Decimal("0.28"), {"url": "https://queue.test/g-1"})
     assert table.change(reconciliation.adopted, unconfirmed, found, table.now + MINUTE, table.now + HOUR)
     attempt = table.attempt()

@@ -364,7 +364,7 @@ async def test_a_generation_of_another_request_is_not_adopted_but_held(table: Ta
 async def test_an_adopted_handle_keeps_what_was_prepared_before_the_request(table: Table, clock: Clock) -> None:
     table.sync("mona")
     (job,) = table.intend()
-    table.change(submission.prepared, job, {"upload": "u-1"})
+    table.change(submission.prepared, job, RUN, {"upload": "u-1"}, table.now, table.now + MINUTE)
     table.lose(job)
     clock.tick(SECOND)
     service = ScriptedService(findings=[adopted()])

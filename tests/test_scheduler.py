@@ -15,8 +15,9 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 from sqlalchemy import Connection
 
+from batchgen.clock import utcnow
 from batchgen.jobs import ErrorClass, Outcome, State
-from batchgen.jobtable import reconciliation
+from batchgen.jobtable import leases, reconciliation
 from batchgen.jobtable.schema import limits as limits_table
 from batchgen.limits.rate import TOLERANCE
 from batchgen.manifest.limits import Limits
@@ -33,10 +34,12 @@ from batchgen.services.outcomes import (
     Trouble,
     Unknown,
 )
+from batchgen.services.send_time import is_too_late
+from batchgen.stage import LEASE
 from tests.conftest import NOON
 from tests.hot_queries import Statements, listening
 from tests.scripted import ScriptedService, context_of, settle, turn
-from tests.table import MODEL, Table, spec
+from tests.table import MODEL, RUN, Table, spec
 from tests.test_http_failures import no_more_descriptors
 
 FAST = Limits(submits_per_minute=60_000, in_flight=100)
@@ -156,6 +159,35 @@ async def test_a_preparation_that_fails_sends_nothing_and_pays_nothing(table: Ta
     await turn(Scheduler(context_of(table, service), 8))
     assert service.submitted == []
     assert table.states() == {"mona": "pending"}
+
+
+async def test_a_create_is_sent_after_an_upload_that_takes_longer_than_a_lease_and_never_by_two_runs(
+    table: Table, clock: Clock
+) -> None:
+    """The lease of a living run is renewed meanwhile. It begins anew with the stored handle, as the intent does."""
+    table.sync("mona")
+    service = PreparingService(features=UPLOADS, prepared={"upload": "u-1"})
+
+    def upload() -> None:
+        clock.tick(LEASE - SECONDS)
+        table.change(leases.renew, RUN, utcnow(), utcnow() + LEASE)
+        clock.tick(LEASE - SECONDS)
+
+    def take_over() -> int:
+        return table.change(leases.recover_expired, table.batch_id, utcnow())
+
+    def on_wire() -> None:
+        attempt = table.attempt()
+        assert (attempt.intent_at, is_too_late(), take_over()) == (utcnow(), False, 0)
+        assert attempt.deadline_at > utcnow(), "a lost request keeps its place in flight as long as any other"
+        clock.tick(LEASE)
+        assert not is_too_late()
+        clock.tick(SECONDS)
+        assert (is_too_late(), take_over()) == (True, 1), "another run has it, and this one sends no more"
+
+    service.before_upload, service.before = upload, on_wire
+    await turn(Scheduler(context_of(table, service), 8))
+    assert len(service.submitted) == 1
 
 
 async def test_a_job_that_was_taken_over_during_the_preparation_is_not_sent(table: Table, clock: Clock) -> None:

@@ -24,7 +24,7 @@ from batchgen.jobtable.row_conditions import ATTEMPT_IS_OPEN
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, jobs
 from batchgen.jobtable.selection import Selected
-from batchgen.jobtable.transition import INSERT_EVENT, AnyJob, change_state, guarded_update
+from batchgen.jobtable.transition import INSERT_EVENT, AnyJob, change_state, guarded_update, update_leased
 from batchgen.services.outcomes import Accepted, Blocked, NotSent, Rejected, Throttled, Unknown, explain
 
 
@@ -124,11 +124,19 @@ def intend(
     return claimed
 
 
-def prepared(connection: Connection, job: Job, handle: Mapping[str, Any]) -> bool:
-    """Store what the service needs to find this request again, before it is sent."""
-    return guarded_update(
-        connection, attempts, {"id": job.attempt.id, "outcome": Outcome.SENDING}, {"handle": json.dumps(handle)}
-    )
+def prepared(
+    connection: Connection, job: Job, run_id: str, handle: Mapping[str, Any], now: datetime, until: datetime
+) -> bool:
+    """Store what the service needs to find this request again, before it is sent: its intent and its lease begin anew.
+
+    False where another run has taken the job over.
+    """
+    attempt, lease = job.attempt, {"leased_until": until, "next_at": until}
+    new: dict[str, Any] = {"handle": json.dumps(handle), "intent_at": now}
+    if attempt.deadline_at:
+        new["deadline_at"] = attempt.deadline_at + (now - attempt.intent_at)
+    sending = {"id": attempt.id, "outcome": Outcome.SENDING}
+    return guarded_update(connection, attempts, sending, new) and update_leased(connection, job, run_id, **lease)
 
 
 def decide(connection: Connection, job: Job, outcome: Outcome, now: datetime, **values: Any) -> bool:
