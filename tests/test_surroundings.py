@@ -179,7 +179,7 @@ def test_a_command_whose_result_cannot_be_written_ends_with_a_sentence(tmp_path:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux makes a pipe smaller")
-@pytest.mark.parametrize("options", [(), ("--json",)], ids=["lines", "JSON"])
+@pytest.mark.parametrize("options", [(), ("--json",), ("-v",), ("-vv",)], ids=lambda options: " ".join(options))
 def test_a_reader_that_does_not_read_holds_up_no_run(
     options: tuple[str, ...], tmp_path: Path, simulate: Simulate, launch: Launch
 ) -> None:
@@ -192,11 +192,11 @@ def test_a_reader_that_does_not_read_holds_up_no_run(
     until(lambda: rows(tmp_path / "batchgen.db", done), "every job is done, although nobody reads")
     assert running.process.poll() is None, "what it has to say waits"
     ended = running.end()
-    lines = ended.stdout if options else ended.stderr
+    lines = ended.stdout if "--json" in options else ended.stderr
     assert ended.returncode == 0, ended.stderr
     assert (
         sum("clip-" in line and "done" in line for line in lines.splitlines()) >= 40
-        if options
+        if "--json" in options
         else (sum(" delivered " in line for line in lines.splitlines()) == 40)
     )
 
@@ -205,15 +205,28 @@ def test_a_reader_that_does_not_read_holds_up_no_run(
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux makes a pipe smaller")
 @pytest.mark.parametrize("pipe_bytes", [4_096, 16_384], ids=["full before", "full after"])
 @pytest.mark.parametrize(
-    ("command", "number", "code"), [("run", signal.SIGINT, 130), ("worker", signal.SIGTERM, 143)], ids=["run", "worker"]
+    ("command", "number", "code"),
+    [
+        (["run", "m.yaml"], signal.SIGINT, 130),
+        (["run", "m.yaml", "-vv"], signal.SIGINT, 130),
+        (["worker"], signal.SIGTERM, 143),
+        (["worker", "-vv"], signal.SIGTERM, 143),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_signal_ends_what_nobody_reads(
-    command: str, number: signal.Signals, code: int, pipe_bytes: int, tmp_path: Path, simulate: Simulate, launch: Launch
+    command: list[str],
+    number: signal.Signals,
+    code: int,
+    pipe_bytes: int,
+    tmp_path: Path,
+    simulate: Simulate,
+    launch: Launch,
 ) -> None:
     simulator = simulate("--speed", "1")
     write_manifest(tmp_path / "m.yaml", 100)
     assert launch("run", "m.yaml", "--enroll").end().returncode == 0
-    running = launch(command, *(["m.yaml"] if command == "run" else []), **simulator.environment)
+    running = launch(*command, **simulator.environment)
     assert running.process.stderr
     fcntl.fcntl(running.process.stderr.fileno(), fcntl.F_SETPIPE_SZ, pipe_bytes)
     sent = "SELECT count(*) AS jobs FROM jobs WHERE state = 'generating' HAVING count(*) = 100"

@@ -31,11 +31,11 @@ from batchgen.jobtable.blockers import Blocker
 from batchgen.limits.in_force import read_in_force
 from batchgen.report import hints
 from batchgen.report.formats import counts
-from batchgen.report.log import SentenceHandler, log_to_stderr
+from batchgen.report.log import LineHandler, log_to_stderr
 from batchgen.report.progress import Progress
 from batchgen.report.run_events import Elsewhere, Enrolled, Warned
 from batchgen.report.settings import in_force_lines, settings_json
-from batchgen.report.terminal import print_json, print_lines
+from batchgen.report.terminal import UnawaitedLines, print_json, print_lines
 from batchgen.report.words import blocker_hint, blocker_line
 from batchgen.runs.ending import Ending
 from batchgen.services.text import shell_word
@@ -94,7 +94,7 @@ def command(
                 print_lines(f"metrics: {opened.hooks.metrics.url}", err=True)
             return await run_with_progress(opened, as_json, log, sentences)
 
-    sentences = log_to_stderr(verbose)
+    sentences = log_to_stderr(verbose, UnawaitedLines())
     with open_log(log_file) if log_file else nullcontext() as log:
         ending = asyncio.run(run(log))
     sys.exit(ending.exit_code)
@@ -196,7 +196,7 @@ def open_log(path: Path) -> IO[str]:
         raise StorageError(f"--log-file {path}: {os_reason(error)}") from error
 
 
-async def run_with_progress(opened: OpenRun, as_json: bool, log: IO[str] | None, sentences: SentenceHandler) -> Ending:
+async def run_with_progress(opened: OpenRun, as_json: bool, log: IO[str] | None, sentences: LineHandler) -> Ending:
     database, spec, runner = opened.database, opened.spec, opened.runner
     progress = Progress(
         *(database, spec.synced.batch_id, spec.batch.name, opened.last_event),

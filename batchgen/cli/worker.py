@@ -29,7 +29,7 @@ from batchgen.report.formats import shortened
 from batchgen.report.log import log_to_stderr
 from batchgen.report.progress import Progress
 from batchgen.report.run_events import Advice, Worked
-from batchgen.report.terminal import OutputStream, print_json, print_lines
+from batchgen.report.terminal import READER_SECONDS, OutputStream, UnawaitedLines, print_json
 from batchgen.report.words import summary_line
 from batchgen.runs.ending import Ending
 from batchgen.services.registry import SIMULATOR
@@ -66,9 +66,10 @@ def command(
         raise UsageError(f"{location}: there is no job table; name one with --db")
     if folder and not folder.is_dir():
         raise UsageError(f"--folder {folder}: there is no such folder")
-    log_to_stderr(verbose)
+    lines = UnawaitedLines()
+    log_to_stderr(verbose, lines)
     with Database(location, patience=None) as database:
-        display = WorkerDisplay(database, as_json)
+        display = WorkerDisplay(database, as_json, lines)
         sys.exit(asyncio.run(work(display, folder and folder.absolute(), stay, wait_for_credits)))
 
 
@@ -96,6 +97,7 @@ class WorkerDisplay:
 
     database: Database
     as_json: bool
+    lines: UnawaitedLines
     advices: dict[ExitCode, Advice] = field(default_factory=dict)
     """What to do after the first run that ended with each code."""
 
@@ -109,13 +111,13 @@ class WorkerDisplay:
             self.advices.setdefault(run.ending.exit_code, advice)
 
     def show_error(self, batch: EnrolledBatch, error: BatchgenError) -> None:
-        print_lines(*f"{batch.name}: {error}".split("\n"), err=True)
+        self.lines.write(*f"{batch.name}: {error}".split("\n"))
         advice = hints.advice("")
         if isinstance(error, ManifestChanged):
             decide = self.command_for(batch, "run --changed keep")
             advice = hints.advice("a person decides, where the manifest is", decide)
             says = f"A worker does not decide that: `{decide}`, or --changed redo, where the manifest is"
-            print_lines(says, err=True)
+            self.lines.write(says)
         self.advices.setdefault(error.exit_code, advice)
         if self.as_json:
             print_step(batch.name, "ended", str(error), error.exit_code, advice=advice)
@@ -124,7 +126,7 @@ class WorkerDisplay:
         if self.as_json:
             print_step("", "idle", message, code, advice=self.advices.get(code) if code else None)
         else:
-            print_lines(message, err=True)
+            self.lines.write(message)
 
     def announce(self, run: WorkerRun) -> None:
         """Say that a run begins, and which jobs only another machine can send."""
@@ -134,7 +136,7 @@ class WorkerDisplay:
         if self.as_json:
             print_step(run.batch.name, "began", message, None, len(run.absent))
         else:
-            print_lines(f"{run.batch.name}: {message}", err=True)
+            self.lines.write(f"{run.batch.name}: {message}")
 
     def progress_of(self, run: WorkerRun) -> Progress:
         """The lines about one batch, among those about others."""
@@ -187,4 +189,5 @@ def print_step(
 ) -> None:
     advice = advice or hints.advice("")
     event = Worked(event="worker", batch=batch, step=step, exit_code=code, message=message, absent=absent, **advice)
-    print_json(event, is_progress=True)
+    if OutputStream(sys.stdout).is_read(READER_SECONDS):
+        print_json(event, is_progress=True)

@@ -4,7 +4,7 @@
 import logging
 from typing import Any
 
-from batchgen.report.terminal import print_lines
+from batchgen.report.terminal import UnawaitedLines
 from batchgen.services.text import visible
 
 STANDARD = frozenset(vars(logging.makeLogRecord({})))
@@ -20,30 +20,32 @@ class FieldFormatter(logging.Formatter):
         return " ".join((super().format(record), *shown))
 
 
-class SentenceHandler(logging.Handler):
-    """Writes warnings that are sentences for a person, as lines of their own."""
+class LineHandler(logging.Handler):
+    """Writes records as lines that hold up no run."""
 
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.addFilter(is_sentence)
+    def __init__(self, level: int, lines: UnawaitedLines) -> None:
+        super().__init__(level)
+        self.lines = lines
         self.is_silent = False
         """Set while a live display shows the same."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if not self.is_silent:
-            print_lines(record.getMessage(), err=True)
+            self.lines.write(*self.format(record).split("\n"))
 
 
 def is_sentence(record: logging.LogRecord) -> bool:
     return hasattr(record, "is_sentence")
 
 
-def log_to_stderr(verbosity: int) -> SentenceHandler:
-    """Show the sentences; with a verbosity of 1 the log of batchgen, and with 2 every request as well."""
-    logger, sentences = logging.getLogger("batchgen"), SentenceHandler()
+def log_to_stderr(verbosity: int, lines: UnawaitedLines) -> LineHandler:
+    """Show warnings that are sentences for a person, in the handler that is returned; with a verbosity of 1 the log of
+    batchgen as well, and with 2 every request."""
+    logger, sentences = logging.getLogger("batchgen"), LineHandler(logging.WARNING, lines)
+    sentences.addFilter(is_sentence)
     logger.addHandler(sentences)
     if verbosity:
-        handler = logging.StreamHandler()
+        handler = LineHandler(logging.NOTSET, lines)
         handler.setFormatter(FieldFormatter("%(asctime)s %(name)s %(message)s", "%H:%M:%S"))
         handler.addFilter(lambda record: not is_sentence(record))
         logger.setLevel(logging.DEBUG)

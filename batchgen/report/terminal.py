@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 READER_SECONDS = 1.0  # in which a reader that reads at all takes something
+PIECE_CHARS = 1_000  # that are written at once: an empty page of a pipe (4,096 bytes) takes them in any encoding
 LINES_AND_TABS = re.compile(r"(\t|\r?\n)")
 
 
@@ -82,6 +83,25 @@ def drop_unread() -> None:
     for stream in (sys.stdout, sys.stderr):
         if not OutputStream(stream).is_read(READER_SECONDS):
             discard(stream)
+
+
+class UnawaitedLines:
+    """Lines on standard error that hold up no run: what nobody reads within a moment is dropped."""
+
+    def __init__(self) -> None:
+        self.dropped = 0
+
+    def write(self, *lines: str) -> None:
+        output = OutputStream(sys.stderr)
+        for line in lines:
+            text = visible(line) + "\n"
+            if self.dropped and output.is_read():
+                text, self.dropped = f"… {self.dropped:,} lines that nobody read are left out\n{text}", 0
+            for start in range(0, len(text), PIECE_CHARS):
+                if self.dropped or not output.is_read(READER_SECONDS):
+                    self.dropped += 1
+                    break
+                output.write_raw(text[start : start + PIECE_CHARS])
 
 
 class Voice(io.TextIOWrapper):
