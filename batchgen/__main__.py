@@ -1,6 +1,9 @@
 """`python -m batchgen` is the `batchgen` command, and this is where both begin."""
 
+import os
 import sys
+
+INTERRUPTED = 130  # `ExitCode.INTERRUPTED`, of a module that may not be imported yet
 
 
 def main() -> None:
@@ -11,7 +14,12 @@ def main() -> None:
         run_command()
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; the same command goes on where this one stopped\n")
-        sys.exit(130)  # ExitCode.INTERRUPTED, of a module that may not be imported yet
+    except SystemExit as error:
+        if error.code != INTERRUPTED:
+            raise
+    else:
+        return
+    os._exit(INTERRUPTED)  # the interpreter would wait for threads, which may wait for a server that never answers
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from subprocess import TimeoutExpired
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -20,7 +22,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, NullPool, create_engine, select, text, update
 
 from batchgen.billing.settlements import Settlement
-from batchgen.errors import BatchgenError, DatabaseNewer, StorageError, UsageError
+from batchgen.errors import BatchgenError, DatabaseNewer, ExitCode, StorageError, UsageError
 from batchgen.jobs import Parent, State, Verdict
 from batchgen.jobtable import (
     clips,
@@ -45,11 +47,13 @@ from batchgen.jobtable.verdicts import Judgement
 from batchgen.jobtable.views import EXAMPLES, VIEWS
 from batchgen.services.base import PastGeneration
 from batchgen.services.outcomes import Finished, Rejected
-from tests.conftest import Command
+from tests.batches import write_manifest
+from tests.conftest import Command, Launch, Simulate
 from tests.hot_queries import HOT_QUERIES, SORTED, statements
 from tests.postgres import Server
 from tests.processes import gather
 from tests.table import HOUR, RUN, Table, spec
+from tests.tcp_proxy import TcpProxy
 from tests.test_billing import USD, Pages, charge, compare
 from tests.test_database import COUNTING_PROGRAM, OPENING_PROGRAM, names, note
 from tests.view_cases import ask, everything
@@ -336,6 +340,25 @@ def test_a_read_that_takes_long_holds_up_the_next_one_and_does_not_fail_it(
         until(lambda: "the server of the job table does not answer" in database.lock.notice, "it waits")
         goes_on.set()
         assert (first.result(10), second.result(10)) == (None, 0)
+
+
+@pytest.mark.parametrize("command", ["run m.yaml", "worker --stay"])
+def test_a_second_signal_ends_a_process_whose_server_is_silent(
+    command: str, place: str, postgres: Server, tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
+) -> None:
+    simulator = simulate("--speed", "1")
+    write_manifest(tmp_path / "m.yaml", 2)
+    batchgen("run", "m.yaml", "--enroll", "--db", place)
+    with TcpProxy(postgres.port) as proxy:
+        db = place.replace(f":{postgres.port}/", f":{proxy.port}/")
+        running = launch(*command.split(), "--db", db, **simulator.environment)
+        until(lambda: postgres.ask(place, "SELECT 1 FROM jobs WHERE state = 'generating'"), "a job is sent")
+        proxy.hold()
+        running.signal(signal.SIGINT)
+        with pytest.raises(TimeoutExpired):  # The first one waits for what it has begun.
+            running.process.wait(1)
+        running.signal(signal.SIGINT)
+        assert running.process.wait(10) == ExitCode.INTERRUPTED
 
 
 VOLATILE = re.compile(r"batchgen-[0-9a-f]{16}-[0-9a-f]{32}")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from signal import Signals
 from typing import Protocol
+
+END_SECONDS = 3.0  # after a second signal, for the outcomes of creates: then the process ends, whatever it waits for
 
 
 class Stoppable(Protocol):
@@ -30,16 +34,24 @@ def signals_handled(runner: Stoppable) -> Iterator[None]:
     if hangup and signal.getsignal(hangup) is not signal.SIG_IGN:
         numbers.append(hangup)
     before = {number: signal.getsignal(number) for number in numbers}
+    received: list[Signals] = []
+    is_over = False
 
     def handle(number: int, _frame: object) -> None:
-        stopped_by = signal.SIGTERM if number == hangup else signal.Signals(number)
-        loop.call_soon_threadsafe(runner.stop, stopped_by)
+        received.append(signal.SIGTERM if number == hangup else signal.Signals(number))
+        if len(received) == 2:  # Its job table may be on a server that never answers.
+            last_resort = threading.Timer(END_SECONDS, os._exit, [128 + received[0]])
+            last_resort.daemon = True
+            last_resort.start()
+        if not is_over:
+            loop.call_soon_threadsafe(runner.stop, received[-1])
 
     for number in numbers:
         signal.signal(number, handle)
     try:
         yield
     finally:
+        is_over = True
         for number, handler in before.items():
-            # After a first signal only the summary is left; a second one must not cut off how to go on.
-            signal.signal(number, signal.SIG_IGN if runner.signal else handler)
+            # After a first signal only the summary is left; a second one gives it a moment to say how to go on.
+            signal.signal(number, handle if received else handler)
