@@ -9,7 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, Engine, event
 
 from batchgen.jobs import ChargeSource, Outcome, State
 from batchgen.jobtable import (
@@ -164,7 +164,7 @@ HOT_QUERIES: dict[str, Query] = {
 
 
 @contextmanager
-def listening(connection: Connection) -> Iterator[Statements]:
+def listening(connection: Connection | Engine) -> Iterator[Statements]:
     """Collect every statement that is executed, with its parameters."""
     executed: Statements = []
 

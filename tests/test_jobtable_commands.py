@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 from sqlalchemy import Connection
 
+from batchgen.cli.batches import job_keys, states_among
 from batchgen.jobs import ChargeSource, ErrorClass, Outcome, State
 from batchgen.jobtable import commands, polling, reconciliation, statistics
 from batchgen.jobtable.chunks import CHUNK
@@ -61,6 +62,17 @@ def test_commands_apply_to_the_named_jobs_only(table: Table) -> None:
     assert table.retry("c", "nobody") == ["c"]
     assert table.states() == {"a": "pending", "b": "cancelled", "c": "pending"}
     assert table.database.read_now(commands.states_of, table.batch_id, ["b", "nobody"]) == {"b": State.CANCELLED}
+
+
+def test_a_command_on_typed_ids_reads_no_other_job(table: Table) -> None:
+    table.sync("a", "b", "hero-1")
+    every = {"a", "b", "hero-1"}
+    for typed, expected in ((["a"], {"a"}), (["a", "b", "a"], {"a", "b"}), (["a", "hero-*"], every), ([], every)):
+        assert states_among(table.database, table.batch_id, typed).keys() == expected
+    with listening(table.database.reading) as executed:
+        rule = {"default": set[State](), "by_pattern": set[State](), "allowed": {State.PENDING}}
+        assert job_keys(table.database, table.batch_id, ["a"], verb="cancelled", **rule) == {"a": State.PENDING}
+    assert all("'a'" in str(params) for _, params in executed if params), executed
 
 
 def test_a_job_given_up_may_be_paid_for_until_a_person_retries_it(table: Table) -> None:

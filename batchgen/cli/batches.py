@@ -72,7 +72,7 @@ def job_keys(
     A shell pattern stands for the jobs that it fits, if they are in one of the states `by_pattern`. Raises `UsageError`
     for a pattern without jobs, an id that is not in the batch, and a job in none of the `allowed` states.
     """
-    state_of = database.read_now(commands.all_states, batch_id)
+    state_of = states_among(database, batch_id, ids)
     if not ids:
         return {key: state for key, state in state_of.items() if state in default}
     typed = dict.fromkeys(ids)
@@ -96,6 +96,12 @@ def job_keys(
     if problems:
         raise UsageError("\n".join([*problems, "Nothing has been changed."]))
     return {key: state_of[key] for key in keys if key not in gone}
+
+
+def states_among(database: Database, batch_id: int, ids: Sequence[str]) -> dict[str, State]:
+    """The states of the jobs that are typed; of every job where that is no id, but a pattern or a slip."""
+    states = database.read_now(commands.states_of, batch_id, ids)
+    return states if ids and len(states) == len(set(ids)) else database.read_now(commands.all_states, batch_id)
 
 
 def unknown_id(id_: str, keys: Collection[str]) -> str:

@@ -9,11 +9,11 @@ import click
 from batchgen import clock
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
-from batchgen.cli.batches import open_batch
+from batchgen.cli.batches import open_batch, states_among
 from batchgen.cli.steering import print_changed
 from batchgen.errors import UsageError
 from batchgen.jobs import State
-from batchgen.jobtable import commands, leases, settings
+from batchgen.jobtable import leases, settings
 from batchgen.jobtable.selection import matching
 from batchgen.jobtable.settings import Place
 from batchgen.report.formats import shortened
@@ -39,7 +39,7 @@ def command(
         raise UsageError("name at least one job, or a pattern such as 'hero-*'")
     place: Place = "last" if last else "unset" if unset else "first"
     with open_batch(db, manifest, simulate, steers=True) as (database, batch):
-        states = database.read_now(commands.all_states, batch.id)
+        states = states_among(database, batch.id, ids)
         groups = matching(states, ids or ("*",))
         pending = [key for keys in groups for key in keys if states[key] is State.PENDING]
         verb = {"first": "first", "last": "last", "unset": "in the manifest's order again"}[place]
