@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 
 INTERRUPTED = 130  # `ExitCode.INTERRUPTED`, of a module that may not be imported yet
 
@@ -19,6 +20,9 @@ def main() -> None:
             raise
     else:
         return
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # it is closed, or nobody reads it
+            stream.flush()
     os._exit(INTERRUPTED)  # the interpreter would wait for threads, which may wait for a server that never answers
 
 
