@@ -8,7 +8,6 @@ import importlib
 import inspect
 import os
 import sys
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, TypeGuard
@@ -17,11 +16,11 @@ import click
 from click.shell_completion import CompletionItem
 
 from batchgen import __version__
-from batchgen.advice.command_line import MANIFEST_SUFFIXES, with_keep
+from batchgen.advice.command_line import with_keep
+from batchgen.cli import usage_errors
 from batchgen.cli.refusals import refused  # before it is needed: nothing may be left to open a module with
-from batchgen.errors import INIT_WRITES, BatchgenError, ExitCode, Interrupted, ManifestChanged, UsageError
+from batchgen.errors import BatchgenError, ExitCode, Interrupted, ManifestChanged, UsageError
 from batchgen.report.terminal import discard, open_standard_streams, print_json, print_lines, unwritable
-from batchgen.services.text import shell_word
 
 COMMANDS = {
     "init": "Write an example manifest, with comments.",
@@ -52,30 +51,6 @@ COMMANDS = {
     "completion": "Print a script by which a shell completes commands, options and manifests.",
     "simulate": "Serve the built-in simulator of the service: free, offline.",
 }
-
-OTHER_NAMES = {"help": "--help", "version": "--version", "list": "status", "validate": "check", "start": "run"}
-"""What other programs call a command or an option."""
-
-OTHER_OPTIONS = {  # of other programs, and what is here in their place
-    **dict.fromkeys(
-        ("--concurrency", "--jobs", "--parallel", "--workers"),
-        "--in-flight bounds the videos that are made at one time",
-    ),
-    **dict.fromkeys(("--continue", "--resume"), "the same command goes on where it stopped"),
-    **dict.fromkeys(("--api-key", "--key"), "the key comes from the environment, or a file .env beside the manifest"),
-    "--budget": "--max-cost is the cap",
-    **dict.fromkeys(("--output", "-o"), "`output:` in the manifest says where videos go"),
-    "--retries": "a run tries again by itself what costs nothing, `batchgen retry` what has failed",
-    **dict.fromkeys(("--dry-run", "-n"), "`batchgen plan` shows what a run would send"),
-}
-
-ONE_MANIFEST = "It takes one manifest, whose `include:` takes in others. A name with blanks is put in quotes."
-NO_MANIFEST = (
-    "A worker takes no manifest: `batchgen run MANIFEST --enroll` puts its jobs into the table, from which workers take"
-    " them; without --enroll, it is run here."
-)
-ALIKE = 0.7
-"""How like an option must be to be suggested: by click's 0.6, --sample is meant by --resume, since both have dashes."""
 
 COMPLETION_VARIABLE = "_BATCHGEN_COMPLETE"
 """The environment variable by which a shell asks for completions: click derives it from the name of the program."""
@@ -110,14 +85,8 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        name = args[0]
-        if name.endswith(MANIFEST_SUFFIXES):
-            ctx.fail(f"{name} is no command. Did you mean `batchgen run {shell_word(name)}`?")
-        near = [OTHER_NAMES[name]] if name in OTHER_NAMES else get_close_matches(name, COMMANDS, 1)
-        if name == "help" and args[1:] and args[1] in COMMANDS:
-            near = [f"batchgen {args[1]} --help"]
-        if name not in COMMANDS:
-            ctx.fail(f"There is no command {name!r}.{f' Did you mean `{near[0]}`?' if near else ''}")
+        if args[0] not in COMMANDS:
+            ctx.fail(usage_errors.unknown_command(args, COMMANDS))
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
@@ -173,48 +142,13 @@ def check_folder() -> None:
 
 def reported(typed: click.UsageError) -> click.UsageError:
     """The error, explained, which click prints as text; with `--json` it is a line on standard output as well."""
-    error = explained(typed)
+    error = usage_errors.explained(typed, load("run"))
     if is_json():
         from batchgen.report.hints import usage_json
 
         arguments = sys.argv[1:] if sys.argv[1] in COMMANDS else []
         print_json(usage_json(error.format_message(), arguments), is_progress=True)
     return error
-
-
-def explained(error: click.UsageError) -> click.UsageError:
-    """The same error; of a missing manifest or an unknown option, with what is meant by it, or may be."""
-    if isinstance(error, click.MissingParameter) and error.param and error.param.name == "manifest":
-        return click.MissingParameter(f"It is the YAML file with the jobs; {INIT_WRITES}.", error.ctx, error.param)
-    if "extra argument" in error.message and error.ctx and "manifest" in error.ctx.params:
-        return click.UsageError(f"{error.message}. {ONE_MANIFEST}", error.ctx)
-    if "extra argument" in error.message and error.ctx and error.ctx.info_name == "worker":
-        return click.UsageError(f"{error.message}. {NO_MANIFEST}", error.ctx)
-    if not isinstance(error, click.NoSuchOption) or not error.ctx:
-        return error
-    name, of_run = error.option_name, {word: param.name for param in load("run").params for word in param.opts}
-    limits = "; a worker takes limits and the cap from the manifest and from `batchgen set`"
-    hint = OTHER_OPTIONS.get(name, "")
-    if error.ctx.parent is None:
-        hint = "an option stands behind its command, as in `batchgen status --json`"
-    elif name == "--db" and error.ctx.command_path.startswith("batchgen db"):
-        hint = "the job table is an argument here: `batchgen db check PATH-OR-URL`"
-    elif error.ctx.info_name == "set" and is_steered(limit := of_run.get(name) or name.lstrip("-").replace("-", "_")):
-        hint = f"`batchgen set` takes it as {limit}=VALUE"
-    elif not hint and name in of_run:
-        hint = f"`batchgen run` has it{limits if error.ctx.info_name == 'worker' else ''}"
-    if hint:
-        return click.NoSuchOption(name, f"{error.message} ({hint})", ctx=error.ctx)
-    near = [
-        word for word in error.possibilities or () if word.startswith(name) or get_close_matches(name, [word], 1, ALIKE)
-    ]
-    return click.NoSuchOption(name, possibilities=near, ctx=error.ctx)
-
-
-def is_steered(name: str) -> bool:
-    from batchgen.limits.steering import STEERED
-
-    return name in STEERED
 
 
 def is_about_stdout(error: Exception) -> TypeGuard[OSError]:
