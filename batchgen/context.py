@@ -20,7 +20,8 @@ from batchgen.jobtable.database import Database
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.sync import OnChanged, SyncResult
-from batchgen.limits.budget import Terms
+from batchgen.limits import budget
+from batchgen.limits.budget import Choice, Terms
 from batchgen.limits.credit_wait import CreditWait
 from batchgen.limits.generation_times import GenerationTimes
 from batchgen.limits.steering import Steering, read_enrolled, read_steering
@@ -186,6 +187,11 @@ class RunContext:
             self.limits = limits
         if not self.has_typed_cap:
             self.terms = replace(self.terms, max_cost=limits.max_cost)
+
+    def choose(self, connection: Connection, now: datetime, capacity: int, barred: Collection[str] = ()) -> Choice:
+        """Choose the pending jobs that keep to the terms in force, of no model in `barred`."""
+        terms = (self.terms_in_force, self.prices, self.times)
+        return budget.choose(connection, self.batch_id, self.service.name, *terms, now, capacity, barred)
 
     async def fetch(self, job: Job) -> FetchOutcome:
         """Ask the service how the generation of a job is doing. One that was sent elsewhere is not asked for here."""

@@ -78,7 +78,7 @@ class Runner:
         """The first exception of a loop."""
         self.before_end: Callable[[], Awaitable[None]] | None = None
         """Awaited before the end of the run is recorded."""
-        self.money = Money(self.context, self.scheduler.choose, lambda: self.notify(self.scheduler))
+        self.money = Money(self.context, lambda: self.notify(self.scheduler))
         self.upkeep = Upkeep(self.context, lambda: self.notify(*self.stages), self.downloader.resize)
 
     async def run(self) -> Ending:
@@ -106,9 +106,8 @@ class Runner:
                     await self.turn_all()
                 if self.context.decision and not self.signal:
                     raise self.context.decision
-                choose, now = self.scheduler.choose, clock.utcnow()
-                verify = self.spec.verify
-                ending = await self.database.read(judge, self.context, self.signal, choose, now, verify=verify)
+                now, verify = clock.utcnow(), self.spec.verify
+                ending = await self.database.read(judge, self.context, self.signal, now, verify=verify)
                 code, message = ending.exit_code, ending.message
                 return ending
             except BatchgenError as error:
@@ -258,7 +257,7 @@ class Runner:
     async def can_advance(self) -> bool:
         """Whether this run can still bring a job forward."""
         now = clock.utcnow()
-        if await self.database.read(is_any_open, self.context, self.scheduler.choose, now):
+        if await self.database.read(is_any_open, self.context, now):
             return True
         return await self.money.ask_charges(now)
 

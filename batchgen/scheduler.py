@@ -22,7 +22,7 @@ from batchgen.jobtable.fingerprint import fingerprint_as_read
 from batchgen.jobtable.repeats import RepeatSearch
 from batchgen.limits import budget, rate
 from batchgen.limits.admission import Admission, Admitted
-from batchgen.limits.budget import Budget, Choice
+from batchgen.limits.budget import Choice
 from batchgen.services.base import Submission
 from batchgen.services.outcomes import (
     Accepted,
@@ -142,28 +142,15 @@ class Scheduler(Stage):
         if bought := repeats.paid_meanwhile(connection, search, ids):
             raise ManifestChanged(takeover.refusal(connection, search.service, bought))
 
-    def choose(self, connection: Connection, now: datetime, capacity: int) -> Choice:
-        """Choose the pending jobs that keep to the terms that a person has set by now."""
-        self.context.heed(connection)
-        return self.choose_in_force(connection, now, capacity)
-
     def choose_asked_for(self, connection: Connection, now: datetime, capacity: int, barred: Collection[str]) -> Choice:
-        """Choose jobs likewise; and cancel those that a lost answer, a refusal or a person has made pending again,
+        """Choose jobs, and cancel those that a lost answer, a refusal or a person has made pending again,
         although the manifest, edited since they were sent, asks for their request no more."""
         while True:
-            choice = self.choose_in_force(connection, now, capacity, barred)
+            choice = self.context.choose(connection, now, capacity, barred)
             left = [candidate.id for candidate in choice.chosen if candidate.id in self.context.orphans]
             if not left:
                 return choice
             commands.cancel_pending(connection, left, NOT_ASKED_FOR, now)
-
-    def choose_in_force(
-        self, connection: Connection, now: datetime, capacity: int, barred: Collection[str] = ()
-    ) -> Choice:
-        """Choose the pending jobs that keep to the terms in force, of no model in `barred`."""
-        context, terms = self.context, self.context.terms_in_force
-        budget_now = Budget(context.batch_id, context.service.name, terms, context.prices, context.times)
-        return budget_now.choose(connection, now, capacity, barred)
 
     async def submit(self, job: Job, admitted: Admitted) -> None:
         """Send one create request, from its committed intent to its recorded outcome."""

@@ -13,7 +13,7 @@ from batchgen.jobs import ChargeSource, Job, State
 from batchgen.jobtable import charges, ledger, pricelist, reconciliation, schema, submission
 from batchgen.jobtable.ledger import Totals
 from batchgen.jobtable.pricelist import PriceList
-from batchgen.limits.budget import Budget, Choice, Hold, Terms, expected_cost, explanation, hold_of
+from batchgen.limits.budget import Choice, Hold, Terms, choose, expected_cost, explanation, hold_of
 from batchgen.limits.generation_times import GenerationTimes
 from batchgen.services.base import Listing
 from batchgen.services.outcomes import Accepted
@@ -37,7 +37,7 @@ def pick(
 ) -> Choice:
     times = GenerationTimes({}, {})
     run_terms = Terms(max_cost=usd(cap) if cap else None, **terms)  # type: ignore[arg-type]
-    return table.change(Budget(table.batch_id, "aimlapi", run_terms, prices, times).choose, table.now, capacity)
+    return table.change(choose, table.batch_id, "aimlapi", run_terms, prices, times, table.now, capacity)
 
 
 def claim(table: Table, cap: str | None = None, prices: PriceList = KNOWN, capacity: int = 100) -> list[Job]:
@@ -303,7 +303,7 @@ SPEND = """
 import sys
 from datetime import datetime, UTC, timedelta
 from decimal import Decimal
-from batchgen.limits.budget import Budget, Terms
+from batchgen.limits.budget import Terms, choose
 from batchgen.jobtable.database import Database
 from batchgen.jobtable import submission
 from batchgen.jobtable.pricelist import PriceList
@@ -315,7 +315,7 @@ until = now + timedelta(minutes=5)
 prices = PriceList(listed={MODEL: PRICES})
 terms = Terms(max_cost=Decimal("20.2"))
 def claim(connection):
-    chosen = Budget(1, "aimlapi", terms, prices, GenerationTimes({}, {})).choose(connection, now, 3).chosen
+    chosen = choose(connection, 1, "aimlapi", terms, prices, GenerationTimes({}, {}), now, 3).chosen
     return submission.intend(connection, 1, worker, now, until, "aimlapi", "0badcafe", chosen)
 with Database(path) as database:
     print("ready", flush=True); sys.stdin.readline()

@@ -43,7 +43,6 @@ from tests.fileserver import (
 )
 from tests.scripted import ScriptedService, context_of, turn
 from tests.table import RUN, Table
-from tests.test_lost_files import choose_none
 from tests.waiting import until
 from tests.wire import answer, serving
 
@@ -128,7 +127,7 @@ async def test_what_to_do_about_a_disk_goes_by_its_fault_and_not_by_the_names_on
             context = context_of(table, ScriptedService())
             async with downloading(context) as stage:
                 await turn(stage)
-    stop, ending = stop_of(context, NOON), table.database.read_now(judge, context, None, choose_none, NOON)
+    stop, ending = stop_of(context, NOON), table.database.read_now(judge, context, None, NOON)
     assert stop
     assert f"{stop.message}: {stop.hint}" == (
         "space/mona.mp4: Read-only file system: let it be written, then run the same command: what is paid waits"

@@ -75,42 +75,42 @@ class Choice:
     """USD that the next job is expected to cost."""
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """By what the pending jobs of a batch are chosen."""
-
-    batch_id: int
-    service: str
-    terms: Terms
-    prices: PriceList
-    times: GenerationTimes
-
-    def choose(self, connection: Connection, now: datetime, capacity: int, barred: Collection[str] = ()) -> Choice:
-        """Up to `capacity` pending jobs that keep to the terms, in their order, each with its expected cost; none of a
-        model in `barred`, which may take none now or were not found."""
-        terms, most = self.terms, capacity + LOOKAHEAD * bool(self.terms.until)
-        pending = submission.ready(connection, self.batch_id, most, terms.selected, barred)
-        in_time = [job for job in pending if not terms.until or now + self.times.p90(*job.kind) <= terms.until]
-        hold = Hold.TIME if len(in_time) < len(pending) else None
-        if terms.max_cost is None:
-            return Choice([priced(job, self.prices) for job in in_time[:capacity]], hold)
-        prices = replace(self.prices, charged=charges.load(connection, self.service))
-        totals = ledger.totals(connection, self.batch_id)
-        next_cost: Decimal | None = None
-        chosen: list[Candidate] = []
-        for job in in_time[:capacity]:
-            candidate = priced(job, prices)
-            cost = ledger.reservation(candidate.estimated_usd)
-            if totals.unpriced:
-                hold = Hold.PRICE
-                break
-            # A job of an unknown price is submitted alone, while anything is left at all.
-            if (totals + cost).committed > terms.max_cost or (cost.unpriced and totals.committed >= terms.max_cost):
-                hold, next_cost = Hold.BUDGET, candidate.estimated_usd
-                break
-            chosen.append(candidate)
-            totals += cost
-        return Choice(chosen, hold, next_cost)
+def choose(
+    connection: Connection,
+    batch_id: int,
+    service: str,
+    terms: Terms,
+    prices: PriceList,
+    times: GenerationTimes,
+    now: datetime,
+    capacity: int,
+    barred: Collection[str] = (),
+) -> Choice:
+    """Up to `capacity` pending jobs that keep to the terms, in their order, each with its expected cost; none of a
+    model in `barred`, which may take none now or were not found."""
+    most = capacity + LOOKAHEAD * bool(terms.until)
+    pending = submission.ready(connection, batch_id, most, terms.selected, barred)
+    in_time = [job for job in pending if not terms.until or now + times.p90(*job.kind) <= terms.until]
+    hold = Hold.TIME if len(in_time) < len(pending) else None
+    if terms.max_cost is None:
+        return Choice([priced(job, prices) for job in in_time[:capacity]], hold)
+    prices = replace(prices, charged=charges.load(connection, service))
+    totals = ledger.totals(connection, batch_id)
+    next_cost: Decimal | None = None
+    chosen: list[Candidate] = []
+    for job in in_time[:capacity]:
+        candidate = priced(job, prices)
+        cost = ledger.reservation(candidate.estimated_usd)
+        if totals.unpriced:
+            hold = Hold.PRICE
+            break
+        # A job of an unknown price is submitted alone, while anything is left at all.
+        if (totals + cost).committed > terms.max_cost or (cost.unpriced and totals.committed >= terms.max_cost):
+            hold, next_cost = Hold.BUDGET, candidate.estimated_usd
+            break
+        chosen.append(candidate)
+        totals += cost
+    return Choice(chosen, hold, next_cost)
 
 
 def priced(candidate: Candidate, prices: PriceList) -> Candidate:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -23,11 +23,8 @@ from batchgen.limits.steering import outdated_failures
 from batchgen.services.account import Variables
 from batchgen.services.outcomes import Blocked, Trouble
 
-Choose = Callable[[Connection, datetime, int], Choice]
-"""The scheduler's choice among the pending jobs: up to so many, and what holds back the next one."""
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ending:
     """How a run ended: the exit code, and one sentence for a person."""
 
@@ -63,12 +60,12 @@ class RunResult:
         return self.exit_code is ExitCode.DELIVERED
 
 
-def is_any_open(connection: Connection, context: RunContext, choose: Choose, now: datetime) -> bool:
+def is_any_open(connection: Connection, context: RunContext, now: datetime) -> bool:
     """Whether the run can still bring a job forward."""
     states = context.advanceable_states()
     context.heed(connection)
     if State.PENDING in states and context.terms_in_force.are_bounded:
-        choice = choose(connection, now, 1)
+        choice = context.choose(connection, now, 1)
         # While a batch is paused, a person may be about to raise what holds its jobs back.
         if choice.chosen or (choice.hold and context.steering.pause):
             return True
@@ -80,7 +77,6 @@ def judge(
     connection: Connection,
     context: RunContext,
     stopped_by: signal.Signals | None,
-    choose: Choose,
     now: datetime,
     *,
     verify: bool = False,
@@ -89,26 +85,27 @@ def judge(
 
     Those are found by their sizes, with `verify` by their content.
     """
-    ending = judge_jobs(connection, context, stopped_by, choose, now)
-    ending = replace(ending, message="; ".join((ending.message, *money_remarks(context, ending.batch_summary))))
-    ending = replace(ending, outdated=outdated_failures(connection, context.batch_id))
+    context.heed(connection)
+    ending = judge_jobs(connection, context, stopped_by, now)
+    ending.message = "; ".join((ending.message, *money_remarks(context, ending.batch_summary)))
+    ending.outdated = outdated_failures(connection, context.batch_id)
     waiting = blockers.blockers(connection, context.batch_id, now, ending.batch_summary, context.service.origin)
-    waiting = [blocker for blocker in waiting if not blocker.is_for_place]
+    ending.blockers = [blocker for blocker in waiting if not blocker.is_for_place]
     if stopped_by:
-        return replace(ending, blockers=waiting)
-    cause = next((blocker for blocker in waiting if blocker.cause), None)
+        return ending
+    cause = next((blocker for blocker in ending.blockers if blocker.cause), None)
     if cause and ending.exit_code is ExitCode.INCOMPLETE:
-        ending = replace(ending, message=f"{ending.message}; {cause}")
+        ending.message += f"; {cause}"
     if context.is_worker:  # Other machines deliver into folders of their own.
-        return replace(ending, blockers=waiting)
+        return ending
     until = now + delivery.LOOK_FOR_FILES
-    lost = delivery.lost_files(connection, context.batch_id, context.folder, verify=verify, until=until)
+    ending.lost = lost = delivery.lost_files(connection, context.batch_id, context.folder, verify=verify, until=until)
     if lost.files and ending.exit_code is ExitCode.DELIVERED:
         number = len(lost.files)
         fault = f"{lost.files[0]}" if number == 1 else f"{number} files are not there as delivered"
-        message = f"every job was delivered, but {fault}{lost.remark}"
-        return replace(ending, exit_code=ExitCode.INCOMPLETE, message=message, lost=lost)
-    return replace(ending, blockers=waiting, lost=lost)
+        ending.exit_code = ExitCode.INCOMPLETE
+        ending.message = f"every job was delivered, but {fault}{lost.remark}"
+    return ending
 
 
 def money_remarks(context: RunContext, summary: BatchSummary) -> Iterator[str]:
@@ -124,9 +121,7 @@ def money_remarks(context: RunContext, summary: BatchSummary) -> Iterator[str]:
         yield f"what was paid for before is known by the job table alone: the log did not answer ({context.uncompared})"
 
 
-def judge_jobs(
-    connection: Connection, context: RunContext, stopped_by: signal.Signals | None, choose: Choose, now: datetime
-) -> Ending:
+def judge_jobs(connection: Connection, context: RunContext, stopped_by: signal.Signals | None, now: datetime) -> Ending:
     """How the run ended for its jobs. What a person has to mend goes before what is merely missing."""
     summary = statistics.batch_summary(connection, context.batch_id, now)
     left_out = selection.left_out(connection, context.batch_id, context.terms.selected)
@@ -150,7 +145,7 @@ def judge_jobs(
     if blocked := context.blocked:
         code = ExitCode.UNREACHABLE if blocked.trouble is Trouble.ADDRESS else ExitCode.ACCOUNT
         return Ending(code, explain_block(blocked, context.service.variables), summary)
-    choice = choose(connection, now, 1)
+    choice = context.choose(connection, now, 1)
     if choice.hold and not choice.chosen:
         message, is_limit_set = explain_hold(choice, context), is_set(choice, context)
         return Ending(ExitCode.LIMIT_REACHED, message, summary, hold=choice.hold, is_limit_set=is_limit_set)

@@ -10,16 +10,15 @@ from batchgen import clock
 from batchgen.context import RunContext
 from batchgen.limits import accounting
 from batchgen.limits.budget import Hold
-from batchgen.runs.ending import Choose
 
 CHARGE_REQUESTS = 10  # for a charge on which everything waits, a second apart
 
 
 class Money:
-    """The questions of one run. `choose` is the choice of its scheduler, and `wake` lets that look again."""
+    """The questions of one run. `wake` lets its scheduler look again."""
 
-    def __init__(self, context: RunContext, choose: Choose, wake: Callable[[], None]) -> None:
-        self.context, self.choose, self.wake = context, choose, wake
+    def __init__(self, context: RunContext, wake: Callable[[], None]) -> None:
+        self.context, self.wake = context, wake
         self.has_prices = asyncio.Event()
         """Set once the price list has come, or is not to be had."""
         self.charge_requests = 0
@@ -53,7 +52,7 @@ class Money:
         balance = await self.context.service.balance()
         if self.balance_warning:  # The wait says what the account has now.
             self.context.warning = self.context.warning.replace(self.balance_warning, "").strip("; ")
-        choice = await self.context.database.read(self.choose, now, 1)
+        choice = await self.context.database.read(self.context.choose, now, 1)
         next_cost = choice.chosen[0].estimated_usd if choice.chosen else choice.next_cost
         if wait.answered(balance, next_cost, clock.utcnow()):
             self.wake()
@@ -67,5 +66,5 @@ class Money:
             self.wake()
             return True
         self.charge_requests += 1
-        choice = await context.database.read(self.choose, now, 1)
+        choice = await context.database.read(context.choose, now, 1)
         return choice.hold is Hold.PRICE and self.charge_requests < CHARGE_REQUESTS
