@@ -20,7 +20,7 @@ from batchgen.billing.reading import RESTARTS, read_log, read_statement
 from batchgen.billing.reconcile import reconcile
 from batchgen.billing.settlements import BilledAttempt, Settlement, UnmatchedTransaction, judge_attempt, judge_unmatched
 from batchgen.errors import AccountError, ServiceUnreachable, StorageError, UsageError
-from batchgen.files.report_file import report_file
+from batchgen.files.staged_file import report_file
 from batchgen.jobs import ChargeSource, Outcome, State
 from batchgen.jobtable import batches, ledger, reconciliation, submission
 from batchgen.jobtable.ledger import BilledCharge, Totals

@@ -17,7 +17,7 @@ from batchgen.billing.reconcile import Comparison, reconcile
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch
 from batchgen.errors import BatchgenError, ExitCode
-from batchgen.files.report_file import judge
+from batchgen.files.staged_file import judge
 from batchgen.report import bill
 from batchgen.report.formats import dollars, shortened
 from batchgen.report.terminal import print_json, print_lines

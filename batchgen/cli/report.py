@@ -13,7 +13,7 @@ from rich import filesize
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch
-from batchgen.files.report_file import judge
+from batchgen.files.staged_file import judge
 from batchgen.jobtable import clips
 from batchgen.jobtable.clips import ClipFile
 from batchgen.report.terminal import print_lines

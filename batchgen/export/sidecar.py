@@ -40,9 +40,7 @@ def write_sidecar(outputs: OutputFolder, record: Record) -> bool:
             raise NameTaken(name)
         with stage(folder, name) as staged:
             staged.file.write(content)
-            if existing is not None:
-                folder.unlink(name)
-            return staged.place()
+            return staged.place(replaces=existing is not None)
 
 
 def sidecar_text(record: Record) -> str:

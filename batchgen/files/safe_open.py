@@ -175,10 +175,14 @@ class Directory:
             with os.fdopen(self.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
                 file.write(content)
                 set_mode(file.fileno(), mode)
-            handle = self.descriptor
-            os.replace(self.locate(part), self.locate(name), src_dir_fd=handle, dst_dir_fd=handle)
+            self.rename(part, name)
         finally:
             self.unlink(part)
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a file the name of another, which goes (atomic). Raises `OSError`."""
+        handle = self.descriptor
+        os.replace(self.locate(old), self.locate(new), src_dir_fd=handle, dst_dir_fd=handle)
 
     def try_writing(self) -> None:
         """Make a small file, and remove it. Raises `OSError` where files cannot be made."""

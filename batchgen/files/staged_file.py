@@ -1,4 +1,5 @@
-"""A large file for the user, written beside its name and moved there when it is whole: it replaces nothing.
+"""A file for the user, written beside its name and moved there when it is whole: it replaces nothing, or only an
+earlier one of the same kind.
 
 What a killed command leaves is one hidden file, `.NAME.part`, which the next call uses again.
 """
@@ -10,12 +11,14 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BufferedRandom
+from io import BufferedRandom, TextIOWrapper
 from pathlib import Path
 
-from batchgen.errors import StorageError
+from batchgen.errors import StorageError, UsageError, os_reason
 from batchgen.files.lock import is_own
-from batchgen.files.safe_open import Directory, open_directory, set_mode, user_mode
+from batchgen.files.safe_open import Directory, open_directory, set_mode, unsafe, user_mode
+
+HEAD_BYTES = 4_000  # of a report, in which one of ours has its mark
 
 
 class NameTaken(Exception):
@@ -29,16 +32,19 @@ class StagedFile:
         self.folder, self.name, self.temporary = folder, name, temporary
         self.file = file
 
-    def place(self) -> bool:
+    def place(self, *, replaces: bool = False) -> bool:
         """Make it durable under its name. False where a file with the same bytes has it already.
 
-        Raises `NameTaken` where another file has it, `OSError`.
+        A file that has the name goes where this one `replaces` it; else it raises `NameTaken`. Raises `OSError`.
         """
         self.file.flush()
         set_mode(self.file.fileno(), user_mode())
         os.fsync(self.file.fileno())
         try:
-            self.folder.move(self.temporary, self.name)
+            if replaces:
+                self.folder.rename(self.temporary, self.name)
+            else:
+                self.folder.move(self.temporary, self.name)
         except FileExistsError:
             if self.is_there():
                 return False
@@ -86,3 +92,43 @@ def write_new(path: Path, content: bytes) -> None:
                 raise NameTaken(path.name)
     except NameTaken:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+
+
+@contextmanager
+def report_file(path: Path, mark: str) -> Iterator[TextIOWrapper]:
+    """A text file to write, with `mark` near its beginning. After an exception everything is as it was.
+
+    Raises `UnsafePath` where another file lies at `path`, `StorageError` where it cannot be written.
+    """
+    judge(path, mark)
+    try:
+        with open_directory(path.parent) as folder, stage(folder, path.name) as staged:
+            text = TextIOWrapper(staged.file, encoding="utf-8", errors="replace", newline="")
+            yield text
+            text.flush()
+            judge(path, mark)  # what another program has put there meanwhile stays
+            staged.place(replaces=True)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written: {os_reason(error)}") from error
+
+
+def judge(path: Path, mark: str) -> None:
+    """Raise `UnsafePath` where anything but a file of ours with this mark lies. A missing folder is made.
+
+    Raises `UsageError` where `path` names no file, `StorageError` where its folder cannot be made.
+    """
+    if path.is_dir() or path == Path("-"):
+        raise UsageError(f"{path}: this is {'a folder' if path.is_dir() else 'no file'}; name a file to write")
+    directory = Directory(path.parent, None)
+    try:
+        if not path.parent.exists():
+            if path.parts[0].startswith("~"):  # Who is shown a folder of that name may remove his own.
+                raise UsageError(f"{path}: no shell has filled in the ~ here; write the whole path")
+            path.parent.mkdir(parents=True, exist_ok=True)
+        if status := directory.stat(path.name):
+            directory.judge(path.name, status)
+            with os.fdopen(directory.open(path.name, os.O_RDONLY), "rb") as file:
+                if mark.encode() not in file.read(HEAD_BYTES):
+                    raise unsafe(path, "was not made by this command", "nothing of yours is overwritten")
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written: {os_reason(error)}") from error

@@ -15,7 +15,7 @@ from batchgen.billing.reconcile import Comparison
 from batchgen.billing.settlements import Settlement
 from batchgen.catalogue.amounts import amount_text
 from batchgen.catalogue.wording import plural
-from batchgen.files.report_file import report_file
+from batchgen.files.staged_file import report_file
 from batchgen.jobs import State
 from batchgen.report.formats import dollars
 from batchgen.report.hints import CommandLine

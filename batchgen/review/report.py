@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from batchgen.files.report_file import report_file
 from batchgen.files.safe_open import open_below, user_mode
+from batchgen.files.staged_file import report_file
 from batchgen.review.page import GENERATOR, PageData, policy, render
 
 MEDIA = "'self' file:"
