@@ -19,8 +19,7 @@ from batchgen.errors import os_reason
 from batchgen.files import copies, measures
 from batchgen.files.checker import Checker
 from batchgen.files.copies import COPY_BITS
-from batchgen.files.delivered import fault_of
-from batchgen.files.local_copy import local_copy
+from batchgen.files.delivered import fault_of, local_copy
 from batchgen.files.local_files import first_frame_of
 from batchgen.files.measures import Measures, Samples
 from batchgen.files.posters import Posters

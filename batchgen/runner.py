@@ -32,8 +32,7 @@ from batchgen.reconciler import Reconciler
 from batchgen.runs.ending import Ending, is_any_open, judge
 from batchgen.runs.money import Money
 from batchgen.runs.repeat_check import RepeatCheck
-from batchgen.runs.storage import check_storage
-from batchgen.runs.upkeep import STEERING_SECONDS, Upkeep
+from batchgen.runs.upkeep import STEERING_SECONDS, Upkeep, check_storage
 from batchgen.scheduler import Scheduler
 from batchgen.services.base import AT_ONCE, Service
 from batchgen.stage import Stage, wait_for

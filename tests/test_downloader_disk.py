@@ -16,7 +16,7 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 from batchgen.advice.next_step import stop_of
 from batchgen.download import transfer
 from batchgen.files.disk_space import FILE_BYTES_MAX, free_and_reserve
-from batchgen.files.outputs import judge_outputs
+from batchgen.files.outputs import OutputFolder
 from batchgen.jobs import State
 from batchgen.jobtable import delivery
 from batchgen.jobtable.database import Database
@@ -325,7 +325,9 @@ def test_a_folder_that_a_run_does_not_touch_holds_up_nothing_and_what_is_paid_is
 
 def test_runs_that_begin_together_try_one_folder_at_once(tmp_path: Path) -> None:
     async def begin() -> None:
-        await asyncio.gather(*(judge_outputs(tmp_path, ["a/clip.mp4"], reserves=0) for _ in range(8)))
+        await asyncio.gather(
+            *(asyncio.to_thread(OutputFolder(tmp_path).judge_folders, ["a/clip.mp4"], 0) for _ in range(8))
+        )
 
     for _ in range(20):
         asyncio.run(begin())

@@ -1,23 +1,30 @@
-"""Whether delivered files are still there: by existence and size, which is quick, or by their content.
+"""Delivered files: whether they are still there, by existence and size, which is quick, or by their content; and as
+a path that a decoder can open.
 
 A file in an object store is judged by the store's description of it, or by its content.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import IO
 
 from batchgen.errors import os_reason
 from batchgen.files import object_store
+from batchgen.files.disk_space import check_space
 from batchgen.files.output_paths import path_fault
 from batchgen.files.output_urls import is_url, split_url
+from batchgen.files.placing import scratch_variable
 
 UNREADABLE = "cannot be read: "
 """How the fault of a file begins of which nobody knows whether it is there as it was."""
@@ -108,3 +115,21 @@ def fault_on_disk(folder: Path, file: DeliveredFile, *, verify: bool) -> str:
     except OSError as error:
         return f"{UNREADABLE}{os_reason(error)}"
     return "" if is_same else OTHER_CONTENT
+
+
+@asynccontextmanager
+async def local_copy(folder: Path, output: str, size: int) -> AsyncIterator[Path]:
+    """The path of an output below `folder`, or that of a copy of an object of `size` bytes. Raises `OSError`."""
+    if not is_url(output):
+        yield folder / output
+        return
+    with NamedTemporaryFile(dir=scratch_variable(), prefix="batchgen-") as file:
+        await asyncio.to_thread(copy, output, size, file)
+        yield Path(file.name)
+
+
+def copy(url: str, size: int, file: IO[bytes]) -> None:
+    check_space(Path(file.name).parent, size)
+    for piece in object_store.read(url, 0, size):
+        file.write(piece)
+    file.flush()

@@ -5,9 +5,8 @@ A path comes from a row of the job table, and the table may have come with the f
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -137,12 +136,6 @@ class OutputFolder:
                 fault = f"cannot be written: {os_reason(error)}\nLet it be written"
             if fault:
                 raise StorageError(f"{place}: {fault}, then run the same command: nothing is sent before.")
-
-
-async def judge_outputs(root: Path, outputs: Sequence[str], reserves: int) -> None:
-    """Raise `StorageError` where a video could not be stored, below a manifest's folder or in an object store."""
-    await object_store.check_stores(outputs)
-    await asyncio.to_thread(OutputFolder(root).judge_folders, outputs, reserves)
 
 
 def folders_of(outputs: Iterable[str]) -> list[str]:

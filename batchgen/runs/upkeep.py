@@ -1,4 +1,5 @@
-"""What a run does at intervals: dead runs, its leases, the clock, and what a person has set."""
+"""What a run does at intervals: dead runs, its leases, the clock, and what a person has set; and, once, it tries
+where its videos go."""
 
 from __future__ import annotations
 
@@ -8,7 +9,12 @@ from datetime import datetime, timedelta
 
 from batchgen import clock
 from batchgen.context import RunContext
-from batchgen.jobtable import leases, run_lock, statistics
+from batchgen.errors import StorageError
+from batchgen.files import object_store
+from batchgen.files.disk_space import SCARCE
+from batchgen.files.outputs import OutputFolder
+from batchgen.jobs import State
+from batchgen.jobtable import leases, run_lock, selection, statistics
 from batchgen.limits.steering import read_steering
 from batchgen.services.reachability import CLOCK_FAULT, clock_fault
 from batchgen.stage import LEASE
@@ -109,3 +115,18 @@ class Upkeep:
         self.heeded_order = steering.prioritized
         self.resize(context.limits_in_force.downloads)
         self.wake()
+
+
+async def check_storage(context: RunContext) -> None:
+    """Let the run send nothing where a video could not be stored: each new start would buy more.
+
+    A paid video that is not here yet may wait for free disk, so more of it is asked for then.
+    """
+    read = context.database.read
+    waiting = await read(statistics.count, context.batch_id, State.DOWNLOADING)
+    outputs = await read(selection.pending_outputs, context.batch_id, context.terms.selected)
+    try:
+        await object_store.check_stores(outputs)
+        await asyncio.to_thread(OutputFolder(context.folder).judge_folders, outputs, SCARCE if waiting else 1)
+    except StorageError as error:
+        context.refuse(error)
