@@ -15,7 +15,7 @@ from batchgen import clock
 from batchgen.context import COMPARING, RunContext
 from batchgen.errors import ManifestChanged, os_reason
 from batchgen.files.input_file import InputFault
-from batchgen.files.travelling_inputs import read_files
+from batchgen.files.local_files import read_files
 from batchgen.jobs import ErrorClass, Job
 from batchgen.jobtable import commands, polling, repeats, submission, takeover
 from batchgen.jobtable.fingerprint import fingerprint_as_read

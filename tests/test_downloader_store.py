@@ -17,7 +17,7 @@ from batchgen.download.task import SAME_BYTES
 from batchgen.files import object_store, store_client
 from batchgen.files.part import Part
 from batchgen.files.placing import StorePlacing
-from batchgen.files.store_errors import StoreError
+from batchgen.files.store_client import StoreError
 from batchgen.jobs import State
 from batchgen.jobtable import delivery
 from batchgen.jobtable.schema import jobs

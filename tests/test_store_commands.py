@@ -14,7 +14,7 @@ import pytest
 
 import batchgen as api
 from batchgen.files.output_urls import split_url
-from batchgen.files.store_errors import fault_of_store
+from batchgen.files.store_client import fault_of_store
 from batchgen.jobs import State
 from tests.batches import Bill, write_manifest
 from tests.conftest import Command, Launch, Simulate

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
-from batchgen.files.travelling_inputs import url_of
+from batchgen.files.local_files import url_of
 from batchgen.scheduler import Scheduler
 from tests.batches import MASTER, Bill, write_image, write_manifest
 from tests.conftest import Command, Simulate

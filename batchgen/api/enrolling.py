@@ -12,7 +12,7 @@ from batchgen import clock
 from batchgen.api.options import RunOptions, limits_of, selection_of, typed_json, until_of
 from batchgen.context import RunSpec
 from batchgen.errors import StorageError, os_reason
-from batchgen.files import travelling_inputs
+from batchgen.files import local_files
 from batchgen.files.local_files import NO_INPUT, FileDigests
 from batchgen.files.output_urls import is_url
 from batchgen.jobtable import fingerprint, settings, sync
@@ -119,9 +119,9 @@ async def store_inputs(manifest: Manifest, digests: FileDigests) -> None:
         for name in fingerprint.local_names(job.request, job.input_pointers) if is_url(job.output) else ():
             sha256 = digests.of(name)
             if sha256 and sha256 != NO_INPUT:
-                names[travelling_inputs.url_of(job.output, sha256)] = name
+                names[local_files.url_of(job.output, sha256)] = name
     try:
-        await travelling_inputs.store(manifest.folder, names)
+        await local_files.store(manifest.folder, names)
     except* OSError as errors:
         error = errors.exceptions[0]
         reason = os_reason(error)

@@ -22,8 +22,7 @@ from batchgen.errors import StorageError, os_reason
 from batchgen.files.output_paths import path_fault
 from batchgen.files.output_urls import OutputUrl, is_url, split_url
 from batchgen.files.safe_open import UnsafePath
-from batchgen.files.store_client import client_for, errors_of
-from batchgen.files.store_errors import StoreError, is_without_bucket
+from batchgen.files.store_client import StoreError, client_for, errors_of, is_without_bucket
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore

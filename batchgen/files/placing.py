@@ -19,7 +19,7 @@ from batchgen.files.output_urls import split_url
 from batchgen.files.outputs import OutputFolder, name_of, paths_for
 from batchgen.files.part import FolderSync, Part
 from batchgen.files.safe_open import PRIVATE_FOLDER, Directory, open_below
-from batchgen.files.store_errors import StoreError
+from batchgen.files.store_client import StoreError
 
 OnDisk = Callable[..., Awaitable[Any]]
 SCRATCH_VARIABLE = "BATCHGEN_SCRATCH"
