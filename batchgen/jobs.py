@@ -64,16 +64,6 @@ class State(StrEnum):
         """A person may try it again: by asking for the same generation, or by a new attempt."""
         return self in (State.FAILED, State.CANCELLED)
 
-    @property
-    def waits_for(self) -> str:
-        """What brings a job on that was sent, in words; "" where no job stays in the state."""
-        return WAITS_FOR.get(self, "")
-
-    @property
-    def charge(self) -> str:
-        """What a job has cost that a person cancels, in words; "" where nobody can cancel it."""
-        return CHARGES.get(self, "")
-
 
 ENDED_AT = {State.DONE: "delivered_at", State.FAILED: "failed_at", State.CANCELLED: "cancelled_at"}
 """The column with the time at which a job ended in a state."""
@@ -82,6 +72,7 @@ WAITS_FOR = {
     State.GENERATING: "generations at the service",
     State.UNCONFIRMED: "the service to tell whether a request was accepted",
 }
+"""What brings a job on that was sent, in words. In no other state a job stays."""
 CHARGES = {
     State.PENDING: "waiting to be sent, so nothing more is charged",
     State.UNCONFIRMED: "sent, and the answer is unknown: it may be charged",
@@ -89,6 +80,7 @@ CHARGES = {
     State.DOWNLOADING: "finished and charged; the video is not fetched",
     State.FAILED: "failed before; what it cost stays as it was",
 }
+"""What a job has cost that a person cancels, in words."""
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.PENDING: frozenset({State.SUBMITTING, State.CANCELLED}),

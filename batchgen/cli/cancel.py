@@ -12,7 +12,7 @@ from batchgen.cli import options
 from batchgen.cli.batches import job_keys, open_batch
 from batchgen.cli.steering import notify_runs, print_changed
 from batchgen.errors import BatchgenError
-from batchgen.jobs import State
+from batchgen.jobs import CHARGES, State
 from batchgen.jobtable import commands
 from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.database import Database
@@ -63,7 +63,7 @@ def report(cancelled: Mapping[str, State], ended: Sequence[str], runs: int) -> N
     for state in State:
         of_state = [key for key, left in cancelled.items() if left is state and key not in ended]
         if of_state:
-            print_lines(f"  {shortened(of_state)}: {state.charge}")
+            print_lines(f"  {shortened(of_state)}: {CHARGES[state]}")
     if ended:
         print_lines(f"  {shortened(ended)}: the service has ended the generation")
     if runs:

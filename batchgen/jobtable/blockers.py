@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, bindparam, func, select
 
-from batchgen.jobs import State
+from batchgen.jobs import WAITS_FOR, State
 from batchgen.jobtable import in_flight, settings
 from batchgen.jobtable.in_flight import InFlight
 from batchgen.jobtable.joins import CURRENT_ATTEMPTS, IN_BATCH
@@ -20,7 +20,6 @@ from batchgen.jobtable.transition import FIRST_DUE, IN_BATCH_AND_STATE
 
 OF_LATE = timedelta(hours=1)
 """Learned limits are shown for this long after their last use."""
-WAITING_FOR = {state: state.waits_for for state in reversed(State) if state.waits_for}
 FREE_PLACE = "a free place within the limits"
 A_RUN = "a run"
 RESUME = "`batchgen resume`"
@@ -84,7 +83,7 @@ def blockers(
         for row in connection.execute(select(limits).where(limits.c.paused_until > now))
         if pending
     ]
-    waiting_for = {**WAITING_FOR, State.PENDING: reason_to_wait(connection, batch_id, now)}
+    waiting_for = {**WAITS_FOR, State.PENDING: reason_to_wait(connection, batch_id, now)}
     absent = Counter[State]()
     if origin is not None:
         sent, absent = elsewhere(connection, batch_id, origin)
@@ -94,7 +93,7 @@ def blockers(
         if not number:
             continue
         collect_by = first_collect_by(connection, batch_id) if state == State.DOWNLOADING else None
-        cause, alike, job = cause_of(connection, batch_id, state) if state in WAITING_FOR else (None, 0, None)
+        cause, alike, job = cause_of(connection, batch_id, state) if state in WAITS_FOR else (None, 0, None)
         due = connection.execute(FIRST_UNLEASED, {"in_batch": batch_id, "in_state": state}).scalar()
         blocked.append(Blocker(reason, due, number, collect_by, cause=cause, job=job, alike=alike))
     if summary.held:
@@ -151,7 +150,7 @@ def lasting_causes(connection: Connection, batch_id: int) -> list[Blocker]:
     """What jobs wait for because of an error that came several times in a row, with the error."""
     return [
         Blocker(reason, None, number, cause=cause, job=job, alike=number)
-        for state, reason in WAITING_FOR.items()
+        for state, reason in WAITS_FOR.items()
         for cause, number, job in [cause_of(connection, batch_id, state, LASTING_FAILURES)]
         if cause
     ]
