@@ -15,7 +15,6 @@ from batchgen import clock
 from batchgen.context import RunContext
 from batchgen.download.fetching import fetch
 from batchgen.download.task import Abandoned, DownloadTask, GenerationEnded, Obstructed, TryFailed, path_of
-from batchgen.download.transfer import TooLarge
 from batchgen.download.verification import deliver_placed, verify_and_place
 from batchgen.errors import StorageError, os_reason
 from batchgen.files.checker import Checker
@@ -43,7 +42,7 @@ RETRY_NO_VIDEO_SECONDS = 10.0  # of that backoff after an HTML page came in plac
 RETRY_LONGEST_SECONDS = 300.0  # of the backoff: a file server that is back must not be noticed much later
 OBSTACLE_PAUSE = timedelta(hours=1)  # a job whose file meets an obstacle waits so long, if no other run comes earlier
 
-OBSTACLES = (UnsafePath, TooLarge, Obstructed)
+OBSTACLES = (UnsafePath, Obstructed)
 """A file with one of them is left to the next run."""
 FAILED_TRIES = (NotVideo, TryFailed, NoFile, Undecodable, PartBusy, OSError)
 """The file may come in this run."""
@@ -104,8 +103,6 @@ class Downloader(Stage):
         if self.capacity <= 0:
             return None
         jobs, next_at = await self.context.database.write(self.claim, now, self.capacity)
-        if jobs:
-            self.checker.warm_up()
         for job in jobs:
             self.begin(self.deliver(job))
         return next_at
@@ -181,7 +178,7 @@ class Downloader(Stage):
         try:
             if not await deliver_placed(task):
                 await self.download(task)
-        except (TooLarge, GenerationEnded):
+        except (Obstructed, GenerationEnded):
             await self.on_disk(part.discard)
             raise
         except Abandoned:

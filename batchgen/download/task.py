@@ -32,7 +32,7 @@ class TryFailed(Exception):
 
 
 class Obstructed(Exception):
-    """This job cannot be written to the disk, others may; a later run tries again. `str(error)` says why."""
+    """This file is too large, or the disk does not take it; others may come. A later run tries again."""
 
 
 class GenerationEnded(Exception):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from rich.filesize import decimal
 
-from batchgen.download.task import TRIES_TO_BELIEVE, Abandoned, DownloadTask
+from batchgen.download.task import TRIES_TO_BELIEVE, Abandoned, DownloadTask, Obstructed
 from batchgen.files.disk_space import FILE_BYTES_MAX
 from batchgen.files.video import HEAD_BYTES, container_of
 from batchgen.jobtable import delivery
@@ -20,14 +20,10 @@ SYNC_BYTES = 32 << 20  # of a growing file, between two syncs: a disk writes so 
 PIECE_SECONDS = 1.0  # after which a small piece is handed over, so that a killed run loses little of a slow download
 
 
-class TooLarge(Exception):
-    """The file is, or claims to be, larger than any video; `str(error)` says so."""
-
-
 async def receive(task: DownloadTask, client: http.Client, url: str, is_stopping: Callable[[], bool]) -> None:
     """Send one request, and append what comes to the `.part`. Some servers send a large file in several answers.
 
-    Raises `Expired`, `NoFile`, `VersionChanged`, `TooLarge`, `Abandoned`, and `FAILURES` or `BAD_ADDRESS` of `http.py`.
+    Raises `Expired`, `NoFile`, `VersionChanged`, `Obstructed`, `Abandoned`, `FAILURES` and `BAD_ADDRESS` of `http.py`.
     """
     part = task.part
     headers = {"Range": f"bytes={part.size}-", "If-Range": part.etag} if part.size and part.etag else {}
@@ -36,7 +32,9 @@ async def receive(task: DownloadTask, client: http.Client, url: str, is_stopping
         if response.status_code == 200:
             part.restart(validator(response))
         if total is not None and total > FILE_BYTES_MAX:
-            raise TooLarge(f"the file server offers {decimal(total)}; no video has more than {decimal(FILE_BYTES_MAX)}")
+            raise Obstructed(
+                f"the file server offers {decimal(total)}; no video has more than {decimal(FILE_BYTES_MAX)}"
+            )
         if part.size != total or part.is_stale:
             if total is not None and total > PIECE_BYTES:  # otherwise the first piece is all of it, and checks itself
                 await task.on_disk(part.outputs.check_space, part.target, total - part.size)
@@ -62,7 +60,7 @@ async def store_body(
             if bytes_left < 0:
                 if total is not None:
                     raise VersionChanged
-                raise TooLarge(f"the file server sends more than {decimal(FILE_BYTES_MAX)}, and no end")
+                raise Obstructed(f"the file server sends more than {decimal(FILE_BYTES_MAX)}, and no end")
             chunks.append(chunk)
             length += len(chunk)
             if is_stopping():

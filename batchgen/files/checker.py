@@ -40,17 +40,6 @@ class Checker:
         self._is_patient = is_patient
         self._child: Process | None = None
         self._turn = asyncio.Lock()
-        self._warm_up: asyncio.Task[None] | None = None
-
-    def warm_up(self) -> None:
-        """Start the child while the first file is being downloaded."""
-        if self._warm_up is None:
-            self._warm_up = asyncio.create_task(self._start_early())
-
-    async def _start_early(self) -> None:
-        with contextlib.suppress(OSError):  # `check` raises it, for a person to read
-            async with self._turn:
-                await self._ensure_child()
 
     async def check(self, path: Path, size: int) -> Media:
         """Check a whole file of this size, as `video.check` does. Raises `NotVideo`, `Undecodable`, `OSError`."""
@@ -67,7 +56,7 @@ class Checker:
                 outcome = await outcome_of(child, [task, str(path), seconds, *arguments], seconds, read)
             except BaseException:
                 # An answer may still come. The next file must not get it.
-                await self._end_child()
+                await self.close()
                 raise
         if isinstance(outcome, Exception):
             raise outcome
@@ -75,10 +64,16 @@ class Checker:
 
     async def close(self) -> None:
         """End the child. A check that is running fails."""
-        if self._warm_up:
-            self._warm_up.cancel()
-            await asyncio.gather(self._warm_up, return_exceptions=True)
-        await self._end_child()
+        if child := self._child:
+            self._child = None
+            with contextlib.suppress(ProcessLookupError):
+                child.kill()
+            # The pipes have to be at their end before the event loop is: what is left of them would be reported.
+            assert child.stdin
+            child.stdin.close()
+            with contextlib.suppress(OSError):
+                await child.stdin.wait_closed()
+            await child.communicate()
 
     async def _ensure_child(self) -> Process:
         if self._child is None or self._child.returncode is not None:
@@ -93,18 +88,6 @@ class Checker:
                 start_new_session=True,  # Ctrl-C is for the run alone
             )
         return self._child
-
-    async def _end_child(self) -> None:
-        if child := self._child:
-            self._child = None
-            with contextlib.suppress(ProcessLookupError):
-                child.kill()
-            # The pipes have to be at their end before the event loop is: what is left of them would be reported.
-            assert child.stdin
-            child.stdin.close()
-            with contextlib.suppress(OSError):
-                await child.stdin.wait_closed()
-            await child.communicate()
 
 
 async def outcome_of(child: Process, request: list[Any], seconds: int, read: Callable[[Any], T]) -> T | Exception:
