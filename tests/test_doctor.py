@@ -23,7 +23,7 @@ import pytest
 from batchgen import run
 from batchgen.doctor import machine
 from batchgen.doctor.findings import ok
-from batchgen.doctor.folder import examine_rights
+from batchgen.doctor.machine import examine_rights
 from batchgen.files.liveness import RECORDED
 from batchgen.jobtable.views import VIEWS
 from batchgen.services import http

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from batchgen.api.opening import read_manifest
 from batchgen.doctor.findings import Finding, ok, problem, shell
-from batchgen.doctor.folder import examine_output_folders, examine_rights, examine_stores
-from batchgen.doctor.machine import examine_machine
+from batchgen.doctor.machine import examine_machine, examine_output_folders, examine_rights, examine_stores
 from batchgen.doctor.service import examine_service
 from batchgen.doctor.table import Command, TableExam
 from batchgen.errors import ExitCode, ManifestInvalid

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from batchgen.catalogue.wording import plural
 from batchgen.doctor.findings import Finding, ok, problem
-from batchgen.doctor.folder import files_without_row
+from batchgen.doctor.machine import files_without_row
 from batchgen.doctor.table import Command, TableExam, moved_finding
 from batchgen.errors import UsageError
 from batchgen.files.output_urls import is_url

@@ -13,7 +13,7 @@ from pathlib import Path
 from batchgen import clock
 from batchgen.catalogue.amounts import amount_text
 from batchgen.doctor.findings import Finding, ok, problem, shell
-from batchgen.doctor.folder import examine_dotenv
+from batchgen.doctor.machine import examine_dotenv
 from batchgen.errors import AccountError, ExitCode, UsageError
 from batchgen.services.account import Account, Variables, read_account, read_dotenv
 from batchgen.services.base import History

@@ -15,7 +15,7 @@ from batchgen import clock
 from batchgen.advice.command_line import with_ids
 from batchgen.catalogue.wording import plural
 from batchgen.doctor.findings import Finding, move_aside, ok, problem, shell
-from batchgen.doctor.folder import OTHERS, examine_output_folders, examine_parts, examine_rights
+from batchgen.doctor.machine import examine_output_folders, examine_parts, examine_rights, is_readable_by_others
 from batchgen.doctor.service import ServiceCondition
 from batchgen.errors import ExitCode, StorageError, UsageError
 from batchgen.files import liveness
@@ -77,7 +77,11 @@ class TableExam:
         if path and (first := self.examine_place(path)):
             yield first
             return
-        yield from self.examine_table(examine_permissions(path) if path and not self.condition.error else ())
+        others = []
+        if path and not self.condition.error and is_readable_by_others(path):
+            message = f"{path}: other users of this machine may read the job table"
+            others.append(problem("table", message, shell("chmod", "600", path)))
+        yield from self.examine_table(others)
         if self.is_readable:
             yield from self.examine_batches(service)
 
@@ -256,10 +260,3 @@ class TableExam:
 def moved_finding(name: str, move: Departure) -> Finding:
     """A batch that goes on in another table, where it is to be examined."""
     return ok("batch", f"{name}: goes on in {move.place}, to which it was moved; name that table")
-
-
-def examine_permissions(path: Path) -> Iterator[Finding]:
-    """Whether others may read the table, which has prompts and the names of the account."""
-    if os.name == "posix" and path.stat().st_mode & OTHERS:
-        message = f"{path}: other users of this machine may read the job table"
-        yield problem("table", message, shell("chmod", "600", path))
