@@ -1,7 +1,7 @@
 """A WebDataset: tar files (shards) with three members for each clip, KEY.mp4, KEY.json and KEY.txt (the prompt).
 
 The shards that are there stay as they are; clips that no shard has go into further ones. From the same job table the
-same bytes come, whenever and however often the export was broken off.
+same bytes come, however often the export was broken off.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
@@ -54,24 +53,21 @@ class Shards:
     name: str
     bytes_max: int
     clips: ClipFiles
-    numbers: set[int] = field(default_factory=set)
-    """Numbers of the existing shards."""
+    next_number: int = 0
+    """Behind the numbers of the existing shards."""
     sample_names: set[str] = field(default_factory=set)
     written: list[str] = field(default_factory=list)
     """The shards that this export has made."""
     shard: Shard | None = None
     """The shard being written."""
-    fills_gap: bool = False
-    """Whether a shard with a higher number is there already."""
     open_files: ExitStack = field(default_factory=ExitStack)
 
     def read(self) -> None:
         """Learn what the shards that are there have. Raises `StorageError` for one that cannot be read."""
         pattern = re.compile(rf"{re.escape(self.name)}-(\d{{6,}})\.tar")
-        folder = self.folder.path if self.folder.descriptor is None else self.folder.descriptor
-        for name in sorted(os.listdir(folder)):  # noqa: PTH208  a Path has no handle
+        for name in sorted(os.listdir(self.folder.place)):  # noqa: PTH208  a Path has no handle
             if match := pattern.fullmatch(name):
-                self.numbers.add(int(match[1]))
+                self.next_number = max(self.next_number, int(match[1]) + 1)
                 self.sample_names |= self.samples_in(name)
 
     def samples_in(self, name: str) -> set[str]:
@@ -93,8 +89,6 @@ class Shards:
                 seen.add(sample)
                 if sample in self.sample_names:
                     self.clips.exported += 1
-                    if self.fills_gap:  # The lost shard ended here, so this one does too.
-                        self.close_shard()
                     continue
                 if self.shard and not self.shard.has_space(record["bytes"], self.bytes_max):
                     self.close_shard()
@@ -105,15 +99,13 @@ class Shards:
     def open_shard(self) -> Shard:
         """The shard that is being written, else a new one."""
         if self.shard is None:
-            number = next(number for number in count() if number not in self.numbers)
-            self.fills_gap = any(other > number for other in self.numbers)
-            staged = stage(self.folder, f"{self.name}-{number:06}.tar")
+            staged = stage(self.folder, f"{self.name}-{self.next_number:06}.tar")
             self.shard = Shard(self.open_files.enter_context(staged), self.clips)
         return self.shard
 
     def close_shard(self) -> None:
         """Give the shard its name, unless nothing is in it. Raises `StorageError` where another file has the name."""
-        shard, self.shard, self.fills_gap = self.shard, None, False
+        shard, self.shard = self.shard, None
         if shard and shard.samples:
             shard.end()
             name = shard.staged.name
@@ -124,7 +116,7 @@ class Shards:
                 raise StorageError(
                     f"{path}: another export made this file meanwhile. Run the same command again"
                 ) from None
-            self.numbers.add(int(name.removesuffix(".tar").rpartition("-")[2]))
+            self.next_number += 1
             self.written.append(name)
         self.open_files.close()
 

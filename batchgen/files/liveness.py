@@ -186,6 +186,6 @@ def judge_lock_files(database: Path, flags: int, judge: Callable[[int], bool]) -
 
 def runs_with_files(directory: Directory, database: Path) -> list[str]:
     prefix = lock_name(database, "")
-    names = os.listdir(directory.descriptor if directory.descriptor is not None else directory.path)  # noqa: PTH208
+    names = os.listdir(directory.place)  # noqa: PTH208  a Path has no handle
     runs = (name.removeprefix(prefix) for name in names if name.startswith(prefix))
     return sorted(run_id for run_id in runs if RUN_ID.fullmatch(run_id))
