@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +13,7 @@ from batchgen.errors import StorageError, os_reason
 from batchgen.export.records import Record
 from batchgen.files import object_store
 from batchgen.files.delivered import OTHER_CONTENT, DeliveredFile, LostFile, fault_of, faults_of
+from batchgen.files.input_file import InputFault, open_input
 from batchgen.files.output_paths import path_fault
 from batchgen.files.output_urls import is_url
 
@@ -65,21 +64,17 @@ class ClipFiles:
             raise ClipChanged(OTHER_CONTENT)
 
     def read_file(self, record: Record) -> Iterator[bytes]:
-        # Without O_NONBLOCK, a named pipe would wait for a writer.
-        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         missing = record["bytes"]
         try:
-            descriptor = os.open(self.folder / record["path"], flags)
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_size != missing:
-                os.close(descriptor)
-                raise self.changed(record, "it is changing")
-            with os.fdopen(descriptor, "rb", buffering=0) as file:
+            with open_input(self.folder / record["path"], missing) as file:
                 while missing and (chunk := file.read(min(CHUNK_BYTES, missing))):
                     missing -= len(chunk)
                     yield chunk
-        except OSError as error:
-            raise self.changed(record, os_reason(error)) from error
+            if missing:
+                raise InputFault("it is changing")
+        except (InputFault, OSError) as error:
+            fault = fault_of(self.folder, delivered(record), verify=False)
+            raise ClipChanged(fault or f"cannot be read: {os_reason(error)}") from error
 
     def read_object(self, record: Record) -> Iterator[bytes]:
         """Raises `StorageError` where the object store does not answer."""
@@ -87,9 +82,6 @@ class ClipFiles:
             if fault := fault_of(self.folder, delivered(record), verify=False):
                 raise ClipChanged(fault)
             yield from object_store.read(record["path"], 0, record["bytes"])
-
-    def changed(self, record: Record, reason: str | None) -> ClipChanged:
-        return ClipChanged(fault_of(self.folder, delivered(record), verify=False) or f"cannot be read: {reason}")
 
     def note_lost(self, record: Record, fault: str) -> None:
         self.lost.append(LostFile(delivered(record), fault))
