@@ -14,7 +14,7 @@ from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch
 from batchgen.errors import BatchgenError, ExitCode, StorageError, UsageError, os_reason
-from batchgen.export import sidecar, tables
+from batchgen.export import records, sidecar
 from batchgen.export.clip_files import ClipFiles
 from batchgen.export.records import Record, record_of
 from batchgen.export.webdataset import Shards, safe
@@ -139,7 +139,7 @@ def judge_output(form: str | None, path: Path | None) -> None:
     if form is None and path:
         raise UsageError("-o names the output of a --format; sidecars lie beside their clips")
     if form == "parquet":
-        tables.import_pyarrow()
+        records.import_pyarrow()
     if path is None:
         if form in ("parquet", "webdataset"):
             example = "clips.parquet" if form == "parquet" else "dataset/"
@@ -159,7 +159,7 @@ def write_format(export: Export, form: str, path: Path | None, choice: VerdictFi
     if form == "webdataset":
         assert path
         return write_shards(export, path, choice, shard_mb)
-    write = tables.write_csv if form == "csv" else tables.write_jsonl
+    write = records.write_csv if form == "csv" else records.write_jsonl
     if path is None:
         write(export.records(), lambda content: print_text(content.decode()))
         return True
@@ -169,7 +169,7 @@ def write_format(export: Export, form: str, path: Path | None, choice: VerdictFi
             if form == "csv":  # which Excel would read in the code page of Windows without a byte order mark
                 staged.file.write(codecs.BOM_UTF8)
             if form == "parquet":
-                tables.write_parquet(export.records(), staged.file)
+                records.write_parquet(export.records(), staged.file)
             else:
                 write(export.records(), staged.file.write)
             is_new = staged.place()

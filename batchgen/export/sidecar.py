@@ -12,8 +12,7 @@ import os
 from contextlib import suppress
 from typing import Any
 
-from batchgen.export.records import Record
-from batchgen.export.tables import json_text
+from batchgen.export.records import Record, json_text
 from batchgen.files.outputs import OutputFolder, name_of
 from batchgen.files.safe_open import Directory
 from batchgen.files.staged_file import NameTaken, stage

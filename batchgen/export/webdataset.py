@@ -18,8 +18,7 @@ from typing import BinaryIO
 
 from batchgen.errors import StorageError
 from batchgen.export.clip_files import ClipChanged, ClipFiles
-from batchgen.export.records import Record
-from batchgen.export.tables import json_text
+from batchgen.export.records import Record, json_text
 from batchgen.files.disk_space import check_space
 from batchgen.files.safe_open import Directory
 from batchgen.files.staged_file import NameTaken, StagedFile, stage
