@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from batchgen.files.copies import are_copies, may_be_copies
 from batchgen.files.measures import Samples, measure, read_samples
@@ -143,5 +144,5 @@ def test_what_the_decoder_says_of_a_video_is_read() -> None:
     ids=lambda changes: next(iter(changes)),
 )
 def test_what_a_video_makes_the_decoder_say_is_refused(changes: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"no (samples|picture|poster)|base64|padding"):
+    with pytest.raises(ValidationError):
         read_samples(answer(**changes))

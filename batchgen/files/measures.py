@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import math
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import itemgetter, mul
-from typing import Any
+from typing import Annotated
+
+from pydantic import AfterValidator, Base64Bytes, Field, Strict, TypeAdapter
 
 from batchgen.files.posters import POSTER_BYTES_MAX
 from batchgen.files.sampling import BLACK_LEVELS, PICTURE, PICTURES_MAX, difference, is_black, stands_still
@@ -17,7 +17,6 @@ from batchgen.files.sampling import BLACK_LEVELS, PICTURE, PICTURES_MAX, differe
 ANSWER_BYTES = 1 << 20  # of one answer of the child process: a poster and 120 pictures have half of it
 SECONDS_MAX = 1_000_000.0  # of a video
 WINDOWS_MAX = 5_000  # times without a picture: of the longest video that is sampled
-DIGEST = re.compile("[0-9a-f]{16}")
 STILL_SECONDS = 2.0  # that a picture stands still before it counts as frozen: many clips begin or end at rest
 SETTLED_LEVELS = 4.1  # of 255, by which some cell changes from picture to picture on average: by 3.6 in frozen clips
 VISIBLE_LEVELS = 24  # of 255, the brightest cell of a picture below which it is too dark to show whether it moves
@@ -30,24 +29,40 @@ ALIKE = 0.9  # a correlation at which no better one is looked for
 HASH_CELLS = (8, 8)  # of the hash of a picture: one bit each
 HASH_LEVELS = 1  # of 255, by which a cell is brighter than another: an encoder changes a plain picture by less
 
-Picture = bytes
+
+def as_webp(content: bytes) -> bytes:
+    if not (content.startswith(b"RIFF") and content[8:12] == b"WEBP" and len(content) <= POSTER_BYTES_MAX):
+        raise ValueError("this is no poster")
+    return content
+
+
+def by_time(pictures: Sequence[tuple[float, Picture | None]]) -> Sequence[tuple[float, Picture | None]]:
+    return sorted(pictures, key=itemgetter(0))
+
+
+PICTURE_BYTES = 3 * PICTURE[0] * PICTURE[1]
+Picture = Annotated[Base64Bytes, Field(min_length=PICTURE_BYTES, max_length=PICTURE_BYTES)]
 """32 by 18 cells of three bytes each, RGB, row by row."""
+Seconds = Annotated[float, Strict(), Field(ge=0, le=SECONDS_MAX)]
+TimedPictures = Annotated[
+    Sequence[tuple[Seconds, Picture | None]], Field(max_length=PICTURES_MAX + WINDOWS_MAX), AfterValidator(by_time)
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """What the child process has taken from a video, judged."""
+    """What the child process has taken from a video. `read_samples` judges each value: a file may have made it."""
 
-    seconds: float
-    pictures: Sequence[tuple[float, Picture | None]]
+    seconds: Seconds
+    pictures: TimedPictures
     """By their times; None where the video moves, as the sizes of its frames say."""
-    digest: str
-    """Of its encoded frames, 16 hex digits."""
-    poster: bytes
+    digest: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+    """Of its encoded frames."""
+    poster: Annotated[Base64Bytes, AfterValidator(as_webp)]
     """A WebP."""
-    image: Sequence[Picture] = ()
+    image: Annotated[Sequence[Picture], Field(max_length=3)] = ()
     """The image of the job's request: stretched to the video's frame, cut to it, and fitted into it."""
-    is_whole: bool = True
+    is_whole: Annotated[bool, Strict()] = True
     """Whether the whole video was decoded."""
 
     def spans(self) -> Iterator[tuple[float, Picture | None]]:
@@ -60,6 +75,10 @@ class Samples:
         """The first picture that shows something: a clip may fade in."""
         pictures = [picture for _, picture in self.pictures if picture]
         return next((picture for picture in pictures if max(picture) - min(picture) >= CONTRAST_LEVELS), None)
+
+
+read_samples = TypeAdapter(Samples).validate_python
+"""The answer of `sampling.sample`, judged. Raises `ValueError`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,44 +241,3 @@ def picture_hash(picture: Picture) -> str:
 def mean(values: Iterable[float]) -> float:
     numbers = list(values)
     return sum(numbers) / len(numbers)
-
-
-def read_samples(answer: Any) -> Samples:
-    """The answer of `sampling.sample`, each value judged: a file may have made it. Raises `ValueError`."""
-    match answer:
-        case {
-            "seconds": int() | float() as seconds,
-            "pictures": list(pictures),
-            "digest": str(digest),
-            "poster": str(poster),
-            "image": list(image),
-            "is_whole": bool(is_whole),
-        } if 0 <= seconds <= SECONDS_MAX and len(pictures) <= PICTURES_MAX + WINDOWS_MAX and DIGEST.fullmatch(digest):
-            timed = sorted(map(read_timed_picture, pictures), key=itemgetter(0))
-            frames = tuple(map(read_picture, image[:3]))
-            return Samples(float(seconds), timed, digest, read_poster(poster), frames, is_whole)
-    raise ValueError("these are no samples")
-
-
-def read_timed_picture(pair: Any) -> tuple[float, Picture | None]:
-    """Raises `ValueError` for what is no time with a picture."""
-    match pair:
-        case [int() | float() as time, text] if 0 <= time <= SECONDS_MAX:
-            return float(time), None if text is None else read_picture(text)
-    raise ValueError("this is no picture")
-
-
-def read_picture(text: Any) -> Picture:
-    """Raises `ValueError` for what is no picture."""
-    content = base64.b64decode(text, validate=True) if isinstance(text, str) else b""
-    if len(content) != 3 * PICTURE[0] * PICTURE[1]:
-        raise ValueError("this is no picture")
-    return content
-
-
-def read_poster(text: str) -> bytes:
-    """Raises `ValueError` for what is no WebP of a poster's size."""
-    content = base64.b64decode(text, validate=True)
-    if not (content.startswith(b"RIFF") and content[8:12] == b"WEBP" and len(content) <= POSTER_BYTES_MAX):
-        raise ValueError("this is no poster")
-    return content
