@@ -11,7 +11,6 @@ import os
 import re
 import tarfile
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import BinaryIO
@@ -55,11 +54,9 @@ class Shards:
     next_number: int = 0
     """Behind the numbers of the existing shards."""
     sample_names: set[str] = field(default_factory=set)
+    """Of the existing shards."""
     written: list[str] = field(default_factory=list)
     """The shards that this export has made."""
-    shard: Shard | None = None
-    """The shard being written."""
-    open_files: ExitStack = field(default_factory=ExitStack)
 
     def read(self) -> None:
         """Learn what the shards that are there have. Raises `StorageError` for one that cannot be read."""
@@ -82,42 +79,38 @@ class Shards:
     def write(self, records: Iterator[Record]) -> set[str]:
         """Write the clips that no shard has. Returns the names of all samples, in whatever shard. Raises `OSError`."""
         seen: set[str] = set()
-        with self.open_files:
-            for record in records:
-                sample = sample_name(record)
-                seen.add(sample)
-                if sample in self.sample_names:
-                    self.clips.exported += 1
-                    continue
-                if self.shard and not self.shard.has_space(record["bytes"], self.bytes_max):
-                    self.close_shard()
-                self.open_shard().add(sample, record)
-            self.close_shard()
+        missing = self.missing(records, seen)
+        record = next(missing, None)
+        while record:
+            with stage(self.folder, f"{self.name}-{self.next_number:06}.tar") as staged:
+                shard = Shard(staged, self.clips)
+                while record and shard.has_space(record["bytes"], self.bytes_max):
+                    shard.add(record)
+                    record = next(missing, None)
+                if shard.samples:
+                    shard.end()
+                    self.place(staged)
         return seen
 
-    def open_shard(self) -> Shard:
-        """The shard that is being written, else a new one."""
-        if self.shard is None:
-            staged = stage(self.folder, f"{self.name}-{self.next_number:06}.tar")
-            self.shard = Shard(self.open_files.enter_context(staged), self.clips)
-        return self.shard
+    def missing(self, records: Iterator[Record], seen: set[str]) -> Iterator[Record]:
+        """The clips that no shard has. The names of all samples are added to `seen`."""
+        for record in records:
+            sample = sample_name(record)
+            seen.add(sample)
+            if sample not in self.sample_names:
+                yield record
+            else:
+                self.clips.exported += 1
 
-    def close_shard(self) -> None:
-        """Give the shard its name, unless nothing is in it. Raises `StorageError` where another file has the name."""
-        shard, self.shard = self.shard, None
-        if shard and shard.samples:
-            shard.end()
-            name = shard.staged.name
-            try:
-                shard.staged.place()
-            except NameTaken:
-                path = self.folder.path / name
-                raise StorageError(
-                    f"{path}: another export made this file meanwhile. Run the same command again"
-                ) from None
-            self.next_number += 1
-            self.written.append(name)
-        self.open_files.close()
+    def place(self, staged: StagedFile) -> None:
+        """Give a shard its name. Raises `StorageError` where another file has it."""
+        try:
+            staged.place()
+        except NameTaken:
+            path = self.folder.path / staged.name
+            raise StorageError(f"{path}: another export made this file meanwhile. Run the same command again") from None
+        self.next_number += 1
+        self.written.append(staged.name)
 
 
 class Shard:
@@ -130,8 +123,9 @@ class Shard:
     def has_space(self, size: int, bytes_max: int) -> bool:
         return not self.samples or self.file.tell() + size <= bytes_max
 
-    def add(self, sample: str, record: Record) -> None:
+    def add(self, record: Record) -> None:
         """Add a clip with its record and its prompt. One that is not as it was delivered is left out, and noted."""
+        sample = sample_name(record)
         start, modified = self.file.tell(), int(record["delivered_at"].timestamp())
         suffix = PurePosixPath(record["path"]).suffix.lower()
         check_space(self.file.fileno() if os.name == "posix" else self.staged.folder.path, record["bytes"])
