@@ -16,12 +16,11 @@ from itertools import compress
 from batchgen import clock
 from batchgen.context import RunContext
 from batchgen.errors import os_reason
-from batchgen.files import copies, measures
+from batchgen.files import measures
 from batchgen.files.checker import Checker
-from batchgen.files.copies import COPY_BITS
 from batchgen.files.delivered import fault_of, local_copy
 from batchgen.files.local_files import first_frame_of
-from batchgen.files.measures import Measures, Samples
+from batchgen.files.measures import COPY_BITS, Measures, Samples
 from batchgen.files.posters import Posters
 from batchgen.files.safe_open import UnsafePath
 from batchgen.files.video import NotVideo, Undecodable
@@ -147,10 +146,10 @@ class Measurer(Stage):
 
     async def are_copies(self, clip: DeliveredClip, samples: Samples, other: DeliveredClip) -> bool:
         """Whether two clips show the same. Some pictures tell most clips apart, so that few are decoded whole."""
-        if not await asyncio.to_thread(copies.may_be_copies, samples, await self.samples_of(other)):
+        if not await asyncio.to_thread(measures.may_be_copies, samples, await self.samples_of(other)):
             return False
         whole = await self.samples_of(clip, whole=True), await self.samples_of(other, whole=True)
-        return await asyncio.to_thread(copies.are_copies, *whole)
+        return await asyncio.to_thread(measures.are_copies, *whole)
 
     async def samples_of(self, clip: DeliveredClip, *, whole: bool = False) -> Samples:
         if (samples := self.samples.get((clip.id, whole))) is None:

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from batchgen.files.copies import are_copies, may_be_copies
-from batchgen.files.measures import Samples, measure, read_samples
+from batchgen.files.measures import Samples, are_copies, may_be_copies, measure, read_samples
 from batchgen.files.sampling import BLACK_LEVELS, DARK_STILL_LEVELS, PICTURE, STILL_LEVELS
 
 CELLS = PICTURE[0] * PICTURE[1]

@@ -20,10 +20,10 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 from PIL import Image
 
 from batchgen.context import RunContext
+from batchgen.download import verification
 from batchgen.download.task import GONE_AFTER, SAME_BYTES
 from batchgen.downloader import Downloader
 from batchgen.files import part as part_module
-from batchgen.files import unpacking
 from batchgen.jobs import ErrorClass
 from batchgen.jobtable import blockers, delivery
 from batchgen.services.outcomes import Finished, Unavailable
@@ -225,7 +225,7 @@ async def test_a_part_that_is_not_whole_is_never_delivered_for_a_server_that_bre
 async def test_a_gzip_file_that_unpacks_to_more_than_any_video_is_not_unpacked_to_its_end(
     table: Table, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unpacking, "RATIO_FREE_BYTES", 0)
+    monkeypatch.setattr(verification, "RATIO_FREE_BYTES", 0)
     bomb = gzip.compress(bytes(2_000_000))
     async with serving(full_answer(bomb)) as wire:
         finished_generation(table, f"{wire.base_url}/v.mp4")
