@@ -55,4 +55,4 @@ def examine(location: str | Path, manifest: Path | None, command: Command) -> It
             service = exam.manifest_service = parsed.service
     condition = examine_service(service, folder)
     yield from condition.findings
-    yield from exam.examine(condition)
+    yield from exam.examine(condition.account)

@@ -27,10 +27,9 @@ SECONDS = 30.0  # for all questions to the service
 
 @dataclass(slots=True)
 class ServiceCondition:
-    """What was found, and what the job table is compared with: None where it is not known."""
+    """What was found, and the account that the job table is compared with: None where it is not known."""
 
     findings: list[Finding] = field(default_factory=list)
-    origin: str | None = None
     account: str | None = None
 
 
@@ -92,7 +91,7 @@ async def ask(condition: ServiceCondition, service: Plugin, account: Account) ->
             findings.append(problem("service", message, unset_address(service.variables), ExitCode.UNREACHABLE))
             return
         async with asyncio.timeout(SECONDS), service.open(account, None) as opened:
-            condition.origin, condition.account = opened.origin or None, opened.account
+            condition.account = opened.account
             answer = await opened.history(clock.utcnow() - LOG_WINDOW)
             findings.append(key_finding(answer, address, service.variables))
             if not isinstance(answer, Unavailable):

@@ -16,7 +16,6 @@ from batchgen.advice.command_line import with_ids
 from batchgen.catalogue.wording import plural
 from batchgen.doctor.findings import Finding, move_aside, ok, problem, shell
 from batchgen.doctor.machine import examine_output_folders, examine_parts, examine_rights, is_readable_by_others
-from batchgen.doctor.service import ServiceCondition
 from batchgen.errors import ExitCode, StorageError, UsageError
 from batchgen.files import liveness
 from batchgen.files.safe_open import DATABASE_SUFFIXES, UnsafePath
@@ -28,7 +27,7 @@ from batchgen.jobtable.inspection import BatchCondition, TableCondition, inspect
 from batchgen.jobtable.migrations import HEAD
 from batchgen.jobtable.moves import Departure
 from batchgen.jobtable.place import is_missing
-from batchgen.services.registry import SIMULATOR, plugin
+from batchgen.services.registry import SIMULATOR
 
 SHOWN = 3  # lost files, or missing rights, that are named
 REINDEX = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('REINDEX')"
@@ -67,8 +66,8 @@ class TableExam:
         except UsageError:
             return set()
 
-    def examine(self, service: ServiceCondition) -> Iterator[Finding]:
-        """The table first; its batches only where it can be read."""
+    def examine(self, account: str | None) -> Iterator[Finding]:
+        """The table first; its batches only where it can be read. `account` is of the key in use, if it is known."""
         try:
             path = path_of(self.url)
         except UsageError as error:
@@ -83,7 +82,7 @@ class TableExam:
             others.append(problem("table", message, shell("chmod", "600", path)))
         yield from self.examine_table(others)
         if self.is_readable:
-            yield from self.examine_batches(service)
+            yield from self.examine_batches(account)
 
     def examine_table(self, others: Iterable[Finding] = ()) -> Iterator[Finding]:
         """What is wrong with the table itself, and the other findings on it; that it is whole, where there are none."""
@@ -100,13 +99,13 @@ class TableExam:
         batches = list(self.condition.batches)
         return made_by(batches, self.manifest, path_of(self.url)) if self.manifest else batches
 
-    def examine_batches(self, service: ServiceCondition) -> Iterator[Finding]:
+    def examine_batches(self, account: str | None) -> Iterator[Finding]:
         if not (batches := self.own_batches()):
             yield ok("batch", "none of this manifest in the table yet; a run makes it")
         for batch in batches:
             folder, now = self.manifest_of(batch).absolute().parent, clock.utcnow()
             try:
-                batch_condition = inspect_batch(self.url, batch.id, folder, now, service.origin, service.account)
+                batch_condition = inspect_batch(self.url, batch.id, folder, now, account)
             except StorageError as error:
                 yield problem("table", str(error), "", ExitCode.STORAGE)
                 return
@@ -217,7 +216,10 @@ class TableExam:
             problems.append(problem("leftovers", message, self.command_on(batch, "run")))
         if condition.lost.files or condition.lost.obstacle:
             problems.append(self.lost_finding(batch, condition.lost))
-        problems += self.examine_jobs(batch, condition)
+        if condition.other_accounts:
+            number = plural(condition.other_accounts, "job")
+            message = f"{name}: {number} sent with another key: set that one, for a run to collect everything"
+            problems.append(problem("jobs", message))
         folder = self.manifest_of(batch).absolute().parent
         problems += examine_output_folders(folder, condition.output_paths)
         problems += examine_rights(folder, condition.awaited_paths)
@@ -226,24 +228,6 @@ class TableExam:
         yield from problems
         if not problems:
             yield ok("batch", f"{name}: every delivered file is there, and nothing is left of dead runs")
-
-    def examine_jobs(self, batch: StoredBatch, condition: BatchCondition) -> Iterator[Finding]:
-        """The jobs that no run with this address and key goes on with."""
-        name = batch.name
-        if condition.held:
-            number = plural(condition.held, "job")
-            message = f"{name}: {number} may be paid for, though the service's log does not show it: a person decides"
-            yield problem("jobs", message, self.command_on(batch, "resolve"))
-        for origin, sent in condition.elsewhere.items():
-            message = f"{name}: {plural(sent, 'job')} sent to {origin}, which is not the address that is set now"
-            # The key of this address must not go to one that comes from a table: a person types the other key.
-            variables = plugin(batch.service).variables
-            address = f"{shell(f'{variables.base_url}={origin}')} {variables.key}=ITS-KEY"
-            yield problem("jobs", message, f"{address} {self.command_on(batch, 'run')}")
-        if condition.other_accounts:
-            number = plural(condition.other_accounts, "job")
-            message = f"{name}: {number} sent with another key: set that one, for a run to collect everything"
-            yield problem("jobs", message)
 
     def lost_finding(self, batch: StoredBatch, lost: LostFiles) -> Finding:
         """The delivered files of a batch that are not there, and the commands that fetch them again."""

@@ -16,7 +16,6 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from batchgen.files.part import mark_of
 from batchgen.files.safe_open import DATABASE_SUFFIXES
 from batchgen.jobs import State
-from batchgen.jobtable import blockers
 from batchgen.jobtable.batches import StoredBatch, stored_batches
 from batchgen.jobtable.database import errors_for_people
 from batchgen.jobtable.delivery import LOOK_FOR_FILES, LostFiles, lost_files
@@ -27,7 +26,6 @@ from batchgen.jobtable.migrations import HEAD, version_of
 from batchgen.jobtable.moves import Departure, departure_of
 from batchgen.jobtable.run_lock import Owner
 from batchgen.jobtable.schema import attempts, jobs, metadata, outputs
-from batchgen.jobtable.statistics import batch_summary
 from batchgen.jobtable.views import VIEWS
 
 PATHS_AT_ONCE = 1_000
@@ -126,12 +124,8 @@ class BatchCondition:
     """What keeps a batch from its end."""
 
     lost: LostFiles
-    elsewhere: dict[str, int]
-    """How many jobs wait for a service at another origin, by origin."""
     other_accounts: int
     """How many jobs wait that were sent with another key."""
-    held: int
-    """How many jobs wait for a person."""
     leases: dict[str, Owner]
     """The runs that hold jobs, dead or alive."""
     output_paths: list[str]
@@ -143,21 +137,16 @@ class BatchCondition:
     """The marks of the unfinished downloads that a run goes on with."""
 
 
-def inspect_batch(
-    url: URL, batch_id: int, folder: Path, now: datetime, origin: str | None, account: str | None
-) -> BatchCondition:
-    """Examine one batch of a table that can be read. `origin` and `account` are of the service in use, if it is known.
+def inspect_batch(url: URL, batch_id: int, folder: Path, now: datetime, account: str | None) -> BatchCondition:
+    """Examine one batch of a table that can be read. `account` is of the key in use, if it is known.
 
     Raises `StorageError`.
     """
     with errors_for_people(url), inspecting(url) as connection:
-        sent, _ = blockers.elsewhere(connection, batch_id, origin) if origin else ((), None)
         params = {"in_batch": batch_id, "this_account": account or ""}
         return BatchCondition(
             lost_files(connection, batch_id, folder, until=now + LOOK_FOR_FILES),
-            {blocker.origin or "": blocker.jobs for blocker in sent},
             connection.execute(OTHER_ACCOUNTS, params).scalar_one() if account else 0,
-            batch_summary(connection, batch_id, now).held,
             holders(connection),
             list(connection.execute(OUTPUT_PATHS, params).scalars()),
             list(connection.execute(AWAITED_PATHS, params).scalars()),
