@@ -53,6 +53,6 @@ def examine(location: str | Path, manifest: Path | None, command: Command) -> It
                 yield from examine_output_folders(folder, outputs)
                 yield from examine_rights(folder, outputs)
             service = exam.manifest_service = parsed.service
-    condition = examine_service(service, folder)
-    yield from condition.findings
-    yield from exam.examine(condition.account)
+    findings, account = examine_service(service, folder)
+    yield from findings
+    yield from exam.examine(account)

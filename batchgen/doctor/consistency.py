@@ -16,7 +16,6 @@ from batchgen.files.output_urls import is_url
 from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.database import errors_for_people
 from batchgen.jobtable.delivery import lost_files
-from batchgen.jobtable.engine import path_of
 from batchgen.jobtable.inspection import inspecting, output_paths
 from batchgen.jobtable.invariants import violations
 from batchgen.jobtable.moves import departure_of
@@ -30,10 +29,9 @@ def examine(location: str | Path, manifest: Path | None, command: Command, *, ve
     Raises `UsageError` where there is no job table, `StorageError` where it cannot be read.
     """
     exam = TableExam(location, manifest, command)
-    path = path_of(exam.url)
-    if path and (finding := exam.examine_place(path)):
+    if exam.path and (finding := exam.examine_place(exam.path)):
         if finding.is_ok:
-            raise UsageError(f"{path}: there is no job table")
+            raise UsageError(f"{exam.path}: there is no job table")
         yield finding
         return
     yield from exam.examine_table()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -25,41 +24,29 @@ LOG_WINDOW = timedelta(minutes=1)  # of the service's log, which is read to see 
 SECONDS = 30.0  # for all questions to the service
 
 
-@dataclass(slots=True)
-class ServiceCondition:
-    """What was found, and the account that the job table is compared with: None where it is not known."""
-
-    findings: list[Finding] = field(default_factory=list)
-    account: str | None = None
-
-
-def examine_service(name: str, folder: Path) -> ServiceCondition:
-    condition = ServiceCondition()
-    findings = condition.findings
+def examine_service(name: str, folder: Path) -> tuple[list[Finding], str | None]:
+    """What was found, and the account that the job table is compared with; None where it is not known."""
     if name == SIMULATOR:
-        findings.append(ok("service", "the built-in simulator, which needs neither key nor network"))
-        return condition
+        return [ok("service", "the built-in simulator, which needs neither key nor network")], None
     try:
         service = plugin(name)
     except UsageError as error:
-        findings.append(problem("service", str(error), "", ExitCode.USAGE))
-        return condition
-    findings += examine_dotenv(folder / ".env", service.variables)
+        return [problem("service", str(error), "", ExitCode.USAGE)], None
+    findings = list(examine_dotenv(folder / ".env", service.variables))
     try:
         account = read_account(service.variables, folder)
     except (AccountError, UsageError) as error:
         if not any(finding.exit_code is ExitCode.USAGE for finding in findings):  # it is the same error
             mend = mend_account(service.variables, folder, error)
             findings.append(problem("key", str(error).partition("\n")[0], mend, error.exit_code))
-        return condition
+        return findings, None
     findings.append(ok("key", f"{service.variables.key} is set" if account.key else "none is needed"))
     fault, variables = network_fault()
     if fault:
         mend = shell("unset", *variables) if variables else ""
         findings.append(problem("network", fault.replace("\n", " "), mend, ExitCode.USAGE))
-        return condition
-    asyncio.run(ask(condition, service, account))
-    return condition
+        return findings, None
+    return findings, asyncio.run(ask(service, account, findings))
 
 
 def mend_account(variables: Variables, folder: Path, error: Exception) -> str:
@@ -82,16 +69,17 @@ def unset_address(variables: Variables) -> str:
     return shell("unset", variables.base_url) if os.environ.get(variables.base_url) else ""
 
 
-async def ask(condition: ServiceCondition, service: Plugin, account: Account) -> None:
-    findings, address = condition.findings, account.base_url
+async def ask(service: Plugin, account: Account, findings: list[Finding]) -> str | None:
+    """Ask the service what is free, and return the account of the key."""
+    address, label = account.base_url, None
     try:
         reached = await reach(address)
         if isinstance(reached, Unavailable):
             message = f"{address} does not answer: {reached.reason}"
             findings.append(problem("service", message, unset_address(service.variables), ExitCode.UNREACHABLE))
-            return
+            return None
         async with asyncio.timeout(SECONDS), service.open(account, None) as opened:
-            condition.account = opened.account
+            label = opened.account
             answer = await opened.history(clock.utcnow() - LOG_WINDOW)
             findings.append(key_finding(answer, address, service.variables))
             if not isinstance(answer, Unavailable):
@@ -101,6 +89,7 @@ async def ask(condition: ServiceCondition, service: Plugin, account: Account) ->
         findings.append(problem("service", message, "", ExitCode.UNREACHABLE))
     if isinstance(reached, timedelta):
         findings.append(clock_finding(reached))
+    return label
 
 
 def key_finding(answer: History | NoAnswer | None, address: str, variables: Variables) -> Finding:

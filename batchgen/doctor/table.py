@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-
-from sqlalchemy.engine import URL
 
 from batchgen import clock
 from batchgen.advice.command_line import with_ids
 from batchgen.catalogue.wording import plural
 from batchgen.doctor.findings import Finding, move_aside, ok, problem, shell
 from batchgen.doctor.machine import examine_output_folders, examine_parts, examine_rights, is_readable_by_others
-from batchgen.errors import ExitCode, StorageError, UsageError
+from batchgen.errors import ExitCode, StorageError
 from batchgen.files import liveness
 from batchgen.files.safe_open import DATABASE_SUFFIXES, UnsafePath
 from batchgen.jobtable.batches import StoredBatch, made_by, table_exists
@@ -37,56 +34,41 @@ Command = Callable[..., str]
 """Makes a command of batchgen: `command("run", manifest, "--changed", "keep")`."""
 
 
-@dataclass
 class TableExam:
-    """The examination of one job table, of one manifest's batches or of all."""
+    """The examination of one job table, of one manifest's batches or of all. Raises `UsageError` for no location."""
 
-    location: str | Path
-    manifest: Path | None
-    command: Command
-    manifest_service: str | None = None
+    def __init__(self, location: str | Path, manifest: Path | None, command: Command) -> None:
+        self.manifest, self.command = manifest, command
+        self.url = database_url(location)
+        self.path = path_of(self.url)
+        self.exists = table_exists(location)
+        self.manifest_service: str | None = None
 
     @cached_property
     def condition(self) -> TableCondition:
-        """The table as it was read, once. Raises `UsageError` as `url` does."""
+        """The table as it was read, once."""
         return inspect_table(self.url)
-
-    @property
-    def url(self) -> URL:
-        """Raises `UsageError` for a location that cannot be one."""
-        return database_url(self.location)
 
     @property
     def services(self) -> set[str]:
         """The services of its batches, as far as it can be read."""
-        if not table_exists(self.location):
-            return set()
-        try:
-            return {batch.service for batch in self.condition.batches}
-        except UsageError:
-            return set()
+        return {batch.service for batch in self.condition.batches} if self.exists else set()
 
     def examine(self, account: str | None) -> Iterator[Finding]:
         """The table first; its batches only where it can be read. `account` is of the key in use, if it is known."""
-        try:
-            path = path_of(self.url)
-        except UsageError as error:
-            yield problem("table", str(error), "", ExitCode.USAGE)
-            return
-        if path and (first := self.examine_place(path)):
+        if self.path and (first := self.examine_place(self.path)):
             yield first
             return
-        others = []
-        if path and not self.condition.error and is_readable_by_others(path):
-            message = f"{path}: other users of this machine may read the job table"
-            others.append(problem("table", message, shell("chmod", "600", path)))
-        yield from self.examine_table(others)
+        yield from self.examine_table()
+        if self.path and not self.condition.error and is_readable_by_others(self.path):
+            message = f"{self.path}: other users of this machine may read the job table"
+            yield problem("table", message, shell("chmod", "600", self.path))
         if self.is_readable:
             yield from self.examine_batches(account)
 
-    def examine_table(self, others: Iterable[Finding] = ()) -> Iterator[Finding]:
-        """What is wrong with the table itself, and the other findings on it; that it is whole, where there are none."""
-        findings = [*self.examine_condition(), *others]
+    def examine_table(self) -> Iterator[Finding]:
+        """What is wrong with the table itself; that it is whole, where nothing is."""
+        findings = list(self.examine_condition())
         yield from findings or [ok("table", f"{shown(self.url)}: whole, version {self.condition.version}")]
 
     @property
@@ -97,7 +79,7 @@ class TableExam:
     def own_batches(self) -> list[StoredBatch]:
         """The batches of the manifest, or all of them."""
         batches = list(self.condition.batches)
-        return made_by(batches, self.manifest, path_of(self.url)) if self.manifest else batches
+        return made_by(batches, self.manifest, self.path) if self.manifest else batches
 
     def examine_batches(self, account: str | None) -> Iterator[Finding]:
         if not (batches := self.own_batches()):
@@ -150,7 +132,7 @@ class TableExam:
         elif condition.faults and not condition.is_only_indexes:
             yield self.damaged("; ".join(condition.faults))
         elif condition.faults:
-            reindex = shell(sys.executable, "-c", REINDEX, path_of(self.url) or "")
+            reindex = shell(sys.executable, "-c", REINDEX, self.path or "")
             yield self.fault(f"its indexes are damaged, its rows are whole ({condition.faults[0]})", reindex)
         else:
             yield from self.examine_version()
@@ -167,7 +149,7 @@ class TableExam:
 
     def unreadable(self, error: str) -> Finding:
         """Why the database could not read the table: it is not ours, no table, or damaged."""
-        if not (path := path_of(self.url)):
+        if not (path := self.path):
             return self.fault(f"it cannot be used: {error}")
         # SQLite needs the folder of a table, too.
         if not (os.access(path, os.R_OK) and os.access(path.parent, os.R_OK | os.X_OK)):
@@ -179,7 +161,7 @@ class TableExam:
         return self.damaged(error)
 
     def damaged(self, reason: str) -> Finding:
-        path = path_of(self.url)
+        path = self.path
         files = [file for suffix in DATABASE_SUFFIXES if path and (file := Path(f"{path}{suffix}")).exists()]
         message = (
             f"it is damaged ({reason}). Put a copy of it back, if you have one. Without one, a new table takes over"
@@ -204,7 +186,7 @@ class TableExam:
 
     def examine_batch(self, batch: StoredBatch, condition: BatchCondition) -> Iterator[Finding]:
         """What keeps a batch from its end."""
-        name, path = batch.name, path_of(self.url)
+        name, path = batch.name, self.path
         if condition.move:
             yield moved_finding(name, condition.move)
             return
