@@ -69,20 +69,13 @@ def read_verdicts(path: Path, now: datetime) -> VerdictsFile:
     if not isinstance(batch, str) or not isinstance(entries, list):
         raise UsageError(f"{path}: the file of verdicts is damaged: it names no batch, or has no list of verdicts")
     file = VerdictsFile(batch)
-    newest: dict[str, FileVerdict] = {}
     for number, entry in enumerate(entries, 1):
         try:
-            verdict = _verdict_of(entry, path, now)
+            file.verdicts.append(_verdict_of(entry, path, now))
         except ValueError as error:
             name = entry.get("id") if isinstance(entry, dict) else None
             label = name[:ID_CHARS_MAX] if isinstance(name, str) and name else f"verdict {number}"
             file.problems.append(f"{path}: {label}: {error}")
-            continue
-        first = newest.setdefault(verdict.id, verdict)
-        if first is not verdict:
-            file.problems.append(f"{path}: {verdict.id}: stands in the file twice; the newer of the two counts")
-            newest[verdict.id] = max(first, verdict, key=lambda verdict: verdict.at)
-    file.verdicts = list(newest.values())
     return file
 
 
