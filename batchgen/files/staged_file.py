@@ -21,7 +21,7 @@ from batchgen.files.safe_open import Directory, open_directory, set_mode, unsafe
 HEAD_BYTES = 4_000  # of a report, in which one of ours has its mark
 
 
-class NameTaken(Exception):
+class NameTaken(FileExistsError):
     """Another file has the name."""
 
 
@@ -80,18 +80,15 @@ def stage(folder: Directory, name: str) -> Iterator[StagedFile]:
 
 
 def write_new(path: Path, content: bytes) -> None:
-    """Write a file of the user's. Raises `FileExistsError` where the name is taken, `UnsafePath`, `OSError`."""
+    """Write a file of the user's. Raises `NameTaken`, `UnsafePath`, `OSError`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:  # a file stands where a folder should be
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), error.filename) from None
-    try:
-        with open_directory(path.parent) as folder, stage(folder, path.name) as staged:
-            staged.file.write(content)
-            if not staged.place():
-                raise NameTaken(path.name)
-    except NameTaken:
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+    with open_directory(path.parent) as folder, stage(folder, path.name) as staged:
+        staged.file.write(content)
+        if not staged.place():
+            raise NameTaken(path.name)
 
 
 @contextmanager
