@@ -99,14 +99,6 @@ class Downloader(Stage):
         downloading = len(self.tasks) - self.verifying
         return min((1 + CLAIMED_PER_CONNECTION) * self.at_once - downloading, VERIFYING_MAX - self.verifying)
 
-    async def tick(self, now: datetime) -> datetime | None:
-        if self.capacity <= 0:
-            return None
-        jobs, next_at = await self.context.database.write(self.claim, now, self.capacity)
-        for job in jobs:
-            self.begin(self.deliver(job))
-        return next_at
-
     def claim(self, connection: Connection, now: datetime, capacity: int) -> tuple[list[Job], datetime | None]:
         context = self.context
         results_expire = context.service.features.keeps_results_for is not None
@@ -115,7 +107,7 @@ class Downloader(Stage):
         )
         return jobs, next_due(connection, context.batch_id, State.DOWNLOADING)
 
-    async def deliver(self, job: Job) -> None:
+    async def work(self, job: Job) -> None:
         """Try once to deliver a video. Why a try failed, and when the next follows, is written to the row."""
         try:
             fault = await self.deliver_outputs(job)

@@ -55,14 +55,6 @@ class Poller(Stage):
         self.failing_since: datetime | None = None
         """The first poll without an answer since the last one with an answer, of whatever job."""
 
-    async def tick(self, now: datetime) -> datetime | None:
-        if self.capacity <= 0:
-            return None
-        jobs, next_at = await self.context.database.write(self.claim, now, self.capacity)
-        for job in jobs:
-            self.begin(self.poll(job))
-        return next_at
-
     def claim(self, connection: Connection, now: datetime, capacity: int) -> tuple[list[Job], datetime | None]:
         """Lease due generations, as many as the rate of polls allows."""
         context = self.context
@@ -84,7 +76,7 @@ class Poller(Stage):
         due = next_due(connection, context.batch_id, State.GENERATING, context.service.origin)
         return jobs, max(due, allowance.next_at) if due and allowance.next_at else due
 
-    async def poll(self, job: Job) -> bool:
+    async def work(self, job: Job) -> bool:
         """Fetch one generation and write the answer down. Returns whether the job may have changed its state."""
         outcome = await self.context.fetch(job)
         await self.record(job, outcome)

@@ -51,24 +51,18 @@ class Search:
 class Reconciler(Stage):
     """Finds out what became of requests whose answer was lost. It never sends one again without an order."""
 
-    async def tick(self, now: datetime) -> datetime | None:
-        if self.capacity <= 0:
-            return None
-        jobs, next_at = await self.context.database.write(self.claim, now)
-        if jobs:
-            self.begin(self.reconcile(jobs))
-        return next_at
-
-    def claim(self, connection: Connection, now: datetime) -> tuple[list[Job], datetime | None]:
-        """The unconfirmed jobs whose next search is due, and when the next one is."""
+    def claim(
+        self, connection: Connection, now: datetime, _capacity: int
+    ) -> tuple[Sequence[Sequence[Job]], datetime | None]:
+        """The unconfirmed jobs whose next search is due, as one piece of work, and when the next one is."""
         batch_id, run_id = self.context.batch_id, self.context.run_id
         leases.recover_expired(connection, batch_id, now)
         origin, until = self.context.service.origin, now + LEASE
         jobs = claim_due(connection, batch_id, State.UNCONFIRMED, run_id, now, until, UNCONFIRMED_AT_ONCE, origin)
         due = [next_due(connection, batch_id, state, origin) for state in (State.UNCONFIRMED, State.SUBMITTING)]
-        return jobs, min((moment for moment in due if moment), default=None)
+        return [jobs] if jobs else [], min((moment for moment in due if moment), default=None)
 
-    async def reconcile(self, jobs: Sequence[Job]) -> None:
+    async def work(self, jobs: Sequence[Job]) -> None:
         """Search once for all attempts of about the same time, and decide each of them."""
         for window in windows(jobs):
             search = await self.search(window)

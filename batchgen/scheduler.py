@@ -74,16 +74,11 @@ class Scheduler(Stage):
         return min(super().capacity, 1 - len(self.tasks)) if probing else super().capacity
 
     async def tick(self, now: datetime) -> datetime | None:
-        if self.capacity <= 0:
-            return None
         try:
-            claimed, next_at = await self.context.database.write(self.claim, now, self.capacity)
+            return await super().tick(now)
         except ManifestChanged as error:
             self.context.refuse(error)
             return None
-        for job, admitted in claimed:
-            self.begin(self.submit(job, admitted))
-        return next_at
 
     def claim(
         self, connection: Connection, now: datetime, most: int
@@ -152,9 +147,9 @@ class Scheduler(Stage):
                 return choice
             commands.cancel_pending(connection, left, NOT_ASKED_FOR, now)
 
-    async def submit(self, job: Job, admitted: Admitted) -> None:
+    async def work(self, item: tuple[Job, Admitted]) -> None:
         """Send one create request, from its committed intent to its recorded outcome."""
-        context = self.context
+        context, (job, admitted) = self.context, item
         try:
             files, digests = await read_files(context.folder, job)
         except asyncio.CancelledError:  # It was certainly not sent, so nobody has to search for it.

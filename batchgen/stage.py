@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
+
+from sqlalchemy import Connection
 
 from batchgen.context import RunContext
 from batchgen.jobs import Job
@@ -18,11 +20,7 @@ LEASE = timedelta(minutes=5)
 
 
 class Stage:
-    """A stage claims what is due and within its capacity, works on it in tasks, and writes down the outcome.
-
-    `tick(now)` claims and begins tasks. It returns when the stage next has work by itself; None if only another stage
-    can bring it work.
-    """
+    """A stage claims what is due and within its capacity, works on it in tasks, and writes down the outcome."""
 
     def __init__(self, context: RunContext, at_once: int) -> None:
         self.context = context
@@ -41,6 +39,21 @@ class Stage:
         return 0 if self.stopping else self.at_once - len(self.tasks)
 
     async def tick(self, now: datetime) -> datetime | None:
+        """Claim what is due, and begin tasks. Returns when the stage next has work by itself; None if only another
+        stage can bring it work."""
+        if self.capacity <= 0:
+            return None
+        claimed, next_at = await self.context.database.write(self.claim, now, self.capacity)
+        for item in claimed:
+            self.begin(self.work(item))
+        return next_at
+
+    def claim(self, connection: Connection, now: datetime, capacity: int) -> tuple[Sequence[Any], datetime | None]:
+        """What is due, at most so much, and when more is."""
+        raise NotImplementedError
+
+    async def work(self, item: Any) -> bool | None:
+        """Work on what was claimed. False: no job has moved."""
         raise NotImplementedError
 
     def log_answer(self, request: str, job: Job, outcome: object) -> None:

@@ -191,7 +191,7 @@ class Trial:
     async def search(self, reconciler: Reconciler, job: Job) -> None:
         self.hostile.read.clear()
         self.hostile.client_request_id = job.attempt.client_request_id
-        await reconciler.reconcile([job])
+        await reconciler.work([job])
         self.judge_id(job)
 
     def count(self, outcome: Any) -> None:
@@ -219,9 +219,9 @@ class Trial:
             for job in self.claimed(State.UNCONFIRMED):
                 await self.attempt("search", lambda job=job: self.search(reconciler, job))  # type: ignore[misc]
             for job in self.claimed(State.GENERATING):
-                await self.attempt("poll", lambda job=job: poller.poll(job))  # type: ignore[misc]
+                await self.attempt("poll", lambda job=job: poller.work(job))  # type: ignore[misc]
             for job in self.claimed(State.DOWNLOADING):
-                await self.attempt("download", lambda job=job: downloader.deliver(job))  # type: ignore[misc]
+                await self.attempt("download", lambda job=job: downloader.work(job))  # type: ignore[misc]
             await self.attempt("prices", lambda: accounting.learn_prices(table.database, self.service, NOON))
             await self.attempt("charges", lambda: accounting.learn_charges(table.database, self.service, 1, NOON))
             await self.attempt("balance", self.service.balance)
