@@ -77,9 +77,8 @@ def make_lock_file(directory: Directory, name: str) -> int:
                 descriptor = directory.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
             except FileExistsError:  # another run is removing the last one
                 continue
-            with closed_on_error(descriptor):
-                if try_lock(descriptor) and directory.has(name, descriptor):
-                    return descriptor
+            if try_lock(descriptor) and directory.has(name, descriptor):
+                return descriptor
             os.close(descriptor)
         reason = "something else has its name"
     except OSError as error:
@@ -88,15 +87,6 @@ def make_lock_file(directory: Directory, name: str) -> int:
         f"{directory.path / name}: the lock of this run cannot be made ({reason}). Choose another --db, in a folder"
         " that can be written, on a disk whose file system has locks"
     )
-
-
-@contextmanager
-def closed_on_error(descriptor: int) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        os.close(descriptor)
-        raise
 
 
 def leave_trace(directory: Directory, name: str) -> None:
@@ -143,11 +133,13 @@ def remove_if_unlocked(directory: Directory, name: str) -> bool:
         descriptor = directory.open(name, os.O_RDWR)
     except FileNotFoundError:
         return True
-    with closed_on_error(descriptor):
+    is_lock_file = False
+    try:
         is_held = not try_lock(descriptor)
         is_lock_file = not is_held and os.read(descriptor, len(RECORDED) + 1) in (b"", RECORDED)
-    remove_locked(directory, name if is_lock_file else None, descriptor)
-    return not is_held
+        return not is_held
+    finally:
+        remove_locked(directory, name if is_lock_file else None, descriptor)
 
 
 def remove_leftover_locks(database: Path | None) -> None:
