@@ -112,8 +112,9 @@ class Poller(Stage):
                 failed = Failed(message, outcome.word, ErrorClass.NO_FILE, cost_usd=outcome.cost_usd)
                 await write(polling.failed, job, context.run_id, failed, now)
             case Finished():
-                if timing := await write(self.complete, job, outcome, now):
-                    await self.learn(job, timing, now)
+                timing = await write(self.complete, job, outcome, now)
+                if timing and context.times.learn(job, timing):  # polls of this kind were planned too late for it
+                    await self.bring_forward(job.model, now, job.kind)
             case Failed():
                 context.times.forget(job)
                 await write(polling.failed, job, context.run_id, outcome, now)
@@ -218,11 +219,6 @@ class Poller(Stage):
         stood_still = awake_since is not None and last_answer is not None and last_answer < awake_since
         return stood_still or job.failures > UNANSWERED_MAX
 
-    async def learn(self, job: Job, timing: Timing, now: datetime) -> None:
-        """Take over a generation time. Polls of the same kind that were planned too late for it are brought forward."""
-        if self.context.times.learn(job, timing):
-            await self.bring_forward(job.model, now, job.kind)
-
     async def learn_from_other_runs(self, job: Job, now: datetime) -> None:
         """Take over the times that the table has, while this run knows few. Called once a poll is planned and written:
         what is learned before that is read here, and what after that brings the poll forward there."""
@@ -248,18 +244,14 @@ class Poller(Stage):
         earlier: dict[int, tuple[datetime, datetime]] = {}
         # Through the writer: what was planned with less knowledge has been written before this.
         for other, planned_at in await context.database.write(polling.planned, context.batch_id, model, now):
-            accepted_at = other.attempt.answered_at
-            if kind not in (None, other.kind) or not accepted_at or self.is_late(other, now):
+            accepted_at, deadline_at = other.attempt.answered_at, other.attempt.deadline_at
+            if kind not in (None, other.kind) or not accepted_at or (deadline_at and deadline_at <= now):
                 continue
             age = times.next_age(other, self.age(other, other.attempt.polled_at or accepted_at))
             best = max(accepted_at + timedelta(seconds=age), now)
             if best < planned_at:
                 earlier[other.id] = planned_at, best
         await context.database.write(polling.bring_forward, earlier)
-
-    @staticmethod
-    def is_late(job: Job, now: datetime) -> bool:
-        return job.attempt.deadline_at is not None and job.attempt.deadline_at <= now
 
     @staticmethod
     def age(job: Job, at: datetime) -> float:
