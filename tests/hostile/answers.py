@@ -15,13 +15,14 @@ import traceback
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, select
 
+from batchgen import clock
 from batchgen.context import RunContext
 from batchgen.downloader import Downloader
 from batchgen.jobs import Job, State
@@ -182,6 +183,7 @@ class Trial:
 
     async def create(self, scheduler: Scheduler, job: Job) -> None:
         self.hostile.read.clear()
+        job = replace(job, attempt=replace(job.attempt, intent_at=clock.utcnow()))  # else it is too late to send it
         request = Submission(job.model, job.endpoint, job.request, job.attempt.client_request_id)
         outcome = await scheduler.send(job, request)
         self.count(outcome)
