@@ -110,7 +110,10 @@ def work_without_a_manifest(
     drained.signal(signal.SIGTERM)
     ended = drained.end()
     assert ended.returncode == 143, ended.stderr
-    assert "1 job names a local file that is not here as enrolled (images/dusk.png)" in ended.stderr
+    assert (
+        "1 job names a local file that is not there as enrolled (images/dusk.png): only a worker in whose folder"
+        in ended.stderr
+    )
     assert not ask("SELECT id FROM jobs WHERE leased_by = (SELECT id FROM runs WHERE exit_code = 143)")
 
     rest = work("two").end()

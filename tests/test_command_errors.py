@@ -133,6 +133,10 @@ def test_a_database_that_cannot_be_used_is_left_untouched(
         (["run", "m.yaml", "--db", "sqlite://"], "memory"),
         (["run", "m.yaml", "--log-file", "nowhere/log"], "--log-file nowhere/log"),
         (["run", "m.yaml", "--log-file", "logs/"], "logs/: this is a folder; name a file in it, such as logs/run.log"),
+        (
+            ["init", "new/"],
+            "new: the name of a manifest must end in .yaml; for a folder of this name, first `mkdir new`",
+        ),
         (["simulate", "--ledger", "new/"], "new/: this is a folder; name a file in it, such as new/ledger.db"),
         (["reconcile", "m.yaml", "--csv", "new/"], "new/: this is a folder; name a file in it, such as new/bill.csv"),
         (["run", "m.yaml", "--in-flight", "0"], "`in_flight` must be more than 0 and at most 1,000, not 0"),

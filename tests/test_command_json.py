@@ -171,6 +171,18 @@ def test_a_watcher_shows_the_events_of_a_run_until_it_ends(
     assert "there is nothing to watch" in batchgen("status", "m.yaml", "--watch").stderr
 
 
+@pytest.mark.slow
+def test_a_watcher_says_why_the_run_at_work_sends_no_more(tmp_path: Path, simulate: Simulate, launch: Launch) -> None:
+    simulator = simulate("--speed", "1")
+    write_manifest(tmp_path / "m.yaml", 2)
+    launch("run", "m.yaml", "--max-cost", "2", **simulator.environment)
+    until(lambda: rows(tmp_path / "batchgen.db", "SELECT 1 FROM runs WHERE message IS NOT NULL"), "it has said so")
+    watching = launch("status", "m.yaml", "--watch")
+    assert watching.process.stdout
+    line = watching.process.stdout.readline()
+    assert "no more submits for now: what is left of the budget is reserved" in line
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -147,6 +147,10 @@ GOLDEN = {
         "5:13 `max_cost` must be more than 0 and at most 1,000,000,000, not -1\n"
         "6:21 `deadline_minutes` must be more than 0 and at most 10,080, not 1e9",
     ),
+    "no limit in a word": (
+        f"limits: {{max_cost: none}}\njobs: [{MINIMAL}]\n",
+        '1:20 `max_cost` must be an amount in USD, such as 50.00, not "none" | without `max_cost` there is none',
+    ),
     "limits of the wrong type": (
         f"""\
         limits:

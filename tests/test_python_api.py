@@ -125,6 +125,12 @@ def test_the_traceback_of_an_error_shows_no_other_one(manifest: Path) -> None:
     assert "During handling" not in "".join(traceback.format_exception(raised.value))
 
 
+def test_a_check_names_the_batch_as_a_run_does(manifest: Path) -> None:
+    assert batchgen.check(manifest).batch == "m"
+    manifest.write_text(f"service: simulator\n{manifest.read_text()}")
+    assert batchgen.check(manifest).batch == "m-simulated"
+
+
 def test_a_misspelt_option_is_refused(manifest: Path) -> None:
     """A cap that is not heeded would cost money."""
     misspelt: Any = {"max_csot": 5}

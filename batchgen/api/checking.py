@@ -10,7 +10,9 @@ from pathlib import Path
 from batchgen.api.event_loop import complete
 from batchgen.errors import ManifestInvalid
 from batchgen.manifest.reader import read
-from batchgen.services.registry import DEFAULT
+from batchgen.services.registry import DEFAULT, SIMULATOR
+
+SIMULATED = "simulated"  # added to the name of a batch, and the folder of its videos
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,4 +52,10 @@ def check(manifest: str | Path, *, validate: bool = True, online: bool = False) 
         if unreachable := complete(problems(valid, service.base_url)):
             raise ManifestInvalid(unreachable)
         complete(object_store.check_stores([job.output for job in valid.jobs]))
-    return Check(valid.batch, len(valid.jobs), Counter(job.model for job in valid.jobs), valid.warnings)
+    batch = simulated_name(valid.batch) if valid.service == SIMULATOR else valid.batch
+    return Check(batch, len(valid.jobs), Counter(job.model for job in valid.jobs), valid.warnings)
+
+
+def simulated_name(batch: str) -> str:
+    """The name of the batch that a manifest makes at the simulator: nothing real is touched."""
+    return f"{batch}-{SIMULATED}"

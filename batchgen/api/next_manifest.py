@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from batchgen.api.checking import simulated_name
 from batchgen.api.next_jobs import WRITTEN, Composer, NextManifest, NextOptions, chosen_words
-from batchgen.api.opening import simulated_name
 from batchgen.catalogue import register
 from batchgen.catalogue.register import Style
 from batchgen.catalogue.wording import listed

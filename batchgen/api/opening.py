@@ -11,6 +11,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from batchgen import clock
+from batchgen.api.checking import SIMULATED, simulated_name
 from batchgen.api.enrolling import batch_of, prepare_run, read_digests
 from batchgen.api.options import RunOptions, hooks_of, limits_of, refuse_wrong, selection_of, until_of
 from batchgen.context import RunSpec
@@ -32,8 +33,6 @@ from batchgen.runs.ending import Ending
 from batchgen.services.account import Account, read_account, read_public_account
 from batchgen.services.base import Service
 from batchgen.services.registry import DEFAULT, SIMULATOR, plugin
-
-SIMULATED = "simulated"  # added to the name of a batch, and the folder of its videos
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +127,6 @@ def read_manifest(path: Path, database: Database | None, *, simulate: bool, vali
     # The same jobs, in a batch and a folder of their own: nothing real is touched.
     jobs = [replace(job, output=simulated_output(job.output, SIMULATED)) for job in manifest.jobs]
     return replace(manifest, batch=simulated_name(manifest.batch), service=SIMULATOR, jobs=jobs)
-
-
-def simulated_name(batch: str) -> str:
-    return f"{batch}-{SIMULATED}"
 
 
 async def plan_run(database: Database, manifest: Manifest, options: RunOptions) -> Plan:

@@ -12,6 +12,7 @@ from batchgen.errors import StorageError, UsageError, os_reason
 from batchgen.files.staged_file import write_new
 from batchgen.manifest import schema
 from batchgen.report.terminal import print_lines
+from batchgen.services.text import shell_word
 
 
 @click.argument("path", type=click.Path(path_type=Path), default=Path("manifest.yaml"))
@@ -22,7 +23,8 @@ def command(path: Path) -> None:
     """
     path = path / "manifest.yaml" if path.is_dir() else path
     if path.suffix not in MANIFEST_SUFFIXES:
-        raise UsageError(f"{path}: the name of a manifest must end in .yaml")
+        folder = "" if path.suffix else f"; for a folder of this name, first `mkdir {shell_word(str(path))}`"
+        raise UsageError(f"{path}: the name of a manifest must end in .yaml{folder}")
     try:
         write_new(path, example_manifest(path.name).encode())
         with suppress(FileExistsError):

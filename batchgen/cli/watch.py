@@ -35,12 +35,16 @@ def watch(manifest: Path | None, db: str | None, *, simulate: bool, as_json: boo
 
 
 async def show_events(database: Database, batch: StoredBatch, manifest: Path | None, *, as_json: bool) -> None:
+    standstill = ""
     progress = Progress(
         *(database, batch.id, batch.name, await database.read(statistics.last_event)),
         as_json=as_json,
+        notice=lambda: standstill and f"no more submits for now: {standstill}",
+        shows_pause=True,
         stream=sys.stderr if as_json else sys.stdout,
         command_line=commands_on(batch, manifest),
     )
     async with progress.following() as task:
-        while await asyncio.to_thread(leases.live_runs, database, batch.id) and not task.done():
+        while (alive := await asyncio.to_thread(leases.live_runs, database, batch.id)) and not task.done():
+            standstill = await database.read(statistics.standstill, alive)
             await asyncio.wait([task], timeout=CHECK_SECONDS)

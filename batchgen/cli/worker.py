@@ -174,8 +174,8 @@ def absent_words(absent: Sequence[JobWithFiles]) -> str:
     one = len(absent) == 1
     return (
         f"{plural(len(absent), 'job')} {'names a local file' if one else 'name local files'} that"
-        f" {'is' if one else 'are'} not here as enrolled ({shortened(names, FILES_SHOWN)}): only a machine that has"
-        f" {'it' if one else 'them'} sends {'it' if one else 'them'}"
+        f" {'is' if one else 'are'} not there as enrolled ({shortened(names, FILES_SHOWN)}): only a worker in whose"
+        f" folder {'it lies sends it' if one else 'they lie sends them'}"
     )
 
 

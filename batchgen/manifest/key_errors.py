@@ -25,6 +25,8 @@ Path = tuple[str | int, ...]
 UNKNOWN_KEY = {"extra_forbidden", "unexpected_keyword_argument"}
 """pydantic's types of error for an unknown key: of a model, and of a dataclass."""
 OUT_OF_RANGE = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
+NO_LIMIT = frozenset({"none", "null", "no", "off", "never", "unlimited", "inf", "infinity"})
+"""What people write to lift a limit."""
 OWN_MESSAGE = "manifest"
 """The type of error of `key_error`."""
 
@@ -117,7 +119,10 @@ def report(
         if error["type"] in OUT_OF_RANGE:
             expected, value = allowed_range(alternatives[0]), node.text[:60]
         words = [str(word) for branch in alternatives for word in branch.get("enum", ())]
-        to.add(node, f"{subject} must be {expected}, not {value}", nearest_hint(node.text, words))
+        hint = nearest_hint(node.text, words)
+        if node.text.lower() in NO_LIMIT and any(branch.get("type") == "null" for branch in alternatives):
+            hint = f"without {subject} there is none"
+        to.add(node, f"{subject} must be {expected}, not {value}", hint)
 
 
 def members(alternatives: list[Schema], part: str | int, definitions: Schema) -> list[Schema]:

@@ -15,9 +15,6 @@ from batchgen.manifest.nodes import Node
 from batchgen.manifest.scalars import resolve
 from batchgen.manifest.source import Marked, Position, SourceText
 
-NO_LIMIT = frozenset({"none", "null", "no", "off", "never", "unlimited", "inf", "infinity"})
-"""What people type to lift a limit."""
-
 
 class Typed:
     """The place of what is typed on a command line."""

@@ -50,6 +50,7 @@ class Progress:
         stream: IO[str] | None = None,
         notice: Callable[[], str] = str,
         notice_advice: Callable[[], Advice] = lambda: advice(""),
+        shows_pause: bool = False,
         origin: str | None = None,
         command_line: CommandLine | None = None,
         is_one_of_many: bool = False,
@@ -67,7 +68,7 @@ class Progress:
         self.log = OutputStream(log) if log else None
         self.notice, self.shown_notice = notice, ""
         self.notice_advice, self.command_line = notice_advice, command_line
-        self.shows_pause = notice is str
+        self.shows_pause = shows_pause
         """Whether a pause is shown as a change; the notice of a run says more."""
         self.last_setting = 0
         """The newest setting that was shown, or was there before."""
