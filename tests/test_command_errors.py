@@ -180,7 +180,7 @@ def test_a_path_that_the_locale_cannot_read_is_no_fault_of_the_path(
     write_manifest(tmp_path / "é.yaml")
     ended = batchgen_interpreter("check", "é.yaml", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     assert ended.returncode == 2
-    assert "the path of this manifest is UTF-8, and the locale is not\nset LC_ALL=C.UTF-8" in ended.stderr
+    assert "the path of this manifest is not UTF-8\nrename it, or set LC_ALL=C.UTF-8" in ended.stderr
 
 
 @pytest.mark.slow

@@ -380,7 +380,7 @@ GOLDEN = {
     "NUL": (b"batch: x\nlimits: \0\n", "2:9 the character U+0000 cannot stand in YAML | remove it"),
     "Latin-1": (b"batch: x\nprompt: caf\xe9\n", "2:12 byte 0xe9 is not UTF-8 | save the file as UTF-8"),
     "UTF-16": ("batch: x\n".encode("utf-16"), "1:1 the manifest has no jobs | list them under `jobs:`"),
-    "damaged UTF-16": (b"\xff\xfeb", "1:1 the file is damaged UTF-16 | save the file as UTF-8"),
+    "damaged UTF-16": (b"\xff\xfeb", "1:1 byte 0xff is not UTF-8 | save the file as UTF-8"),
 }
 
 

@@ -35,9 +35,9 @@ def open_input(path: Path, most: int, noun: str = "file") -> BufferedReader:
         raise
 
 
-def read_input(path: Path, most: int) -> bytes:
+def read_input(path: Path, most: int, noun: str = "file") -> bytes:
     """The content of a regular file of at most `most` bytes. Raises `InputFault` and `OSError`."""
-    with open_input(path, most) as file:
+    with open_input(path, most, noun) as file:
         content = file.read(most + 1)
     if len(content) > most:
         raise InputFault(f"the file has grown beyond {size_in_words(most)}")

@@ -1,9 +1,7 @@
 """Reads a manifest and the manifests that it includes."""
 
 import hashlib
-import os
 from collections.abc import Callable, Container
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +25,7 @@ from batchgen.manifest.source import SAVE_AS_UTF8, Marked, Position, SourceText,
 
 ROWS_ALONE = {*SUFFIXES, *SPREADSHEETS} - {".txt"}
 """Files that are no manifests, whatever is in them."""
+A_FOLDER = "this is a folder, not a manifest"
 DIVIDE = "divide it into several manifests"
 
 
@@ -104,26 +103,20 @@ def is_text(path: str) -> bool:
 def _read_manifest(path: Path, read_before: Container[Path] = ()) -> bytes:
     """The bytes of a manifest, which is none of those that were read before. Raises InputFault."""
     if not is_text(str(path.absolute())):
-        if "\ufffd" not in os.fsencode(path.absolute()).decode(errors="replace"):
-            raise InputFault(
-                "the path of this manifest is UTF-8, and the locale is not", "set LC_ALL=C.UTF-8 in the environment"
-            )
-        raise InputFault("the path of this manifest is not UTF-8", "rename the file, or the folder that it lies in")
-    with suppress(OSError):  # `read_bytes` has the message.
-        if path.is_dir():
-            hint = similar_manifest(path, read_before) or "name the YAML file in it"
-            raise InputFault("this is a folder, not a manifest", hint)
+        raise InputFault(
+            "the path of this manifest is not UTF-8", "rename it, or set LC_ALL=C.UTF-8 in the environment"
+        )
     if path.suffix.lower() in ROWS_ALONE:
         hint = f"write a manifest beside it, with `rows: {path.name[:100]}` in a job, and name that"
         raise InputFault("this is a file of rows, not a manifest", hint)
     missing = "there is no such manifest"
     try:
-        path.lstat()
-    except FileNotFoundError:
-        raise InputFault(missing, similar_manifest(path, read_before) or ("" if read_before else INIT_WRITES)) from None
-    except (OSError, ValueError):
-        pass  # `read_bytes` has the message.
-    return read_bytes(path, "manifest", missing, bounds.MANIFEST_BYTES)
+        return read_bytes(path, "manifest", missing, bounds.MANIFEST_BYTES)
+    except InputFault as fault:
+        if str(fault) not in (missing, A_FOLDER):
+            raise
+        other = "name the YAML file in it" if str(fault) == A_FOLDER else "" if read_before else INIT_WRITES
+        raise InputFault(str(fault), similar_manifest(path, read_before) or other) from None
 
 
 def _decode(path: Path, raw: bytes) -> SourceText:
