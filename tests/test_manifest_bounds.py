@@ -6,7 +6,6 @@ Before there were bounds, each of these took minutes, all memory, or for ever.
 from __future__ import annotations
 
 import csv
-import json
 import os
 import socket
 from collections.abc import Callable
@@ -139,7 +138,7 @@ ROWS = {
         "a row has more than 20,000,000 characters",
     ),
     "100,000 columns": ("r.csv", b",".join(b"c%d" % n for n in range(100_000)), "the header has 100,000 columns"),
-    "1,100,000 rows": ("r.csv", b"n\n" + b"1\n" * 1_100_000, "m.yaml:1:83: the rows make more than 1,000,000 jobs"),
+    "1,100,000 rows": ("r.csv", b"n\n" + b"1\n" * 1_100_000, "so many problems that the rest of it was not read"),
     "100,000 names": (
         "r.jsonl",
         b"{" + b",".join(b'"k%d":1' % n for n in range(100_000)) + b"}",
@@ -180,14 +179,6 @@ def test_a_mistake_in_every_row_of_many_is_counted_only_so_far(tmp_path: Path) -
     path = tmp_path / "m.yaml"
     path.write_text(f"jobs: [{{id: 'a{{{{ n }}}}', model: {TEXT}, promt: x, rows: r.csv}}]\n")
     assert "was not read" in str(refused(path))
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(30)
-def test_a_name_that_all_rows_lack_is_searched_for_once(tmp_path: Path) -> None:
-    row = json.dumps({"m": "x" * 1_000}) + "\n"
-    path = manifest_of_rows(tmp_path, "r.jsonl", row.encode() * 10_000)
-    assert "the template has no name `n` (r.jsonl:1 and 9,999 more rows" in str(refused(path))
 
 
 def sparse(path: Path) -> None:

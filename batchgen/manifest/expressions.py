@@ -35,7 +35,6 @@ class UnknownName(BadTemplate):
 
     def __init__(self, name: str, hint: str) -> None:
         super().__init__(f"the template has no name `{name[:100]}`", hint)
-        self.name = name
 
 
 class PathText:

@@ -7,10 +7,10 @@ from batchgen.catalogue.links import medium
 from batchgen.catalogue.wording import listed, quoted
 from batchgen.catalogue.written import Written, shown, trimmed
 from batchgen.manifest.expressions import BadTemplate, UnknownName, may_be_empty
-from batchgen.manifest.job_keys import JOB_KEYS, NAME
+from batchgen.manifest.job_keys import JOB_KEYS
 from batchgen.manifest.job_list import Entry, JobList, ManifestFile
 from batchgen.manifest.nodes import Node
-from batchgen.manifest.rows import RowsFile
+from batchgen.manifest.rows import TABLES, RowsFile
 from batchgen.manifest.templates import Ambiguous
 
 NEVER_EMPTY = ("prompt", "image_url", "video_url", "audio_url")
@@ -111,22 +111,18 @@ class TemplateFiller:
     def report_template(self, node: Node, error: BadTemplate) -> None:
         """Report a template that cannot be filled in: the job's parameters are not checked."""
         self.broken = True
-        names_column = isinstance(error, UnknownName) or (
-            self.rows is not None and any(name in node.text for name in self.rows.unusable)
-        )
-        name = error.name if isinstance(error, UnknownName) else ""
-        columns = self.columns_hint(self.rows, name) if self.rows and names_column else ""
+        unusable = self.rows.unusable if self.rows else []
+        names_column = isinstance(error, UnknownName) or any(name in node.text for name in unusable)
+        columns = columns_hint(self.rows) if self.rows and names_column else ""
         self.report(node, str(error), "; ".join(filter(None, (error.hint, columns))))
 
-    def columns_hint(self, rows: RowsFile, missing: str) -> str:
-        """Where the names of the columns come from, and which columns have none that a template can use."""
-        unusable = rows.unusable
-        if rows.has_key(missing):
-            if NAME.fullmatch(missing):
-                return f'other rows of {rows.name} have it: write "{missing[:50]}": null in one that has no value'
-            unusable = [missing]
-        hint = f"the columns are those of {rows.name}"
-        if not unusable:
-            return hint
-        names = listed([f"`{name[:100]}`" for name in unusable])
-        return f"{hint}, where {names} must be renamed: a name has the letters a to z, digits and _ only"
+
+def columns_hint(rows: RowsFile) -> str:
+    """Where the names of the columns come from, and which columns have none that a template can use."""
+    if rows.suffix not in TABLES:
+        return f"each row of {rows.name} has names of its own: one without a value has the name with null"
+    hint = f"the columns are those of {rows.name}"
+    if not rows.unusable:
+        return hint
+    names = listed([f"`{name[:100]}`" for name in rows.unusable])
+    return f"{hint}, where {names} must be renamed: a name has the letters a to z, digits and _ only"

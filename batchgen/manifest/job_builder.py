@@ -1,7 +1,6 @@
 """Builds the JobSpecs of one entry: one, or one for each row, cell and take."""
 
 import json
-import re
 from typing import Any
 
 from batchgen.catalogue import durations, register
@@ -26,8 +25,6 @@ from batchgen.manifest.templates import templated
 encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 TOO_MANY_VALUES = f"the job has more than {bounds.REQUEST_VALUES:,} values, aliases included"
-SHORTENED_NUMBER = re.compile(r"(?<![\w.,])[0-9]([.,][0-9]+)?E\+[0-9]{2,3}(?!\w)")
-"""How a spreadsheet writes a long number in a narrow column: its last digits are lost."""
 
 
 class JobBuilder(TemplateFiller):
@@ -175,10 +172,6 @@ class JobBuilder(TemplateFiller):
             return None
         if fault := name_fault(key):
             self.report(node, f"`id` {fault}")
-            return None
-        if "E+" in key and self.columns and (number := SHORTENED_NUMBER.search(key)):
-            hint = "format the column as text in the spreadsheet, and export it again"
-            self.report(node, f"`id` has a number that a spreadsheet has shortened: {number[0]}", hint)
             return None
         return key
 

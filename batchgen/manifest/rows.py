@@ -6,7 +6,6 @@ import json
 import math
 import re
 from collections.abc import Collection, Iterator
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -67,8 +66,6 @@ class RowsFile:
         self.raw = source.raw
         self.unusable: list[str] = []
         """The columns whose names no template can say."""
-        self.keys_searched: dict[str, bool] = {}
-        """Whether JSON lines have a name: to search 200 MB for it takes a tenth of a second, too long for each row."""
         self.row_chars = 0
         """The length of the current row so far; a quoted field may have line ends in it."""
 
@@ -106,22 +103,6 @@ class RowsFile:
                 message = f"byte 0x{line[error.start]:02x} is not UTF-8"
                 self.diagnostics.add(Position(number, column, 0), message, SAVE_AS_CSV_UTF8)
                 raise ReadingStopped from None
-
-    def count(self, most: int) -> int:
-        """The number of rows, counted up to `most` and only where there may be so many."""
-        if self.raw.count(b"\n") < most:
-            return 0
-        is_table = self.suffix in TABLES
-        rows = csv.reader(self.lines()) if is_table else ([line] for line in self.lines())
-        number = -1 if is_table else 0  # without the header
-        with suppress(csv.Error, ReadingStopped):
-            for row in rows:
-                self.row_chars = 0
-                number += any(map(trimmed, row))
-                if number > most:
-                    break
-            return number
-        return 0
 
     def table_rows(self) -> Iterator[Row]:
         csv.field_size_limit(bounds.LINE_CHARS)
@@ -201,14 +182,6 @@ class RowsFile:
                 self.report(number, str(error))
             else:
                 yield number, {name: value for name, value in row.items() if NAME.fullmatch(name)}
-
-    def has_key(self, name: str) -> bool:
-        """Whether any row of JSON lines has this name: each has names of its own."""
-        if self.suffix in TABLES:
-            return False
-        if name not in self.keys_searched:
-            self.keys_searched[name] = bool(re.search(rf'"{re.escape(name)}"\s*:'.encode(), self.raw))
-        return self.keys_searched[name]
 
     def report(self, line: int, message: str, hint: str = "", column: int = 1) -> None:
         self.diagnostics.add_row(Origin(self.name, line), message, hint, column)
