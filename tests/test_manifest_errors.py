@@ -302,8 +302,7 @@ GOLDEN = {
         '3:23 `priority` must be a whole number, not "high"\n'
         '3:35 `tags` must be a list, not "x" | one value is written ["x"]\n'
         "4:23 `priority` must be -1,000,000 to 1,000,000\n"
-        "4:39 a tag must be text, not a list\n"
-        "4:44 a tag is empty",
+        "4:39 a tag must be text, not a list",
     ),
     "a key twice": (
         f"jobs:\n  - id: one\n    model: {STANDARD}\n    image_url: a.png\n    image_url: a.png\n",

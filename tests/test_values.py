@@ -403,11 +403,6 @@ def test_a_text_that_loses_its_first_word_as_an_anchor_is_warned_of(tmp_path: Pa
     assert "m.yaml:2:24: no alias names the anchor `&slow`, which is not sent" in warning
 
 
-def test_typographic_quotes_around_an_id_are_warned_of(tmp_path: Path) -> None:
-    (warning,) = read(tmp_path, f"jobs: [{{id: “a”, model: {TEXT}, prompt: “x”}}]").warnings
-    assert "m.yaml:1:13: these quotes are a part of the id: “a”" in warning
-
-
 def test_a_comment_of_the_defaults_is_warned_of_once(tmp_path: Path) -> None:
     text = f"defaults:\n  prompt: sea #sunset\n  model: {TEXT}\njobs: [{{id: a}}, {{id: b}}]\nbatch: x\n"
     (warning,) = read(tmp_path, text).warnings

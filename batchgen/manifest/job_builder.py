@@ -11,11 +11,11 @@ from batchgen.jobs import JobSpec, Parent
 from batchgen.manifest import bounds, request
 from batchgen.manifest.comments import warn_of_comments
 from batchgen.manifest.diagnostics import Location
+from batchgen.manifest.entry import Entry, Values
 from batchgen.manifest.expansion import Expansion, expansion
 from batchgen.manifest.expressions import BadTemplate
-from batchgen.manifest.filling import TemplateFiller, Values
 from batchgen.manifest.header import OUTPUT
-from batchgen.manifest.job_keys import CURLY_QUOTE, HIGHEST_PRIORITY, LAST_TAKE, MULTIPLIERS, name_fault, read_name
+from batchgen.manifest.job_keys import HIGHEST_PRIORITY, LAST_TAKE, MULTIPLIERS, name_fault
 from batchgen.manifest.nodes import Node
 from batchgen.manifest.path_help import home_fault
 from batchgen.manifest.scalars import resolve
@@ -27,28 +27,28 @@ encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=F
 TOO_MANY_VALUES = f"the job has more than {bounds.REQUEST_VALUES:,} values, aliases included"
 
 
-class JobBuilder(TemplateFiller):
+class JobBuilder(Entry):
     def build(self) -> None:
         """Append the entry's jobs to the list. Raises TooManyJobs."""
         values = request.values_in(self.fields)
         if values > bounds.REQUEST_VALUES:
-            self.report(self.entry.node, TOO_MANY_VALUES)
+            self.report(self.node, TOO_MANY_VALUES)
             return
-        warn_of_comments(self.fields, self.entry.file.diagnostics)
+        warn_of_comments(self.fields, self.file.diagnostics)
         if self.fields.keys().isdisjoint(MULTIPLIERS):
             self.jobs.append(self.spec(), values)
             return
-        file = self.entry.file
+        file = self.file
         expanded = expansion(self.fields, file.folder, file.diagnostics)
         if expanded is None or self.repeats_its_id(expanded):
             return
         self.rows = expanded.rows
-        for self.row, self.entry.origin in expanded.variants():
+        for self.row, self.origin in expanded.variants():
             self.jobs.append(self.spec(), values)
 
     def repeats_its_id(self, expanded: Expansion) -> bool:
         """Whether all rows and cells would have the same id, which is reported. Takes get a suffix each."""
-        node = self.entry.own("id")
+        node = self.own("id")
         many = expanded.rows is not None or any(len(values) > 1 for values in expanded.axes.values())
         if not many or node is None or templated(node):
             return False
@@ -67,7 +67,7 @@ class JobBuilder(TemplateFiller):
         endpoint = self.endpoint(model) if model else ""
         pointers: tuple[str, ...] = ()
         if model and not self.broken:
-            params, pointers = request.complete(self.jobs, self.entry, key, model, endpoint, written, extra)
+            params, pointers = request.complete(self, key, model, endpoint, written, extra)
         else:
             params = plain(written)
         output = self.output(key, location, model, index, params, written) if key and location and model else None
@@ -83,9 +83,9 @@ class JobBuilder(TemplateFiller):
             tags=self.tags(values),
             take=self.take(),
             parent=self.parent(values),
-            source=self.entry.file.diagnostics.source.path,
-            line=self.entry.line,
-            origin=self.entry.origin,
+            source=self.file.diagnostics.source.path,
+            line=self.line,
+            origin=self.origin,
         )
 
     def written_params(self, values: Values) -> dict[str, Any]:
@@ -98,7 +98,7 @@ class JobBuilder(TemplateFiller):
             if value is not None:
                 written[name] = value
         if request.values_in(written) > bounds.REQUEST_VALUES:  # a row or a cell of a matrix may be a list
-            self.report(self.entry.node, TOO_MANY_VALUES)
+            self.report(self.node, TOO_MANY_VALUES)
             self.broken = True
             return {}
         return written
@@ -112,9 +112,7 @@ class JobBuilder(TemplateFiller):
 
     def model(self) -> str | None:
         if not (node := self.value_of("model")):
-            self.report(
-                self.entry.node, "the job has no `model`", self.misspelt("model") or "name one here or in `defaults`"
-            )
+            self.report(self.node, "the job has no `model`", self.misspelt("model") or "name one here or in `defaults`")
             return None
         name: str | None = node.value
         if type(node.value) is not str or "{{" in node.value:
@@ -149,31 +147,19 @@ class JobBuilder(TemplateFiller):
 
     def id(self, model: str) -> tuple[str | None, Location | None]:
         """The id of the current job, and where it is written."""
-        node = self.entry.own("id")
+        node = self.own("id")
         if node is None:
             hint = self.misspelt("id") or "give it one: it is the job's name from run to run"
-            self.report(self.entry.node, "the job has no `id`", hint)
+            self.report(self.node, "the job has no `id`", hint)
             return None, None
-        key = self.filled_id(node, model) if templated(node) else read_name(node, "`id`", self.entry.file.diagnostics)
+        location = self.location(node)
+        key = self.name(node, "`id`", self.values(model=model) if templated(node) else {}, self.columns)
         if key is None:
             return None, None
-        if CURLY_QUOTE.match(key):
-            self.entry.warn(node, f"these quotes are a part of the id: {key}", 'write straight quotes ("), or none')
-        origin = self.entry.origin
-        if origin and origin.take > 1 and not self.jobs.templates.uses(node, "take"):
+        if self.origin and self.origin.take > 1 and not self.jobs.templates.uses(node, "take"):
             # The first take has no suffix: with a `count` added later, the paid job keeps its id.
-            key = f"{key}-{origin.take}"
-        location = self.entry.location(node)
+            key = f"{key}-{self.origin.take}"
         return self.jobs.reserve_id(key, location), location
-
-    def filled_id(self, node: Node, model: str) -> str | None:
-        key = self.text(node, "`id`", self.values(model=model), self.columns)
-        if key is None:
-            return None
-        if fault := name_fault(key):
-            self.report(node, f"`id` {fault}")
-            return None
-        return key
 
     def output(
         self, key: str, id_location: Location, model: str, index: int, params: Values, written: Values
@@ -184,7 +170,7 @@ class JobBuilder(TemplateFiller):
         if node and type(node.value) is not str:
             self.report(node, f"`output` must be text, not {quoted(node.value)}")
             return None
-        location = self.entry.location(node) if node else None
+        location = self.location(node) if node else None
         template = node or header.output
         if template is None or template.value == OUTPUT:
             path = f"{header.batch}/{key}.mp4"
@@ -197,7 +183,7 @@ class JobBuilder(TemplateFiller):
                 at.report(str(error), error.hint)
                 return None
         # A path of the job's own is reported there; a path by a shared template is reported at the id.
-        place = location if location and self.entry.own("output") else id_location
+        place = location if location and self.own("output") else id_location
         if fault := home_fault(path) or path_fault(path, BYTES_ADDED_LATER):
             place.report(fault, f"the path would be {path[:200]}")
             return None
@@ -242,25 +228,15 @@ class JobBuilder(TemplateFiller):
         if type(node.value) is not list:
             self.report(node, f"`tags` must be a list, not {quoted(node.value)}", list_hint(node.value))
             return ()
-        return tuple(tag for item in node.value if (tag := self.name(item, "a tag", values)))
-
-    def name(self, node: Node, subject: str, values: Values) -> str | None:
-        """A name, of at most `LONGEST_NAME` characters, its templates filled in; messages call it `subject`. What
-        cannot be one is reported, and gives None."""
-        if not templated(node):
-            return read_name(node, subject, self.entry.file.diagnostics)
-        text = self.text(node, subject, values)
-        if text and (fault := name_fault(text)):
-            self.report(node, f"{subject} {fault}")
-            return None
-        return text
+        tags = (self.name(item, "a tag", values, may_be_empty=True) for item in node.value)
+        return tuple(filter(None, tags))
 
     def take(self) -> int:
         """The number of the take: the entry's own, or its place among those of `count`.
 
         The first take is as good as a job without takes: a `count` may be added later.
         """
-        counted = self.entry.origin.take if self.entry.origin else 0
+        counted = self.origin.take if self.origin else 0
         if not (node := self.value_of("take")):
             return max(counted, 1)
         if counted:

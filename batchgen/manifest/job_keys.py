@@ -7,9 +7,6 @@ import re
 from typing import Any
 
 from batchgen.catalogue import register
-from batchgen.catalogue.wording import quoted
-from batchgen.manifest.diagnostics import Diagnostics
-from batchgen.manifest.nodes import Node
 from batchgen.services.text import character_fault
 
 Schema = dict[str, Any]
@@ -24,8 +21,6 @@ HIGHEST_PRIORITY = 1_000_000
 """Priorities fit into an INTEGER column of every database."""
 NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 """A name that a template can use. Columns with other names are ignored."""
-CURLY_QUOTE = re.compile("[“”„]")
-"""What a word processor makes of a straight quote: here it is a part of the text."""
 
 LONGEST_NAME = 200
 """Characters of a batch's name, a job's id or a tag. `path_fault` bounds the bytes of the file names made of them."""
@@ -108,17 +103,6 @@ MULTIPLIERS = ("matrix", "rows", "count")
 """Keys that make many jobs from one entry."""
 NO_DEFAULTS = ("id", "take", "from", "matrix", "rows")
 """Keys that cannot stand in `defaults`."""
-
-
-def read_name(node: Node, subject: str, diagnostics: Diagnostics) -> str | None:
-    """The text of a name. Anything else is reported as `subject`, and gives None."""
-    if type(node.value) is dict or type(node.value) is list:
-        diagnostics.add(node, f"{subject} must be text, not {quoted(node.value)}")
-    elif fault := name_fault("" if node.value is None else node.text):
-        diagnostics.add(node, f"{subject} {fault}")
-    else:
-        return node.text
-    return None
 
 
 def name_fault(text: str) -> str | None:

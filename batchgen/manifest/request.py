@@ -19,8 +19,8 @@ from batchgen.files.input_file import InputFault
 from batchgen.files.media import is_base64
 from batchgen.files.spelling import FILE_LINK
 from batchgen.manifest import bounds
+from batchgen.manifest.entry import Entry
 from batchgen.manifest.job_keys import JOB_KEYS, MULTIPLIERS
-from batchgen.manifest.job_list import Entry, JobList
 from batchgen.manifest.nodes import Node
 
 HTTP = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
@@ -48,17 +48,18 @@ Params = dict[str, Any]
 
 
 def complete(
-    jobs: JobList, entry: Entry, key: str | None, model: str, endpoint: str, params: Params, extra: Params
+    entry: Entry, key: str | None, model: str, endpoint: str, params: Params, extra: Params
 ) -> tuple[Params, tuple[str, ...]]:
     """The parameters as they will be sent, and the JSON pointers of the local files among them.
 
     What the model would refuse is reported, and so are files that cannot be sent. `key` is the job's id. The parameters
     in `extra` are sent as they are.
     """
+    jobs = entry.jobs
     documented = jobs.documents(model)
     accepted = validation.parameters(model, endpoint) if documented else ()
     if entry.origin and entry.origin.take:
-        vary_seed(jobs, entry, entry.origin.take, params, accepted)
+        vary_seed(entry, entry.origin.take, params, accepted)
     if documented:
         params, violations = validation.checked(model, endpoint, params | extra, JOB_KEYS)
         if jobs.validate:
@@ -75,19 +76,19 @@ def complete(
         params |= extra
     # A parameter that the model does not take was reported as such; its file need not exist.
     ignored = {*extra, *(params.keys() - accepted if documented and jobs.validate else ())}
-    params, files = with_media_sent(jobs, entry, key, model, params, ignored)
+    params, files = with_media_sent(entry, key, model, params, ignored)
     if jobs.validate:
         report_texts(entry, params)
     return params, files
 
 
 def with_media_sent(
-    jobs: JobList, entry: Entry, key: str | None, model: str, params: Params, ignored: Container[str]
+    entry: Entry, key: str | None, model: str, params: Params, ignored: Container[str]
 ) -> tuple[Params, tuple[str, ...]]:
     """The parameters with each medium as it is sent, and the JSON pointers of the local files among them."""
     files = []
     for link in links.media({name: value for name, value in params.items() if name not in ignored}):
-        sent, is_file = medium_sent(jobs, entry, key, model, link)
+        sent, is_file = medium_sent(entry, key, model, link)
         if is_file:
             files.append(link.pointer)
         if sent != link.value:
@@ -107,13 +108,13 @@ def report_texts(entry: Entry, params: Params) -> None:
             entry.report(entry.at(f"/{name}"), f"`{name}` is damaged: it holds U+{ord(damage[0]):04X}", hint)
 
 
-def vary_seed(jobs: JobList, entry: Entry, take: int, params: Params, accepted: tuple[str, ...]) -> None:
+def vary_seed(entry: Entry, take: int, params: Params, accepted: tuple[str, ...]) -> None:
     """Give each take a seed of its own, the same in every run, unless it is null or has `{{ take }}` in it."""
     node = entry.fields.get("seed")
     if node is None:
         if "seed" in accepted:
             params["seed"] = take
-    elif "seed" in params and not jobs.templates.uses(node, "take"):
+    elif "seed" in params and not entry.jobs.templates.uses(node, "take"):
         seed = plain(params["seed"])
         if type(seed) is str and conversion.INTEGER.fullmatch(seed):
             seed = int(seed)
@@ -121,11 +122,12 @@ def vary_seed(jobs: JobList, entry: Entry, take: int, params: Params, accepted: 
             params["seed"] = seed + take - 1
 
 
-def medium_sent(jobs: JobList, entry: Entry, key: str | None, model: str, link: Link) -> tuple[str, bool]:
+def medium_sent(entry: Entry, key: str | None, model: str, link: Link) -> tuple[str, bool]:
     """What is sent for a medium, and whether that is the path of a local file, relative to the main manifest.
 
     Blanks around it are taken away, and what can be mended is mended. A medium that cannot be sent is reported.
     """
+    jobs = entry.jobs
     node, medium, value = entry.at(link.pointer), link.medium, trimmed(link.value)
     parameter = pointers.split(link.pointer)[0]
     if HTTP.match(value) or value.startswith(schemes(register.canonical(model), parameter)):

@@ -16,7 +16,7 @@ from batchgen.catalogue.written import Written, trimmed
 from batchgen.files.input_file import InputFault
 from batchgen.manifest import bounds
 from batchgen.manifest.diagnostics import Diagnostics, Origin
-from batchgen.manifest.job_keys import CURLY_QUOTE, NAME
+from batchgen.manifest.job_keys import NAME
 from batchgen.manifest.nodes import MAX_DEPTH
 from batchgen.manifest.source import Position, RowsText, read_bytes
 
@@ -208,8 +208,7 @@ def row_fault(cells: list[str], header: list[str], delimiter: str) -> tuple[str,
     separator = DELIMITER_NAMES.get(delimiter, delimiter)
     if len(cells) > len(header) and any(map(trimmed, cells[len(header) :])):
         message = f"the row does not have the header's {plural(len(header), 'field')}: {plural(len(cells), 'field')}"
-        quotes = 'straight quotes (")' if any(map(CURLY_QUOTE.search, cells)) else "quotes"
-        return message, f"put a field that holds a {separator} in {quotes}"
+        return message, f'put a field that holds a {separator} in straight quotes (")'
     if len(header) > 1 and trimmed(cells[0]) == header[0]:
         names = [trimmed(cell) for cell in cells[: len(header)]]
         if names + [""] * (len(header) - len(names)) == header:

@@ -1,17 +1,20 @@
-"""Fills in the templates of one entry, for one job after the other, and reports what is wrong with them."""
+"""One entry under `jobs`: its fields with their positions, and their templates, filled in for job after job."""
 
 from collections.abc import Container, Mapping
 from typing import Any
 
+from batchgen.catalogue import pointers
 from batchgen.catalogue.links import medium
 from batchgen.catalogue.wording import listed, quoted
 from batchgen.catalogue.written import Written, shown, trimmed
+from batchgen.manifest.diagnostics import Location, Origin
 from batchgen.manifest.expressions import BadTemplate, UnknownName, may_be_empty
-from batchgen.manifest.job_keys import JOB_KEYS
-from batchgen.manifest.job_list import Entry, JobList, ManifestFile
+from batchgen.manifest.job_keys import JOB_KEYS, name_fault
+from batchgen.manifest.job_list import JobList, ManifestFile
 from batchgen.manifest.nodes import Node
 from batchgen.manifest.rows import TABLES, RowsFile
-from batchgen.manifest.templates import Ambiguous
+from batchgen.manifest.source import Marked, Position
+from batchgen.manifest.templates import Ambiguous, templated
 
 NEVER_EMPTY = ("prompt", "image_url", "video_url", "audio_url")
 """Parameters that a row does not leave out with an empty cell: the video would be paid for, and be another one."""
@@ -19,23 +22,61 @@ Values = Mapping[str, Any]
 """The values that a template can use, by name."""
 
 
-class TemplateFiller:
-    """The templates of one entry; `row` are the names of the current row and cell."""
+class Entry:
+    """An entry under `jobs`: its fields with the defaults, their positions and their templates.
+
+    `origin` and `row` (the names of its row and cell) are those of the job that is built from it at the moment.
+    """
 
     def __init__(self, jobs: JobList, file: ManifestFile, node: Node) -> None:
         self.jobs = jobs
-        self.entry = Entry(file, node)
-        self.fields = self.entry.fields
-        self.report = self.entry.report
+        self.file = file
+        self.node = node
+        self.line = node.start_mark.line + 1
+        defaults = file.header.defaults
+        # A default that the job overrides keeps its place, so the order of keys is that of the defaults.
+        self.fields: dict[str, Node] = {**defaults, **node.value} if defaults else node.value
         self.params = {name: node for name, node in self.fields.items() if name not in JOB_KEYS}
         self.rows: RowsFile | None = None
         self.row: Values = {}
+        self.origin: Origin | None = None
         self.broken = False
-        """Whether a template of the current job could not be filled in."""
+        """Whether a parameter of the current job could not be filled in: then they are not checked."""
+
+    def own(self, key: str) -> Node | None:
+        """The value of a key that stands in the entry itself, not in the defaults."""
+        node: Node | None = self.node.value.get(key)
+        return node
+
+    def key_position(self, name: str) -> Marked:
+        """The position of a key: in the entry, else in the defaults."""
+        return self.node.keys.get(name) or self.file.header.default_keys.get(name) or self.node
+
+    def at(self, pointer: str) -> Node:
+        """The node at a JSON pointer. Where a template makes the value, the innermost node around it."""
+        node = self.node
+        for depth, name in enumerate(pointers.split(pointer)):
+            children = self.fields if depth == 0 else node.value
+            if type(children) is list and int(name) < len(children):
+                node = children[int(name)]
+            elif type(children) is dict and name in children:
+                node = children[name]
+            else:
+                break
+        return node
+
+    def location(self, where: Marked) -> Location:
+        return Location(self.file.diagnostics, Position.of(where), self.origin)
+
+    def warn(self, where: Marked, message: str, hint: str = "") -> None:
+        self.file.diagnostics.warn(where, message, hint)
+
+    def report(self, where: Marked, message: str, hint: str = "") -> None:
+        self.file.diagnostics.add(where, message, hint, self.origin)
 
     def job_values(self, **values: Any) -> dict[str, Any]:
         """`values`, with the names that every template has: the batch, and the take if there are takes."""
-        take = {"take": self.entry.origin.take} if self.entry.origin and self.entry.origin.take else {}
+        take = {"take": self.origin.take} if self.origin and self.origin.take else {}
         return {"batch": self.jobs.header.batch, **values, **take}
 
     def values(self, **job_values: Any) -> dict[str, Any]:
@@ -54,10 +95,9 @@ class TemplateFiller:
     @property
     def columns(self) -> Container[str]:
         """The names of the row's columns, without those of a matrix."""
-        origin = self.entry.origin
-        if not origin or not origin.rows:
+        if not self.origin or not self.origin.rows:
             return ()
-        return self.row.keys() - dict(origin.axes).keys() if origin.axes else self.row
+        return self.row.keys() - dict(self.origin.axes).keys() if self.origin.axes else self.row
 
     def filled(self, node: Node, values: Values, name: str = "") -> Any:
         """The value of `node`, a parameter called `name`, with its templates filled in.
@@ -86,11 +126,12 @@ class TemplateFiller:
                     subject = "" if name == column else f"`{name}` is empty: "
                     raise BadTemplate(f"{subject}`{column[:100]}` is empty here", may_be_empty(column))
                 message = f"`{name}` goes without `{column[:100]}` in rows that leave it empty"
-                self.entry.warn(node, message, may_be_empty(column))
+                self.warn(node, message, may_be_empty(column))
             return None if filled == "" else filled
         except BadTemplate as error:
             self.report_template(node, error)
-        return None
+            self.broken = True
+            return None
 
     def text(self, node: Node, subject: str, values: Values, required: Container[str] = ()) -> str | None:
         """A text of any length, its templates filled in; None where it cannot be, which is reported of the `subject`.
@@ -100,17 +141,26 @@ class TemplateFiller:
         if type(node.value) is not str:
             self.report(node, f"{subject} must be text, not {quoted(node.value)}")
             return None
-        broken = self.broken
         try:
             return self.jobs.templates.fill_text(node.value, values, required)
         except BadTemplate as error:
             self.report_template(node, error)
-        self.broken = broken
+            return None
+
+    def name(
+        self, node: Node, subject: str, values: Values, required: Container[str] = (), *, may_be_empty: bool = False
+    ) -> str | None:
+        """The same for a name, which has at most `LONGEST_NAME` characters and may look like a number."""
+        if templated(node) or type(node.value) is dict or type(node.value) is list:
+            text = self.text(node, subject, values, required)
+        else:
+            text = "" if node.value is None else node.text
+        if text is None or (may_be_empty and not text) or not (fault := name_fault(text)):
+            return text
+        self.report(node, f"{subject} {fault}")
         return None
 
     def report_template(self, node: Node, error: BadTemplate) -> None:
-        """Report a template that cannot be filled in: the job's parameters are not checked."""
-        self.broken = True
         unusable = self.rows.unusable if self.rows else []
         names_column = isinstance(error, UnknownName) or any(name in node.text for name in unusable)
         columns = columns_hint(self.rows) if self.rows and names_column else ""
