@@ -22,10 +22,11 @@ def warn_of_comments(fields: Mapping[str, Node], diagnostics: Diagnostics) -> No
     for node in chain.from_iterable(texts(node, AXIS if name == "matrix" else name) for name, node in fields.items()):
         offset, start = node.end_mark.index, source.text[node.start_mark.index : node.start_mark.index + 1]
         if offset in source.odd_comments and start not in QUOTES_AND_BLOCKS:
-            line = source.line(node.end_mark.line + 1)
-            column = line.index("#", node.end_mark.column)
-            rest = line[column : column + 60]
-            diagnostics.warn(Position(node.end_mark.line + 1, column + 1, 0), f"{MESSAGE}: {rest}")
+            hash_sign = source.text.index("#", offset)
+            column = node.end_mark.column + hash_sign - offset
+            position = Position(node.end_mark.line + 1, column + 1, 0, hash_sign - column)
+            rest = source.line(position)[column : column + 60]
+            diagnostics.warn(position, f"{MESSAGE}: {rest}")
 
 
 def texts(node: Node, name: str) -> Iterator[Node]:

@@ -103,7 +103,7 @@ class _Composer:
         start = self.event()
         if type(start) is not MappingStartEvent:
             at = Position.of(start)
-            hint = line_hint(self.diagnostics.source.line(at.line)) or "begin with a key such as `jobs:`"
+            hint = line_hint(self.diagnostics.source.line(at)) or "begin with a key such as `jobs:`"
             self.stop(at, "a manifest is a mapping", hint)
         self.refuse_tag(start)
         seen: dict[str, Event] = {}
@@ -274,7 +274,7 @@ class _Composer:
 
     def refuse_key(self, key: Event) -> NoReturn:
         at = Position.of(key)
-        is_template = self.diagnostics.source.line(at.line)[: at.column].endswith("{{")
+        is_template = self.diagnostics.source.line(at)[: at.column].endswith("{{")
         self.stop(at, "a key must be text", "put a text that begins with {{ in quotes" if is_template else "")
 
     def refuse_tag(self, event: Event) -> None:

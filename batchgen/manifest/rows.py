@@ -137,7 +137,7 @@ class RowsFile:
 
     def quote_hint(self, line: int) -> str:
         """What to do about the quotes on a line that is not CSV."""
-        if '\\"' in self.diagnostics.source.line(line):
+        if '\\"' in self.diagnostics.source.line(Position(line, 1)):
             return 'a quote inside quotes is written twice: "", not \\"'
         return "put quotes around the field, and write a quote inside them twice"
 

@@ -24,8 +24,6 @@ IN_QUOTES = re.compile(r'"(?>(?:[^"\\\n]+|\\.)*)"')
 SURROGATE_PAIR = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|\\.")
 """An escaped surrogate pair, or any other escape: in "\\\\ud83d" the second backslash begins no escape."""
 ODD_COMMENT = re.compile(r"(?<![ \t])[ \t]+#(?=[^\W_])")
-BLOCK = 1 << 20
-"""Characters that are split into lines at a time: the lines of a whole file would take many times its size."""
 
 
 class Marked(Protocol):
@@ -43,11 +41,14 @@ class Position(NamedTuple):
     line: int
     column: int
     width: int = 1
+    begin: int = 0
+    """The offset of the line in the text of a manifest."""
 
     @classmethod
     def of(cls, marked: Marked) -> Self:
         start, end = marked.start_mark, marked.end_mark
-        return cls(start.line + 1, start.column + 1, max(end.column - start.column, 1) if start.line == end.line else 0)
+        width = max(end.column - start.column, 1) if start.line == end.line else 0
+        return cls(start.line + 1, start.column + 1, width, start.index - start.column)
 
 
 def read_bytes(path: Path, noun: str, missing: str, most: int) -> bytes:
@@ -104,12 +105,9 @@ class SourceText:
             self.text = raw.decode()
         except UnicodeDecodeError as error:
             self.text = raw.decode(errors="replace")
-            lines = raw[: error.start].decode().split("\n")
-            message = f"byte 0x{raw[error.start]:02x} is not UTF-8"
-            self.encoding_fault = Position(len(lines), len(lines[-1]) + 1, 0), message
+            position = self.position_of(len(raw[: error.start].decode()))
+            self.encoding_fault = position, f"byte 0x{raw[error.start]:02x} is not UTF-8"
         self.text = with_whole_characters(self.text)
-        self._block = 0, 0
-        """Where the last line that was looked up lies: the number of lines before its block, and the block's start."""
 
     @cached_property
     def odd_comments(self) -> frozenset[int]:
@@ -117,30 +115,23 @@ class SourceText:
         matches = ODD_COMMENT.finditer(self.text) if " #" in self.text else ()
         return frozenset(match.start() for match in matches)
 
-    def line(self, number: int) -> str:
-        """The line of this number without its end; empty behind the last."""
-        before, start = self._block if self._block[0] < number else (0, 0)
-        while start < len(self.text):
-            line_end = LINE_END.search(self.text, start + BLOCK)
-            end = line_end.end() if line_end else len(self.text)
-            lines = self.text[start:end].splitlines()
-            if number - before <= len(lines):
-                self._block = before, start
-                return lines[number - before - 1]
-            before, start = before + len(lines), end
-        return ""
+    def line(self, position: Position) -> str:
+        """The line of this position without its end."""
+        end = LINE_END.search(self.text, position.begin)
+        return self.text[position.begin : end.start() if end else None]
 
     def position_of(self, offset: int) -> Position:
         """The position of the character at an offset from the beginning."""
         before = self.text[:offset]
         line_ends = sum(map(before.count, LINE_ENDS)) - before.count("\r\n")
-        return Position(line_ends + 1, offset - max(map(before.rfind, LINE_ENDS)))
+        begin = max(map(before.rfind, LINE_ENDS)) + 1
+        return Position(line_ends + 1, offset - begin + 1, begin=begin)
 
     def excerpt(self, position: Position, hint: str) -> str:
         """The line at `position` with a caret under it, and `hint` beside the caret."""
         from rich.cells import cell_len  # Imported here: a sound manifest needs no caret.
 
-        line = self.line(position.line)
+        line = self.line(position)
         column = min(position.column - 1, len(line))
         width = position.width or len(line.rstrip()) - column
         first = max(column - EXCERPT // 2, 0) if len(line) > EXCERPT else 0
@@ -167,13 +158,13 @@ class RowsText(SourceText):
         self.last_line = 1, 0
         """The number and the beginning of the line that was looked up last."""
 
-    def line(self, number: int) -> str:
-        first, start = self.last_line if self.last_line[0] <= number else (1, 0)
-        for _ in range(number - first):
+    def line(self, position: Position) -> str:
+        first, start = self.last_line if self.last_line[0] <= position.line else (1, 0)
+        for _ in range(position.line - first):
             start = self.raw.find(b"\n", start) + 1
             if not start:
                 return ""
-        self.last_line = number, start
+        self.last_line = position.line, start
         end = self.raw.find(b"\n", start, start + bounds.LINE_CHARS)
         return self.raw[start : end if end >= 0 else start + bounds.LINE_CHARS].decode(errors="replace").rstrip("\r")
 

@@ -48,7 +48,7 @@ def syntax_help(error: MarkedYAMLError, source: SourceText) -> tuple[Position, s
     problem = str(error.problem)
     mark = (error.context_mark if problem in AT_ITS_BEGINNING else None) or error.problem_mark or error.context_mark
     position = _place(mark)
-    line, column = source.line(position.line), position.column - 1
+    line, column = source.line(position), position.column - 1
     if "invalid Unicode character escape" in problem and HALF_PAIR.search(line):
         message = "the text holds half of a surrogate pair, which is no character"
         return position, message, "write the whole character instead"
@@ -76,7 +76,7 @@ def blank_hint(text: str) -> str:
 
 
 def _place(mark: Mark | None) -> Position:
-    return Position(mark.line + 1, mark.column + 1) if mark else Position(1, 1)
+    return Position(mark.line + 1, mark.column + 1, begin=mark.index - mark.column) if mark else Position(1, 1)
 
 
 def _hint(problem: str, position: Position, line: str, source: SourceText) -> str:
@@ -94,7 +94,7 @@ def _hint(problem: str, position: Position, line: str, source: SourceText) -> st
         return "a key has a colon and a space behind it; a text that goes on is indented deeper than its key"
     is_first = ": " not in before[:-1] and before.strip()[:1] not in "{["
     if "mapping values are not allowed" in problem:
-        above = line_hint(source.line(position.line - 1)) if position.line > 1 else ""
+        above = line_hint(source.text[: position.begin].rstrip().rpartition("\n")[2])
         same_column = "write this key in the same column as the other keys of its job"
         return (above and f"{above}, on the line above") or (same_column if is_first else COLON_IN_TEXT)
     if len(before.strip()) == 1 and problem.startswith("did not find expected"):
@@ -107,7 +107,7 @@ def _bracket_hint(opening: Position, line: str, source: SourceText) -> str:
     """The hint where a list or mapping in brackets, which begins at `opening`, does not go on as one."""
     if JSON_COMMENT.search(source.text):
         return "JSON has no comments; in YAML a comment begins with #"
-    first = source.line(opening.line)
+    first = source.line(opening)
     bracket = first[opening.column - 1 : opening.column]
     if HIDDEN_END.search(first, opening.column):
         return f"the rest of line {opening.line} from # on is a comment: put a text that holds # in quotes"
