@@ -23,7 +23,7 @@ from yaml.reader import ReaderError
 from batchgen.catalogue.written import Written
 from batchgen.manifest import bounds
 from batchgen.manifest.diagnostics import Diagnostics
-from batchgen.manifest.scalars import LONG_INTEGER, NO_JSON_NUMBERS, NO_NUMBERS, resolve
+from batchgen.manifest.scalars import LONG_INTEGER, NO_NUMBERS, resolve
 from batchgen.manifest.source import Position
 from batchgen.manifest.syntax_help import VALUES, blank_hint, line_hint, syntax_help
 
@@ -68,11 +68,11 @@ def top_level(diagnostics: Diagnostics, streamed: str) -> Iterator[tuple[Event |
 
     The list under the key `streamed` comes as an empty list first, then item by item with None as the key.
     """
-    composer = _Composer(diagnostics)
     try:
-        yield from composer.top_level(streamed)
+        yield from _Composer(diagnostics).top_level(streamed)
     except (MarkedYAMLError, ReaderError) as error:
-        composer.fail(error)
+        diagnostics.add(*syntax_help(error, diagnostics.source))
+        raise ParsingStopped from None
 
 
 class _Composer:
@@ -88,12 +88,7 @@ class _Composer:
         self.most = 0
         """The number of composed values at which the current job or header key has too many."""
         self.aliased = 0
-        is_json = diagnostics.source.path.suffix.lower() == ".json"
-        self.no_values = NO_NUMBERS | NO_JSON_NUMBERS if is_json else NO_NUMBERS
-        try:
-            self.event: Callable[[], Event] = CSafeLoader(diagnostics.source.text).get_event
-        except ReaderError as error:
-            self.fail(error)
+        self.event: Callable[[], Event] = CSafeLoader(diagnostics.source.text).get_event
 
     def top_level(self, streamed: str) -> Iterator[tuple[Event | None, Node]]:
         self.event()
@@ -102,16 +97,12 @@ class _Composer:
             self.stop(Position(1, 1), "the manifest is empty", "a manifest has a list of jobs under `jobs:`")
         start = self.event()
         if type(start) is not MappingStartEvent:
-            at = Position.of(start)
-            hint = line_hint(self.diagnostics.source.line(at)) or "begin with a key such as `jobs:`"
-            self.stop(at, "a manifest is a mapping", hint)
+            hint = line_hint(self.diagnostics.source.line(Position.of(start))) or "begin with a key such as `jobs:`"
+            self.stop(start, "a manifest is a mapping", hint)
         self.refuse_tag(start)
         seen: dict[str, Event] = {}
         while type(key := self.event()) is not MappingEndEvent:
-            if type(key) is not ScalarEvent:
-                self.stop(Position.of(key), "a key must be text")
-            self.refuse_tag(key)
-            self.refuse_blank(key)
+            self.judge_key(key)
             value = self.event()
             self.most = self.composed + bounds.ENTRY_VALUES
             if self.is_duplicate(key, seen):
@@ -127,7 +118,7 @@ class _Composer:
         self.event()
         if type(another := self.event()) is not StreamEndEvent:
             hint = "put a second batch into a file of its own"
-            self.stop(Position.of(another), "a manifest is one YAML document", hint)
+            self.stop(another, "a manifest is one YAML document", hint)
         for name, event in self.unused.items():
             self.diagnostics.warn(event, f"no alias names the anchor `&{name}`, which is not sent", VALUES["&"])
 
@@ -136,14 +127,14 @@ class _Composer:
         self.composed += 1
         if self.composed > self.most:
             message = f"this has more than {bounds.ENTRY_VALUES:,} values"
-            self.stop(Position.of(event), message, "divide it; many rows belong into a CSV or JSONL file")
+            self.stop(event, message, "divide it; many rows belong into a CSV or JSONL file")
         if kind is AliasEvent:
             return self.alias(event, depth)
         if kind is ScalarEvent:
             node = self.scalar(event)
         else:
             if depth >= MAX_DEPTH:
-                self.stop(Position.of(event), f"values are nested more than {MAX_DEPTH} deep")
+                self.stop(event, f"values are nested more than {MAX_DEPTH} deep")
             self.refuse_tag(event)
             if event.anchor:
                 self.anchors[event.anchor] = None
@@ -158,7 +149,7 @@ class _Composer:
         text: str = event.value
         is_plain: bool = event.implicit[0]
         self.refuse_tag(event)
-        if is_plain and text in self.no_values:
+        if is_plain and text in NO_NUMBERS:
             hint = "write ~ for a value that is missing, or put the text in quotes"
             self.diagnostics.add(event, f"{text} is no value that can be sent", hint)
         if is_plain and LONG_INTEGER.fullmatch(text):
@@ -178,10 +169,7 @@ class _Composer:
         merges: list[tuple[Event, Node]] = []
         event = self.event
         while type(key := event()) is not MappingEndEvent:
-            if type(key) is not ScalarEvent:
-                self.refuse_key(key)
-            self.refuse_tag(key)
-            self.refuse_blank(key)
+            self.judge_key(key)
             name = key.value
             if key.anchor:
                 self.anchors[key.anchor] = Node(name, name, key)
@@ -191,7 +179,7 @@ class _Composer:
             if name == "<<" and key.implicit[0]:
                 merges.append((key, value))
             elif len(keys) >= bounds.MAPPING_KEYS:
-                self.stop(Position.of(value), f"this mapping has more than {bounds.MAPPING_KEYS:,} keys")
+                self.stop(value, f"this mapping has more than {bounds.MAPPING_KEYS:,} keys")
             elif name not in keys:
                 keys[name] = key
                 values[name] = value
@@ -214,7 +202,7 @@ class _Composer:
                 self.count_aliased(key, len(base.value))
                 bases.append(base)
         if sum(len(base.value) for base in bases) > bounds.ENTRY_VALUES:
-            self.stop(Position.of(merges[0][0]), f"`<<` merges more than {bounds.ENTRY_VALUES:,} keys")
+            self.stop(merges[0][0], f"`<<` merges more than {bounds.ENTRY_VALUES:,} keys")
         merged_values: dict[str, Node] = {}
         merged_keys: dict[str, Event] = {}
         for base in reversed(bases):
@@ -224,14 +212,14 @@ class _Composer:
 
     def alias(self, event: Event, depth: int) -> Node:
         if event.anchor not in self.anchors:
-            self.stop(Position.of(event), f"there is no anchor `&{event.anchor}` above", VALUES["*"])
+            self.stop(event, f"there is no anchor `&{event.anchor}` above", VALUES["*"])
         node = self.anchors[event.anchor]
         self.unused.pop(event.anchor, None)
         if node is None:
-            self.stop(Position.of(event), f"`*{event.anchor}` stands inside the value that it names")
+            self.stop(event, f"`*{event.anchor}` stands inside the value that it names")
         size, height = self.measure(node)
         if depth + height > MAX_DEPTH:
-            self.stop(Position.of(event), f"values are nested more than {MAX_DEPTH} deep")
+            self.stop(event, f"values are nested more than {MAX_DEPTH} deep")
         self.count_aliased(event, size)
         return node
 
@@ -251,7 +239,7 @@ class _Composer:
         self.aliased += size
         if self.aliased > MAX_ALIASED + 10 * self.composed:
             hint = f"aliases add more than {MAX_ALIASED:,} values"
-            self.stop(Position.of(event), "aliases make this manifest too large", hint)
+            self.stop(event, "aliases make this manifest too large", hint)
 
     def is_duplicate(self, key: Event, seen: dict[str, Event]) -> bool:
         first: Event = seen.setdefault(key.value, key)
@@ -267,15 +255,15 @@ class _Composer:
             hint = "put a text that holds a comma in quotes"
             self.diagnostics.add(key, f"`{key.value[:100]}` has no value", hint)
 
-    def refuse_blank(self, key: Event) -> None:
-        """Report a key that begins with a blank which is none in YAML. Whatever follows is misread."""
+    def judge_key(self, key: Event) -> None:
+        """Stop at a key that is none, or begins with a blank which is none in YAML: whatever follows is misread."""
+        if type(key) is not ScalarEvent:
+            at = Position.of(key)
+            is_template = self.diagnostics.source.line(at)[: at.column].endswith("{{")
+            self.stop(at, "a key must be text", "put a text that begins with {{ in quotes" if is_template else "")
+        self.refuse_tag(key)
         if not key.value.isascii() and key.implicit[0] and (hint := blank_hint(key.value)):
-            self.stop(Position.of(key), "this key holds a blank that YAML takes for a letter", hint)
-
-    def refuse_key(self, key: Event) -> NoReturn:
-        at = Position.of(key)
-        is_template = self.diagnostics.source.line(at)[: at.column].endswith("{{")
-        self.stop(at, "a key must be text", "put a text that begins with {{ in quotes" if is_template else "")
+            self.stop(key, "this key holds a blank that YAML takes for a letter", hint)
 
     def refuse_tag(self, event: Event) -> None:
         if event.tag is not None:
@@ -285,15 +273,6 @@ class _Composer:
                 "take the tag away, or put a text that begins with ! in quotes",
             )
 
-    def stop(self, position: Position, message: str, hint: str = "") -> NoReturn:
-        self.diagnostics.add(position, message, hint)
+    def stop(self, where: Position | Event, message: str, hint: str = "") -> NoReturn:
+        self.diagnostics.add(where, message, hint)
         raise ParsingStopped
-
-    def fail(self, error: MarkedYAMLError | ReaderError) -> NoReturn:
-        """Report an error of the parser. Raises ParsingStopped."""
-        if isinstance(error, ReaderError):
-            source = self.diagnostics.source
-            offset = len(source.text.encode()[: error.position].decode())
-            message = f"the character U+{error.character:04X} cannot stand in YAML"
-            self.stop(source.position_of(offset), message, "remove it")
-        self.stop(*syntax_help(error, self.diagnostics.source))

@@ -9,11 +9,11 @@ KEYWORDS: dict[str, Scalar] = dict.fromkeys(("", "~", "null", "Null", "NULL"), N
 KEYWORDS.update(dict.fromkeys(("true", "True", "TRUE"), True))
 KEYWORDS.update(dict.fromkeys(("false", "False", "FALSE"), False))
 NO_NUMBERS = frozenset(
-    f"{sign}.{word}" for sign in ("", "-", "+") for word in ("inf", "Inf", "INF", "nan", "NaN", "NAN")
+    f"{sign}{word}"
+    for sign in ("", "-", "+")
+    for word in (".inf", ".Inf", ".INF", ".nan", ".NaN", ".NAN", "NaN", "Infinity")
 )
-"""Numbers in YAML, and none in JSON. pandas writes a missing value so."""
-NO_JSON_NUMBERS = frozenset(("NaN", "Infinity", "-Infinity"))
-"""How Python's json module writes them, though JSON has none. In YAML these words are text."""
+"""Numbers in YAML and in Python's json module, and none in JSON. pandas writes a missing value so."""
 INTEGER = re.compile(r"[-+]?[0-9]{1,19}")
 LONG_INTEGER = re.compile(r"[-+]?[0-9]{20,}")
 """No number of a float or of 64 bits is as exact."""

@@ -3,6 +3,7 @@
 import re
 
 from yaml.error import Mark, MarkedYAMLError
+from yaml.reader import ReaderError
 
 from batchgen.catalogue.wording import character_name
 from batchgen.manifest.source import Position, SourceText
@@ -43,8 +44,11 @@ VALUES = QUOTES | {char: f"put a text that begins with {char} in quotes" for cha
 """The first character of a value, and what to do about it."""
 
 
-def syntax_help(error: MarkedYAMLError, source: SourceText) -> tuple[Position, str, str]:
+def syntax_help(error: MarkedYAMLError | ReaderError, source: SourceText) -> tuple[Position, str, str]:
     """The place, the message and the hint for an error of the parser."""
+    if isinstance(error, ReaderError):
+        offset = len(source.text.encode()[: error.position].decode())
+        return source.position_of(offset), f"the character U+{error.character:04X} cannot stand in YAML", "remove it"
     problem = str(error.problem)
     mark = (error.context_mark if problem in AT_ITS_BEGINNING else None) or error.problem_mark or error.context_mark
     position = _place(mark)

@@ -15,8 +15,8 @@ from batchgen.manifest.source import printable
 from batchgen.services.text import is_harmless
 
 WORD = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*")
-TRUTH_WORDS = frozenset({"y", "n", "yes", "no", "on", "off"})
-"""Truth values in YAML 1.1, which editors may read."""
+NO_WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "nan", "infinity"})
+"""Truth values in YAML 1.1, which editors may read, and words for numbers that are none."""
 BRACES = re.compile(r"\{[{%]")
 """What begins a template, or would be refused in a text with templates."""
 KEY_CHARS = 100
@@ -115,7 +115,7 @@ def literal(text: str) -> str:
 
 def yaml_string(text: str) -> str:
     """A text, in quotes unless it is a plain word."""
-    if WORD.fullmatch(text) and resolve(text) == text and text.lower() not in TRUTH_WORDS:
+    if WORD.fullmatch(text) and resolve(text) == text and text.lower() not in NO_WORDS:
         return text
     encoded = quoted_json(text)
     return encoded if encoded.isprintable() else "".join(map(escaped, encoded))
