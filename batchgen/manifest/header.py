@@ -157,7 +157,9 @@ class Header:
             self.diagnostics.add(mark, f"`{key}` belongs to a job", "write it under `jobs:`")
             return
         choices = INCLUDED_KEYS if self.included else KEYS
-        keys = validated(HeaderKeys, key, mark, node, choices, self.diagnostics)
+        keys, mistakes = validated(HeaderKeys, key, mark, node, choices)
+        for mistake in mistakes:
+            self.diagnostics.add(*mistake)
         match key:
             case "batch":
                 self.batch = keys.batch or self.batch

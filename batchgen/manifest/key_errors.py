@@ -1,4 +1,4 @@
-"""Validates the keys of the header with pydantic, and reports each error at the YAML node that it is about.
+"""Validates the keys of the header with pydantic, and explains each error at the YAML node that it is about.
 
 The messages come from the same models: what a key may be is read from its JSON Schema.
 """
@@ -13,7 +13,6 @@ from pydantic_core import ErrorDetails, PydanticCustomError, core_schema
 
 from batchgen.catalogue.wording import TYPE_NAMES, allowed_range, listed, nearest_hint, quoted, suggestion
 from batchgen.catalogue.written import plain
-from batchgen.manifest.diagnostics import Diagnostics
 from batchgen.manifest.nodes import Node, written
 from batchgen.manifest.source import Marked
 
@@ -21,6 +20,8 @@ Keys = TypeVar("Keys", bound=BaseModel)
 Schema = dict[str, Any]
 Path = tuple[str | int, ...]
 """The keys and positions that lead to a node."""
+Mistake = tuple[Marked, str, str]
+"""Where a key or its value is wrong, the message and the hint."""
 
 UNKNOWN_KEY = {"extra_forbidden", "unexpected_keyword_argument"}
 """pydantic's types of error for an unknown key: of a model, and of a dataclass."""
@@ -60,14 +61,15 @@ def schema_of(model: type[BaseModel]) -> Schema:
 
 
 def validated(
-    model: type[Keys], key: str, mark: Marked, node: Node, choices: Collection[str], diagnostics: Diagnostics
-) -> Keys:
-    """Validate one key of the header. Returns a `model` that has it, without the parts of its value that are wrong:
-    they are reported. An unknown key is reported at `mark`, with the nearest of the `choices`.
+    model: type[Keys], key: str, mark: Marked, node: Node, choices: Collection[str]
+) -> tuple[Keys, list[Mistake]]:
+    """One key of the header, which stands at `mark`: a `model` that has it without the parts that are wrong, and these.
+
+    An unknown key gets the nearest of the `choices` as its hint.
     """
     value = plain(written(node))
     try:
-        return model.model_validate({key: value}, context=node)
+        return model.model_validate({key: value}, context=node), []
     except ValidationError as invalid:
         errors = invalid.errors(include_url=False, include_input=False)
     root = Node({key: node}, "", mark, {key: mark})
@@ -75,13 +77,10 @@ def validated(
     first: dict[Path, ErrorDetails] = {}
     for error in errors:
         first.setdefault(path_in(root, error["loc"]), error)
-    for path, error in first.items():
-        report(root, path, error, schema_of(model), choices, diagnostics)
+    mistakes = [mistake(root, path, error, schema_of(model), choices) for path, error in first.items()]
     wrong = {path[1] for path in first if len(path) > 1}
-    if wrong and isinstance(value, dict):
-        rest = {name: member for name, member in value.items() if name not in wrong}
-        return model.model_validate({key: rest}, context=node)
-    return model()
+    rest = {name: member for name, member in value.items() if name not in wrong} if isinstance(value, dict) else {}
+    return model.model_validate({key: rest} if wrong and rest else {}, context=node), mistakes
 
 
 def path_in(root: Node, location: Path) -> Path:
@@ -94,10 +93,8 @@ def path_in(root: Node, location: Path) -> Path:
     return location
 
 
-def report(
-    root: Node, path: Path, error: ErrorDetails, schema: Schema, choices: Collection[str], to: Diagnostics
-) -> None:
-    """Report an error at its node or key, in words made from the schema."""
+def mistake(root: Node, path: Path, error: ErrorDetails, schema: Schema, choices: Collection[str]) -> Mistake:
+    """An error at its node or key, in words made from the schema."""
     parent, node, alternatives = root, root, [schema]
     for part in path:
         parent, node = node, node.value[part]
@@ -105,24 +102,23 @@ def report(
     name = path[-1]
     if error["type"] == OWN_MESSAGE:
         context = error["ctx"]
-        to.add(parent.keys[str(name)] if context["at_key"] else node, context["message"], context["hint"])
-    elif error["type"] in UNKNOWN_KEY:
+        return parent.keys[str(name)] if context["at_key"] else node, context["message"], context["hint"]
+    if error["type"] in UNKNOWN_KEY:
         is_top = len(path) == 1
         names = choices if is_top else [key for branch in siblings for key in branch.get("properties", ())]
         whose, hint = "a manifest" if is_top else f"`{path[-2]}`", suggestion(str(name), names)
         if is_top and not nearest_hint(str(name), names):
             hint += "; what all jobs have stands in `defaults`"
-        to.add(parent.keys[str(name)], f"{whose} has no key `{str(name)[:100]}`", hint)
-    else:
-        subject = f"`{name}`" if isinstance(name, str) else f"an entry of `{path[-2]}`"
-        expected, value = allowed_types(alternatives), quoted(node.value)
-        if error["type"] in OUT_OF_RANGE:
-            expected, value = allowed_range(alternatives[0]), node.text[:60]
-        words = [str(word) for branch in alternatives for word in branch.get("enum", ())]
-        hint = nearest_hint(node.text, words)
-        if node.text.lower() in NO_LIMIT and any(branch.get("type") == "null" for branch in alternatives):
-            hint = f"without {subject} there is none"
-        to.add(node, f"{subject} must be {expected}, not {value}", hint)
+        return parent.keys[str(name)], f"{whose} has no key `{str(name)[:100]}`", hint
+    subject = f"`{name}`" if isinstance(name, str) else f"an entry of `{path[-2]}`"
+    expected, value = allowed_types(alternatives), quoted(node.value)
+    if error["type"] in OUT_OF_RANGE:
+        expected, value = allowed_range(alternatives[0]), node.text[:60]
+    words = [str(word) for branch in alternatives for word in branch.get("enum", ())]
+    hint = nearest_hint(node.text, words)
+    if node.text.lower() in NO_LIMIT and any(branch.get("type") == "null" for branch in alternatives):
+        hint = f"without {subject} there is none"
+    return node, f"{subject} must be {expected}, not {value}", hint
 
 
 def members(alternatives: list[Schema], part: str | int, definitions: Schema) -> list[Schema]:
