@@ -186,7 +186,7 @@ def test_a_video_cannot_replace_the_manifest_or_an_image(tmp_path: Path) -> None
     ("template", "reason"),
     [
         ("{{ nosuch }}", "no name `nosuch`"),
-        ("{{ id", "unexpected end of input"),
+        ("{{ id", "the template cannot be read"),
         ("{{ id | center(9) }}", "no filter `center`"),
         ("{% for x in id %}{{ x }}{% endfor %}", "no statements"),
         ("{{ range(9) }}", "no name `range`"),
@@ -201,9 +201,9 @@ def test_a_video_cannot_replace_the_manifest_or_an_image(tmp_path: Path) -> None
         ("{{ 'aaaa' | replace('a', 'bbbbbbbbbb') " + "| replace('b', 'bbbbbbbbbb') " * 9 + "}}", "too long"),
         ("{{ id " + "~ id " * 200 + "}}", "at most 1000"),
         ("{{ " + "not " * 10_000 + "id }}", "at most 1000"),
-        ("{{ " + "(" * 900, "recursion"),
+        ("{{ " + "(" * 900 + "}}", "recursion"),
         ("{% if id %}{{ id }}", "no statements"),
-        ("{{ '}}", "cannot be filled in"),
+        ("{{ '}}", "cannot be read"),
     ],
 )
 def test_a_template_that_cannot_be_filled_in_gives_the_reason(template: str, reason: str) -> None:

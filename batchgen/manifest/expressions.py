@@ -33,40 +33,29 @@ class BadTemplate(Exception):
 class UnknownName(BadTemplate):
     """The template uses a name that does not exist."""
 
-    def __init__(self, name: str, hint: str) -> None:
-        super().__init__(f"the template has no name `{name[:100]}`", hint)
-
 
 class PathText:
-    """A text with the parts of a path. Of a link, what follows `?` or `#` belongs to no part.
-
-    A template reaches the properties only: minijinja hides names that begin with an underscore.
-    """
+    """A text with the parts of a path, which are such texts themselves."""
 
     def __init__(self, text: str) -> None:
-        self._text = text
-        self._path = re.split(r"[?#]", text, maxsplit=1)[0] if "://" in text[:12] else text
+        self.text = text
 
     def __str__(self) -> str:
-        return self._text
+        return self.text
 
-    @property
-    def name(self) -> PathText:
-        return PathText(PurePosixPath(self._path).name)
+    def __getattr__(self, part: str) -> PathText:
+        if part not in PARTS:
+            raise AttributeError(part)
+        return PathText(path_part(self.text, part))
 
-    @property
-    def stem(self) -> PathText:
-        return PathText(PurePosixPath(self._path).stem)
 
-    @property
-    def suffix(self) -> PathText:
-        return PathText(PurePosixPath(self._path).suffix)
-
-    @property
-    def parent(self) -> PathText:
-        """All before the last `/`; not as pathlib has it, for which `https://` is `https:/`."""
-        folder, slash, _ = self._path.rpartition("/")
-        return PathText(folder or slash or ".")
+def path_part(text: str, part: str) -> str:
+    """A part of a path. Of a link, what follows `?` or `#` belongs to none."""
+    path = re.split(r"[?#]", text, maxsplit=1)[0] if "://" in text[:12] else text
+    if part == "parent":  # not as pathlib has it, for which `https://` is `https:/`
+        folder, slash, _ = path.rpartition("/")
+        return folder or slash or "."
+    return str(getattr(PurePosixPath(path), part))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +75,7 @@ def operands(expression: Expression, values: Mapping[str, Any]) -> dict[str, Any
     operands = {name: operand(values[name], expression) for name in expression.names}
     for name, value in operands.items():
         if (type(value) is list or type(value) is dict) and not is_taken_apart(name, expression.code):
-            raise no_text(name, value)
+            single_text(name, value)
     for name, *parts in expression.paths:
         if type(values[name]) is str:
             part_of(values, name, *parts)
@@ -114,19 +103,17 @@ def operand(value: Any, expression: Expression) -> Any:
 
 def is_taken_apart(name: str, code: str) -> bool:
     """Whether an expression uses a list or a mapping by its members only."""
-    before, after = (
-        r"(?<![\w.])(?<!in )(?<!if )(?<!not )(?<!and )(?<!or )",
-        r"\b(?!\s*(\.|\[|\|\s*(length|first|last)\b))",
-    )
-    return not re.search(f"{before}{name}{after}", QUOTED.sub("''", code))
+    alone = rf"(?<![\w.])(?<!in )(?<!if )(?<!not )(?<!and )(?<!or ){name}\b(?!\s*(\.|\[|\|\s*(length|first|last)\b))"
+    return not re.search(alone, QUOTED.sub("''", code))
 
 
-def no_text(name: str, value: object) -> BadTemplate:
-    """The error of a list or mapping in the middle of a text."""
-    kind, member = ("a list", "[0]") if isinstance(value, list) else ("a mapping", ".name")
-    return BadTemplate(
-        f"`{name[:100]}` is {kind}, which is no text", f"name one value of it: {{{{ {name[:50]}{member} }}}}"
-    )
+def single_text(name: str, value: object) -> str:
+    """The text of a value in the middle of another. Raises BadTemplate for a list or a mapping, which has none."""
+    if type(value) is not list and type(value) is not dict:
+        return text_of(value)
+    kind, member = ("a list", "[0]") if type(value) is list else ("a mapping", ".name")
+    hint = f"name one value of it: {{{{ {name[:50]}{member} }}}}"
+    raise BadTemplate(f"`{name[:100]}` is {kind}, which is no text", hint)
 
 
 def may_be_empty(name: str) -> str:
@@ -152,7 +139,7 @@ def part_of(values: Mapping[str, Any], name: str, *parts: str) -> Any:
         if type(value) is dict and part in value:
             value = value[part]
         elif type(value) is str and part in PARTS:
-            value = str(getattr(PathText(value), part))
+            value = path_part(value, part)
         else:
             choices = PARTS if type(value) is str else list(value) if type(value) is dict else ()
             hint = suggestion(part, choices) if choices else ""

@@ -29,10 +29,10 @@ from batchgen.manifest.expressions import (
     finalized,
     format_numbers,
     may_be_empty,
-    no_text,
     operands,
     part_of,
     replace,
+    single_text,
 )
 from batchgen.manifest.nodes import Node
 
@@ -44,7 +44,8 @@ MOST_COMPILED = 1_000
 """Compiled templates in memory. Beyond it all are dropped: a manifest with more has a template a job."""
 
 # An atomic group: Python 3.11.0 to 3.11.4 reads a possessive repetition of a group wrongly.
-EXPRESSION = re.compile(rf"\{{\{{((?>(?:{STRING}|[^\"'}}]|\}}(?!\}}))*))\}}\}}", re.DOTALL)
+EXPRESSION = re.compile(rf"\{{\{{(?:((?>(?:{STRING}|[^\"'}}]|\}}(?!\}}))*))\}}\}}|.*)", re.DOTALL)
+"""From `{{` to `}}`, with the expression between them; to the end of the text where it has no end."""
 STATEMENT = re.compile(r"\{%[-+]?\s*[a-z]")
 NAME_PATH = re.compile(r"\s*([A-Za-z_]\w*)((?:\.[a-z_]\w*)*)\s*", re.ASCII)
 FILTER = re.compile(r"\|\s*([A-Za-z_]\w*)")
@@ -135,18 +136,14 @@ class Templates:
             for segment in compiled.segments:
                 text += segment if isinstance(segment, str) else self.filled(segment, values, required)
             return text
-        except TypeError as error:
-            message = f"the template cannot be filled in: {str(error)[:200]}"
-            raise BadTemplate(message, "there is nothing to call") from None
-        except TemplateError as error:
-            raise BadTemplate(f"the template cannot be filled in: {_reason(error)}") from None
+        except (TemplateError, TypeError) as error:  # TypeError: what is called and is no function
+            reason = error.detail or error.message if isinstance(error, TemplateError) else error
+            line = str(reason).partition("\n")[0].partition(" (in ")[0]
+            raise BadTemplate(f"the template cannot be filled in: {line[:200]}") from None
 
     def fill_text(self, template: str, values: Mapping[str, Any], required: Container[str] | None = None) -> str:
         """The same as text without blanks around it. Raises BadTemplate also for a list or mapping."""
-        value = self.fill(template, values, required)
-        if type(value) is list or type(value) is dict:
-            raise no_text(template.strip("{} "), value)
-        return trimmed(text_of(value))
+        return trimmed(single_text(template.strip("{} "), self.fill(template, values, required)))
 
     def empty_column(self, template: str, values: Mapping[str, Any], columns: Container[str]) -> str | None:
         """The first of the `columns` that stands in a template and is empty; in an expression it is meant to be."""
@@ -160,10 +157,7 @@ class Templates:
         """The text of one path or expression of a template."""
         if isinstance(segment, Expression):
             return self.environment.render_template(segment.code, **operands(segment, values))
-        value = part_of(values, *segment)
-        if type(value) is list or type(value) is dict:
-            raise no_text(".".join(segment), value)
-        text = text_of(value)
+        text = single_text(".".join(segment), part_of(values, *segment))
         if required is None:
             return text
         text = trimmed(text)
@@ -183,15 +177,11 @@ class Templates:
         if len(template) > bounds.TEMPLATE_CHARS:
             message = f"the template has {len(template):,} characters; at most {bounds.TEMPLATE_CHARS:,} are allowed"
             raise BadTemplate(message)
-        texts, codes, unread = _parts_of(template)
-        if STATEMENT.search("".join((*texts, unread))):
+        texts, codes = EXPRESSION.split(template)[::2], EXPRESSION.findall(template)
+        if STATEMENT.search("".join(texts)):
             raise BadTemplate("a template has no statements", "use names and filters: {{ id | lower }}")
         for code in codes:
             _check_expression(code)
-        if unread:
-            if len(unread) <= LONGEST_EXPRESSION:
-                self.environment.add_template(template, template)  # minijinja's message may say more
-            raise BadTemplate("the template cannot be read", "a `{{` that is text is written {{ '{{' }}")
         segments: list[str | tuple[str, ...] | Expression] = [texts[0]]
         for code, text in zip(codes, texts[1:], strict=True):
             # As in Jinja, a dash beside the braces takes away the white space on its side.
@@ -226,7 +216,7 @@ def check_names(template: Template, values: Mapping[str, Any]) -> None:
     longest = 0
     for name in template.names:
         if name not in values:
-            raise UnknownName(name, names_hint(name, tuple(values)))
+            raise UnknownName(f"the template has no name `{name[:100]}`", names_hint(name, tuple(values)))
         value = values[name]
         if type(value) is str:
             if len(value) < LONGEST_NO_VALUE and NO_VALUE.fullmatch(value):
@@ -257,22 +247,9 @@ def names_hint(name: str, names: tuple[str, ...]) -> str:
     return f"{hint} known: {listed(names)}".strip()
 
 
-def _parts_of(template: str) -> tuple[list[str], list[str], str]:
-    """The texts around the expressions of a template, the expressions, and what follows from a `{{` without an end."""
-    expressions: list[str] = []
-    texts: list[str] = []
-    start = 0
-    while (opening := template.find("{{", start)) >= 0:
-        texts.append(template[start:opening])
-        match = EXPRESSION.match(template, opening)
-        if match is None:
-            return texts, expressions, template[opening:]
-        expressions.append(match[1])
-        start = match.end()
-    return [*texts, template[start:]], expressions, ""
-
-
 def _check_expression(expression: str) -> None:
+    if not expression:
+        raise BadTemplate("the template cannot be read", "a `{{` that is text is written {{ '{{' }}")
     code = QUOTED.sub("''", expression)
     if len(expression) > LONGEST_EXPRESSION:
         raise BadTemplate(f"an expression has {len(expression)} characters; at most {LONGEST_EXPRESSION} are allowed")
@@ -281,8 +258,3 @@ def _check_expression(expression: str) -> None:
     for name in FILTER.findall(code):
         if name not in FILTERS:
             raise BadTemplate(f"there is no filter `{name}`", suggestion(name, FILTERS))
-
-
-def _reason(error: TemplateError) -> str:
-    message = str(error.detail or error.message).splitlines()[0]
-    return message.partition(" (in ")[0][:200]
