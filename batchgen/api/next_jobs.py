@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,11 +17,10 @@ from batchgen.catalogue.amounts import amount_text
 from batchgen.catalogue.wording import plural
 from batchgen.files.local_files import FileDigests
 from batchgen.files.output_paths import BYTES_ADDED_LATER, folded, path_fault
-from batchgen.jobs import Parent
 from batchgen.jobtable.lineage import UsedSeeds
 from batchgen.jobtable.verdicts import VerdictFilter
-from batchgen.manifest.successor import Successor, Target, for_model, placed, successor, with_new_seed
-from batchgen.manifest.yaml_text import EntryText, Unwritable, entry_lines, flow, header_lines, yaml_string
+from batchgen.manifest.successor import Successor, Target, for_model, placed, with_new_seed
+from batchgen.manifest.yaml_text import Unwritable, entry_lines, flow, header_lines, yaml_string
 
 WRITTEN = "Written "
 """How the line of the header begins that is another one every time."""
@@ -81,7 +80,8 @@ class Composer:
 
     def add(self, row: Any) -> None:
         """Add a row of `verdicts.sent_jobs`, or what is wrong with it to the problems."""
-        sent = successor(row.model, row.endpoint, json.loads(row.request), json.loads(row.input_pointers), row.take)
+        params = {name: value for name, value in json.loads(row.request).items() if name != "model"}
+        sent = Successor(row.model, row.endpoint, params, tuple(json.loads(row.input_pointers)), row.take)
         job = for_model(sent, self.target)
         if self.target.model is None and job.endpoint != sent.endpoint:
             reason = f"sent to {row.endpoint}, to which this manifest cannot lead"
@@ -104,7 +104,7 @@ class Composer:
         left_out = [f"left out, as the model does not take it: {', '.join(job.left_out)}"] if job.left_out else []
         comments = [self.origin(row), *left_out, *faults]
         try:
-            self.lines += entry_lines(self.entry(row, job, comments))
+            self.lines += entry_lines(comments, self.keys(row, job), self.output(row.key))
         except Unwritable as error:
             self.problems.append(f"{row.key}: {error}")
 
@@ -114,20 +114,18 @@ class Composer:
         self.used.last_takes[request] = max(self.used.last_takes.get(request, 0), row.take) + 1
         return self.used.last_takes[request]
 
-    def entry(self, row: Any, job: Successor, comments: Sequence[str]) -> EntryText:
+    def keys(self, row: Any, job: Successor) -> dict[str, Any]:
+        """The keys of a job in the order in which they are written, without its output."""
         params = self.relocated(job)
-        return EntryText(
-            key=row.key,
-            params={name: value for name, value in params.items() if name not in job.extra},
-            model=None if self.options.model else job.model,
-            extra={name: value for name, value in params.items() if name in job.extra},
-            output=self.output(row.key),
-            parent=Parent(self.made.batch, row.key),
-            take=job.take,
-            priority=row.priority,
-            tags=json.loads(row.tags),
-            comments=comments,
-        )
+        keys: dict[str, Any] = {"id": row.key, "from": {"batch": self.made.batch, "id": row.key}}
+        if job.take > 1:
+            keys["take"] = job.take
+        if not self.options.model:  # else the defaults have it
+            keys["model"] = job.model
+        keys |= {name: value for name, value in params.items() if name not in job.extra}
+        extra = {name: value for name, value in params.items() if name in job.extra}
+        labels = {"extra": extra, "priority": row.priority, "tags": json.loads(row.tags)}
+        return keys | {name: value for name, value in labels.items() if value}
 
     def relocated(self, job: Successor) -> Mapping[str, Any]:
         """The parameters with the paths of local files relative to the folder of the new manifest."""

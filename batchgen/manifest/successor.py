@@ -4,7 +4,6 @@ Pure: what it makes is judged by the catalogue as the reader of a manifest judge
 """
 
 import hashlib
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from batchgen.catalogue import links, pointers, register, validation
@@ -46,12 +45,6 @@ class Successor:
     """The parameters that a manifest has under `extra`."""
     is_valid: bool = True
     """Whether it passes the check of a manifest; otherwise it needs --no-validate, as it needed when it was sent."""
-
-
-def successor(model: str, endpoint: str, request: Params, file_pointers: Collection[str], take: int) -> Successor:
-    """A job as it was sent; `request` has the model, too."""
-    params = {name: value for name, value in request.items() if name != "model"}
-    return Successor(model, endpoint, params, tuple(file_pointers), take)
 
 
 def for_model(job: Successor, target: Target) -> Successor:

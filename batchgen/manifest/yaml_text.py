@@ -6,10 +6,8 @@ A text that is no plain word stands in double quotes, with the escapes that JSON
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-from batchgen.jobs import Parent
 from batchgen.manifest.scalars import resolve
 from batchgen.manifest.source import printable
 from batchgen.services.text import is_harmless
@@ -31,24 +29,6 @@ class Unwritable(Exception):
     """A value that no manifest can hold. `str(error)` says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class EntryText:
-    """One job as it is to be written. `extra` has the parameters that are sent whatever the catalogue says."""
-
-    key: str
-    params: Mapping[str, Any]
-    model: str | None = None
-    """None where the defaults have it."""
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    output: str | None = None
-    """A template, where the header's does not fit."""
-    parent: Parent | None = None
-    take: int = 1
-    priority: int = 0
-    tags: Sequence[str] = ()
-    comments: Sequence[str] = ()
-
-
 def comment(text: str) -> str:
     """A line of a comment. What could end the line is escaped."""
     shortened = text if len(text) <= COMMENT_CHARS else f"{text[: COMMENT_CHARS - 1]}…"
@@ -64,28 +44,18 @@ def header_lines(comments: Sequence[str], keys: Mapping[str, str]) -> Iterator[s
     yield "jobs:"
 
 
-def entry_lines(entry: EntryText) -> Iterator[str]:
-    """The lines of one job under `jobs:`. Raises `Unwritable`."""
+def entry_lines(comments: Sequence[str], keys: Mapping[str, Any], output: str | None) -> Iterator[str]:
+    """The lines of one job under `jobs:`. `output` is a template, where the header's does not fit.
+
+    Raises `Unwritable`.
+    """
     yield ""
-    for text in entry.comments:
+    for text in comments:
         yield f"  {comment(text)}"
-    yield f"  - id: {yaml_string(literal(entry.key))}"
-    if entry.parent:
-        yield f"    from: {flow({'batch': entry.parent.batch, 'id': entry.parent.key})}"
-    if entry.take > 1:
-        yield f"    take: {entry.take}"
-    if entry.model is not None:
-        yield f"    model: {yaml_string(literal(entry.model))}"
-    for name, value in entry.params.items():
-        yield f"    {yaml_string(name)}: {flow(value)}"
-    if entry.extra:
-        yield f"    extra: {flow(entry.extra)}"
-    if entry.priority:
-        yield f"    priority: {entry.priority}"
-    if entry.tags:
-        yield f"    tags: {flow(entry.tags)}"
-    if entry.output is not None:
-        yield f"    output: {yaml_string(entry.output)}"
+    for number, (name, value) in enumerate(keys.items()):
+        yield f"  {' ' if number else '-'} {yaml_string(name)}: {flow(value)}"
+    if output is not None:
+        yield f"    output: {yaml_string(output)}"
 
 
 def flow(value: Any) -> str:
