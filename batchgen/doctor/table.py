@@ -82,16 +82,12 @@ class TableExam:
         return made_by(batches, self.manifest, self.path) if self.manifest else batches
 
     def examine_batches(self, account: str | None) -> Iterator[Finding]:
+        """Raises `StorageError` where the table cannot be read any more."""
         if not (batches := self.own_batches()):
             yield ok("batch", "none of this manifest in the table yet; a run makes it")
         for batch in batches:
             folder, now = self.manifest_of(batch).absolute().parent, clock.utcnow()
-            try:
-                batch_condition = inspect_batch(self.url, batch.id, folder, now, account)
-            except StorageError as error:
-                yield problem("table", str(error), "", ExitCode.STORAGE)
-                return
-            yield from self.examine_batch(batch, batch_condition)
+            yield from self.examine_batch(batch, inspect_batch(self.url, batch.id, folder, now, account))
 
     def manifest_of(self, batch: StoredBatch) -> Path:
         return self.manifest or Path(batch.manifest_path)
@@ -170,7 +166,7 @@ class TableExam:
         return self.fault(message, self.begin_again(files))
 
     def examine_version(self) -> Iterator[Finding]:
-        version, views = self.condition.version, ", ".join(self.condition.missing_views)
+        version = self.condition.version
         if self.condition.is_empty:
             yield ok("table", f"{shown(self.url)}: there is none yet; a run makes it")
         elif version is None:
@@ -181,8 +177,6 @@ class TableExam:
         elif version != HEAD:
             message = f"it is of version {version}; any command brings it to {HEAD}"
             yield self.fault(message, self.command("status", self.manifest), ExitCode.INCOMPLETE)
-        elif views:
-            yield self.fault(f"somebody has dropped its views {views}: put a copy of it back", "", ExitCode.INCOMPLETE)
 
     def examine_batch(self, batch: StoredBatch, condition: BatchCondition) -> Iterator[Finding]:
         """What keeps a batch from its end."""

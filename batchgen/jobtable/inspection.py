@@ -26,7 +26,6 @@ from batchgen.jobtable.migrations import HEAD, version_of
 from batchgen.jobtable.moves import Departure, departure_of
 from batchgen.jobtable.run_lock import Owner
 from batchgen.jobtable.schema import attempts, jobs, metadata, outputs
-from batchgen.jobtable.views import VIEWS
 
 PATHS_AT_ONCE = 1_000
 SHOWN_FAULTS = 5  # of those that SQLite finds
@@ -49,7 +48,6 @@ class TableCondition:
     """What SQLite's `PRAGMA integrity_check` says."""
     orphans: int = 0
     """Rows that refer to rows that do not exist."""
-    missing_views: list[str] = field(default_factory=list)
     batches: list[StoredBatch] = field(default_factory=list)
     is_standby: bool = False
     """Whether its server of PostgreSQL, its database or its role writes nothing."""
@@ -100,7 +98,6 @@ def inspect_table(url: URL) -> TableCondition:
                 condition.faults = [line for fault in lines if fault != "ok" for line in fault.splitlines()]
                 condition.orphans = len(connection.exec_driver_sql("PRAGMA foreign_key_check").all())
             if condition.is_current:
-                condition.missing_views = sorted(set(VIEWS) - set(inspect(connection).get_view_names()))
                 condition.batches = stored_batches(connection)
                 if not path:
                     examine_rights(connection, condition)
