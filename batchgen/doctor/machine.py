@@ -152,21 +152,17 @@ def examine_parts(folder: Path, outputs: Iterable[str], resumable: Collection[st
     places = {
         ScratchFolder(folder).root if is_url(output) else folder / output.rpartition("/")[0] for output in outputs
     }
-    parts = [part for place in sorted(places) for part in parts_in(place, resumable)]
+    parts = [
+        part
+        for place in sorted(places)
+        for part in sorted(place.glob("*.part"))
+        if (match := PART.fullmatch(part.name)) and match[1] not in resumable and not part.is_symlink()
+    ]
     if parts:
         shown = parts[:SHOWN_PARTS]
         size = sum(part.lstat().st_size for part in parts)
         message = f"{plural(len(parts), 'unfinished download')} ({size:,} bytes) that no job goes on with"
         yield problem("leftovers", message, shell("rm", "--", *shown))
-
-
-def parts_in(place: Path, resumable: Collection[str]) -> list[Path]:
-    try:
-        names = sorted(os.listdir(place))  # noqa: PTH208  a hundred thousand of them
-    except OSError:
-        return []
-    marks = {name: match[1] for name in names if (match := PART.fullmatch(name))}
-    return [place / name for name, mark in marks.items() if mark not in resumable and not (place / name).is_symlink()]
 
 
 def files_without_row(folder: Path, outputs: Iterable[str], recorded: Collection[str]) -> list[str]:

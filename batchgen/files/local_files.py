@@ -46,9 +46,7 @@ def read(
         name = container[key]
         try:
             content, modified_ns = read_whole(folder, name, output, input_files)
-        except InputFault as error:
-            raise InputFault(f"{name}: {error}") from error
-        except (OSError, ValueError) as error:
+        except (InputFault, OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno in NO_DESCRIPTORS:
                 raise
             raise InputFault(f"{name}: {os_reason(error)}") from error

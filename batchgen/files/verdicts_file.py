@@ -82,9 +82,7 @@ def read_verdicts(path: Path, now: datetime) -> VerdictsFile:
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(read_input(path, FILE_BYTES_MAX).decode("utf-8-sig"))
-    except InputFault as error:
-        raise UsageError(f"{path}: {error}") from None
-    except OSError as error:
+    except (InputFault, OSError) as error:
         raise UsageError(f"{path}: {os_reason(error)}") from None
     except (ValueError, RecursionError):  # no UTF-8, no JSON, or nested without end
         raise UsageError(f"{path}: the file cannot be read as JSON; save it in the review page once more") from None
