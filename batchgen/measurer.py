@@ -104,13 +104,12 @@ class Measurer(Stage):
             self.keep(samples, clip)
             measured = await asyncio.to_thread(measures.measure, samples, clip.clip_seconds)
             copy_of = await self.find_copy(clip, samples, measured)
-        except NotThere as error:
-            self.log.debug("measure.failed", extra={"job": clip.file.key, "reason": str(error)})
-            self.lost.add(clip.id)
-            self.stopping = self.stopping or len(self.lost) >= LOST_MAX
-            return
         except (NotVideo, Undecodable) as error:
             self.log.debug("measure.failed", extra={"job": clip.file.key, "reason": str(error)})
+            if isinstance(error, NotThere):
+                self.lost.add(clip.id)
+                self.stopping = self.stopping or len(self.lost) >= LOST_MAX
+                return
         except OSError as error:  # The child cannot be started, or the disk cannot be read: no fault of the clip.
             self.stopping = True
             self.context.warn(f"clips are not measured in this run: {os_reason(error)}")

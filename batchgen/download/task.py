@@ -67,10 +67,6 @@ class DownloadTask:
             raise Abandoned
         return outcome
 
-    def target_in(self, output_path: str) -> str:
-        """Where the file belongs: an archived version may have made place for the new one."""
-        return self.target if output_path == self.job.output_path else path_of(output_path, self.output.number)
-
     async def record(self, size: int, sha256: str, path: str, remark: str | None = None) -> None:
         await self.write(delivery.placed, size, sha256, path, clock.utcnow(), remark)
 

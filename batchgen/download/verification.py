@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 
-from batchgen.download.task import SAME_BYTES, DownloadTask, TryFailed
+from batchgen.download.task import SAME_BYTES, DownloadTask, TryFailed, path_of
 from batchgen.files.checker import Checker, Media
 from batchgen.files.disk_space import FILE_BYTES_MAX
 from batchgen.files.part import Part
@@ -44,7 +44,8 @@ async def verify_and_place(task: DownloadTask, checker: Checker, cut: str) -> No
             remarks.append(await judge_fault(task, error, cut))
         # Before it gets its name: after a crash between name and row, the next run recognises the file by this.
         output_path = await task.write(delivery.verified, video.size, video.sha256, media)
-        path = await task.placing.place(video, task.target_in(output_path))
+        # An archived version may have made place for the new one.
+        path = await task.placing.place(video, path_of(output_path, task.output.number))
     finally:
         if video is not task.part:
             await task.on_disk(video.discard)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import TypeVar
@@ -76,9 +75,11 @@ class OutputFolder:
 
     def measure(self, output: str) -> tuple[int, str] | None:
         """The size and the SHA-256 of an output; None for what is no file, or empty."""
-        if is_url(output):
-            return measure_object(output)
         try:
+            if is_url(output):
+                if not (stored := object_store.describe(output)) or not stored.size:
+                    return None
+                return stored.size, stored.sha256 or object_store.digest_of(output)
             with self.open_parent(output) as directory:
                 status, digest = directory.stat(name_of(output)), directory.digest_of(name_of(output))
         except (OSError, UnsafePath):
@@ -141,14 +142,6 @@ class OutputFolder:
 def folders_of(outputs: Iterable[str]) -> list[str]:
     """The folders of the outputs that lie below the manifest's folder, each once."""
     return sorted({output.rpartition("/")[0] for output in outputs if not is_url(output)})
-
-
-def measure_object(url: str) -> tuple[int, str] | None:
-    """The size and the SHA-256 of an object; None where there is none, or it cannot be read."""
-    with suppress(OSError):
-        if (stored := object_store.describe(url)) and stored.size:
-            return stored.size, stored.sha256 or object_store.digest_of(url)
-    return None
 
 
 def name_of(output: str) -> str:
