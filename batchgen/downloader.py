@@ -19,7 +19,7 @@ from batchgen.download.verification import deliver_placed, verify_and_place
 from batchgen.errors import StorageError, os_reason
 from batchgen.files.checker import Checker
 from batchgen.files.disk_space import DISK_ERRORS, FILE_ERRORS, NO_SPACE, DiskFull, shortage
-from batchgen.files.output_urls import is_url
+from batchgen.files.output_paths import is_url
 from batchgen.files.part import PartBusy
 from batchgen.files.placing import FolderPlacing, StorePlacing
 from batchgen.files.safe_open import UnsafePath

@@ -13,7 +13,7 @@ import httpx2 as httpx
 import obstore
 from obstore.store import from_url
 
-from batchgen.files.output_urls import split_url
+from batchgen.files.output_paths import split_url
 from tests.waiting import until
 
 SERVE = """

@@ -15,7 +15,7 @@ import yaml
 
 from batchgen.cli import load
 from batchgen.errors import ExitCode
-from batchgen.files.output_urls import is_url
+from batchgen.files.output_paths import is_url
 from batchgen.files.placing import SCRATCH_VARIABLE
 from batchgen.manifest import reader
 from batchgen.services.account import ALLOW_HTTP

@@ -13,7 +13,7 @@ from threading import Event
 import pytest
 
 import batchgen as api
-from batchgen.files.output_urls import split_url
+from batchgen.files.output_paths import split_url
 from batchgen.files.store_client import fault_of_store
 from batchgen.jobs import State
 from tests.batches import Bill, write_manifest

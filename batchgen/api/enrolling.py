@@ -14,7 +14,7 @@ from batchgen.context import RunSpec
 from batchgen.errors import StorageError, os_reason
 from batchgen.files import local_files
 from batchgen.files.local_files import NO_INPUT, FileDigests
-from batchgen.files.output_urls import is_url
+from batchgen.files.output_paths import is_url
 from batchgen.jobtable import fingerprint, settings, sync
 from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.database import Database

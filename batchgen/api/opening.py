@@ -16,7 +16,7 @@ from batchgen.api.enrolling import batch_of, prepare_run, read_digests
 from batchgen.api.options import RunOptions, hooks_of, limits_of, refuse_wrong, selection_of, until_of
 from batchgen.context import RunSpec
 from batchgen.dry_run import Plan, PlanRequest, make_plan
-from batchgen.files.output_urls import simulated_output
+from batchgen.files.output_paths import simulated_output
 from batchgen.hooks.run_hooks import RunHooks
 from batchgen.jobtable import batches, blockers, pricelist, repeats, statistics, sync, takeover
 from batchgen.jobtable.blockers import Blocker

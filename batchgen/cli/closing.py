@@ -20,7 +20,7 @@ from batchgen.billing.closing import CLOSING_JOBS, ClosingBill, closing_bill
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.errors import ExitCode
-from batchgen.files.output_urls import is_url, split_url
+from batchgen.files.output_paths import is_url, split_url
 from batchgen.jobs import State
 from batchgen.jobtable import delivery, measuring, statistics
 from batchgen.jobtable.delivery import LostFiles

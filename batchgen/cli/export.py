@@ -18,7 +18,7 @@ from batchgen.export import records, sidecar
 from batchgen.export.clip_files import ClipFiles
 from batchgen.export.records import Record, record_of
 from batchgen.export.webdataset import Shards, safe
-from batchgen.files.output_urls import is_url
+from batchgen.files.output_paths import is_url
 from batchgen.files.outputs import OutputFolder
 from batchgen.files.safe_open import open_directory
 from batchgen.files.staged_file import NameTaken, stage

@@ -12,7 +12,7 @@ from batchgen.doctor.findings import Finding, ok, problem
 from batchgen.doctor.machine import files_without_row
 from batchgen.doctor.table import Command, TableExam, moved_finding
 from batchgen.errors import UsageError
-from batchgen.files.output_urls import is_url
+from batchgen.files.output_paths import is_url
 from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.database import errors_for_people
 from batchgen.jobtable.delivery import lost_files

@@ -25,7 +25,7 @@ from batchgen.errors import BatchgenError, ExitCode, UsageError, os_reason
 from batchgen.files import object_store
 from batchgen.files.checker import Checker
 from batchgen.files.disk_space import free_and_reserve, shortage
-from batchgen.files.output_urls import is_url, split_url
+from batchgen.files.output_paths import is_url, split_url
 from batchgen.files.outputs import OutputFolder, folders_of
 from batchgen.files.placing import ScratchFolder
 from batchgen.files.safe_open import UnsafePath

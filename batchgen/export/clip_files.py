@@ -14,8 +14,7 @@ from batchgen.export.records import Record
 from batchgen.files import object_store
 from batchgen.files.delivered import OTHER_CONTENT, DeliveredFile, LostFile, fault_of, faults_of
 from batchgen.files.input_file import InputFault, open_input
-from batchgen.files.output_paths import path_fault
-from batchgen.files.output_urls import is_url
+from batchgen.files.output_paths import is_url, path_fault
 
 CHUNK_BYTES = 1 << 20  # copied at once
 PAGE = 200  # clips that are looked for at once: a store answers many questions at a time

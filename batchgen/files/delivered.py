@@ -22,8 +22,7 @@ from typing import IO
 from batchgen.errors import os_reason
 from batchgen.files import object_store
 from batchgen.files.disk_space import check_space
-from batchgen.files.output_paths import path_fault
-from batchgen.files.output_urls import is_url, split_url
+from batchgen.files.output_paths import is_url, path_fault, split_url
 from batchgen.files.placing import scratch_variable
 
 UNREADABLE = "cannot be read: "

@@ -18,7 +18,7 @@ from batchgen.errors import NO_DESCRIPTORS, os_reason
 from batchgen.files import object_store
 from batchgen.files.input_file import InputFault, open_input, size_in_words
 from batchgen.files.media import HEAD_BYTES, MEDIA_BYTES, media_type_of
-from batchgen.files.output_urls import is_url
+from batchgen.files.output_paths import is_url
 from batchgen.jobs import Job
 from batchgen.services.base import LocalFile
 

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from batchgen.errors import StorageError, os_reason
-from batchgen.files.output_paths import path_fault
-from batchgen.files.output_urls import OutputUrl, is_url, split_url
+from batchgen.files.output_paths import OutputUrl, is_url, path_fault, split_url
 from batchgen.files.safe_open import UnsafePath
 from batchgen.files.store_client import StoreError, client_for, errors_of, is_without_bucket
 

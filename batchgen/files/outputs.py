@@ -14,8 +14,7 @@ from typing import TypeVar
 from batchgen.errors import StorageError, os_reason
 from batchgen.files import object_store
 from batchgen.files.disk_space import check_space, shortage
-from batchgen.files.output_paths import path_fault, tidy
-from batchgen.files.output_urls import is_url
+from batchgen.files.output_paths import is_url, path_fault, tidy
 from batchgen.files.safe_open import Directory, UnsafePath, open_below, open_directory, user_mode
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from typing import Any
 
 from batchgen.errors import StorageError, os_reason
 from batchgen.files import object_store
-from batchgen.files.output_urls import split_url
+from batchgen.files.output_paths import split_url
 from batchgen.files.outputs import OutputFolder, name_of, paths_for
 from batchgen.files.part import FolderSync, Part
 from batchgen.files.safe_open import PRIVATE_FOLDER, Directory, open_below

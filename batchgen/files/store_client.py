@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from batchgen.errors import UsageError
-from batchgen.files.output_urls import OutputUrl
+from batchgen.files.output_paths import OutputUrl
 from batchgen.services.text import one_line
 
 if TYPE_CHECKING:

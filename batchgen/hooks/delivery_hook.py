@@ -23,7 +23,7 @@ from pathlib import Path
 
 from batchgen import clock
 from batchgen.errors import UsageError
-from batchgen.files.output_urls import is_url
+from batchgen.files.output_paths import is_url
 from batchgen.jobtable import delivery_hooks, leases, run_lock
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.delivery_hooks import HookedFile

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
-from batchgen.files.output_urls import is_url
+from batchgen.files.output_paths import is_url
 from batchgen.files.outputs import OutputFolder, numbered
 from batchgen.jobs import State
 from batchgen.jobtable import commands, delivery, lineage

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, func, select
 
-from batchgen.files.output_urls import is_url
+from batchgen.files.output_paths import is_url
 from batchgen.jobs import State
 from batchgen.jobtable import commands, moves, settings
 from batchgen.jobtable.chunks import chunks_of

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, bindparam, func, select, update
 
 from batchgen.catalogue.amounts import amount_text
 from batchgen.files import object_store
-from batchgen.files.output_urls import is_url
+from batchgen.files.output_paths import is_url
 from batchgen.files.outputs import name_of
 from batchgen.jobs import Outcome, State
 from batchgen.jobtable.chunks import chunks_of

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select
 
 from batchgen.catalogue.amounts import amount_text
-from batchgen.files.output_urls import is_url
+from batchgen.files.output_paths import is_url
 from batchgen.jobs import ErrorClass, Outcome, State
 from batchgen.jobtable import ledger
 from batchgen.jobtable.joins import CURRENT_OR_NONE, IN_BATCH

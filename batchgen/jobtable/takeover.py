@@ -12,7 +12,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from batchgen.catalogue.wording import plural
 from batchgen.errors import ManifestChanged, UsageError
-from batchgen.files.output_urls import is_url
+from batchgen.files.output_paths import is_url
 from batchgen.files.outputs import OutputFolder
 from batchgen.jobs import ChargeSource, ErrorClass, Job, State
 from batchgen.jobtable import commands, delivery, ledger, lineage, moves, polling, pricelist, reconciliation, submission

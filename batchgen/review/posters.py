@@ -9,7 +9,7 @@ from pathlib import Path
 from batchgen.files import object_store
 from batchgen.files.checker import Checker
 from batchgen.files.delivered import local_copy
-from batchgen.files.output_urls import is_url
+from batchgen.files.output_paths import is_url
 from batchgen.files.outputs import OutputFolder, name_of
 from batchgen.files.posters import Posters
 from batchgen.files.safe_open import UnsafePath

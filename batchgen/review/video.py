@@ -17,7 +17,7 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from batchgen.files import object_store
-from batchgen.files.output_urls import is_url
+from batchgen.files.output_paths import is_url
 from batchgen.files.outputs import OutputFolder, name_of
 
 RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
