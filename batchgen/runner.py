@@ -30,7 +30,6 @@ from batchgen.measurer import Measurer
 from batchgen.poller import Poller
 from batchgen.reconciler import Reconciler
 from batchgen.runs.ending import Ending, is_any_open, judge
-from batchgen.runs.money import Money
 from batchgen.runs.repeat_check import RepeatCheck
 from batchgen.runs.upkeep import STEERING_SECONDS, Upkeep, check_storage
 from batchgen.scheduler import Scheduler
@@ -77,7 +76,6 @@ class Runner:
         """The first exception of a loop."""
         self.before_end: Callable[[], Awaitable[None]] | None = None
         """Awaited before the end of the run is recorded."""
-        self.money = Money(self.context, lambda: self.notify(self.scheduler))
         self.upkeep = Upkeep(self.context, lambda: self.notify(*self.stages), self.downloader.resize)
 
     async def run(self) -> Ending:
@@ -140,8 +138,8 @@ class Runner:
         """
         self.context.awaits_prices = self.context.terms_in_force.max_cost is not None
         self.context.awaits_history = True
-        repeats = RepeatCheck(self.context, self.spec, self.wait, self.money.has_prices)
-        questions = [repeats.check, self.poller.learn_medians, self.money.ask]
+        repeats = RepeatCheck(self.context, self.spec, self.wait, self.upkeep.has_prices)
+        questions = [repeats.check, self.poller.learn_medians, self.upkeep.ask_money]
         tasks = [asyncio.create_task(self.until_over(question)) for question in questions]
         try:
             await asyncio.wait(tasks, timeout=MOMENT_SECONDS)
@@ -186,7 +184,6 @@ class Runner:
                 for loop in (
                     *(partial(self.turn, stage) for stage in self.stages),
                     *(partial(self.repeat, action, seconds) for action, seconds in self.upkeep.intervals()),
-                    partial(self.repeat, self.money.ask_credits, STEERING_SECONDS),
                 ):
                     loops.create_task(self.until_over(loop))
                 self.end_watch = loops.create_task(self.until_over(self.watch_end))
@@ -258,7 +255,7 @@ class Runner:
         now = clock.utcnow()
         if await self.database.read(is_any_open, self.context, now):
             return True
-        return await self.money.ask_charges(now)
+        return await self.upkeep.ask_charges(now)
 
     async def repeat(self, action: Callable[[], Awaitable[None]], seconds: float) -> None:
         """Do something at intervals until the run is over."""

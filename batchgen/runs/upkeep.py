@@ -1,5 +1,5 @@
-"""What a run does at intervals: dead runs, its leases, the clock, and what a person has set; and, once, it tries
-where its videos go."""
+"""What a run does beside its stages: it keeps up with dead runs, its leases, the clock, and what a person has set, asks
+the service about money (prices, the balance, late charges, a top-up), and tries where its videos go."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from batchgen.files.disk_space import SCARCE
 from batchgen.files.outputs import OutputFolder
 from batchgen.jobs import State
 from batchgen.jobtable import leases, run_lock, selection, statistics
+from batchgen.limits import accounting
+from batchgen.limits.budget import Hold
 from batchgen.limits.steering import read_steering
 from batchgen.services.reachability import CLOCK_FAULT, clock_fault
 from batchgen.stage import LEASE
@@ -24,10 +26,12 @@ SERVER_NEIGHBOURS_SECONDS = 0.5  # the same with PostgreSQL, where a missing loc
 RENEW_SECONDS = 60.0  # between two renewals of the leases: a fifth of `LEASE`, so that four renewals may fail
 STANDSTILL = timedelta(seconds=30)  # without a check of the clock: a busy machine is late by seconds
 STEERING_SECONDS = 1.0  # between two reads of what a person has set: it is promised to be heeded within 2 s
+CHARGE_REQUESTS = 10  # for a charge on which everything waits, a second apart
 
 
 class Upkeep:
-    """Keeps one run in step with the table. `wake` lets every stage look for work, `resize` changes the downloads."""
+    """Keeps one run in step with the table and the account. `wake` lets every stage look for work, `resize` changes the
+    downloads."""
 
     def __init__(self, context: RunContext, wake: Callable[[], None], resize: Callable[[int], None]) -> None:
         self.context, self.database = context, context.database
@@ -40,6 +44,9 @@ class Upkeep:
         """The newest setting that was heeded, and the newest change of the order."""
         self.standstill = ""
         """Why nothing is submitted, as the table has it."""
+        self.has_prices = asyncio.Event()
+        """Set once the price list has come, or is not to be had."""
+        self.charge_requests = 0
 
     def intervals(self) -> list[tuple[Callable[[], Awaitable[None]], float]]:
         """What is done again and again, with the seconds between two times."""
@@ -47,6 +54,7 @@ class Upkeep:
             (self.recover, NEIGHBOURS_SECONDS if self.database.path else SERVER_NEIGHBOURS_SECONDS),
             (self.heed_steering, STEERING_SECONDS),
             (self.record_standstill, STEERING_SECONDS),
+            (self.ask_credits, STEERING_SECONDS),
             (self.renew_leases, RENEW_SECONDS),
             (self.check_clock, NEIGHBOURS_SECONDS),
         ]
@@ -115,6 +123,49 @@ class Upkeep:
         self.heeded_order = steering.prioritized
         self.resize(context.limits_in_force.downloads)
         self.wake()
+
+    async def ask_money(self) -> None:
+        """Ask for prices and balance, and warn where the balance is too low for the pending jobs."""
+        context = self.context
+        balance, _ = await asyncio.gather(context.service.balance(), self.ask_prices())
+        warning = await accounting.balance_warning(
+            context.database, balance, context.batch_id, context.terms_in_force, context.prices
+        )
+        context.warn(warning)
+
+    async def ask_prices(self) -> None:
+        """Take over the service's price list; without an answer in time, the stored one counts."""
+        context = self.context
+        try:
+            if prices := await accounting.learn_prices(context.database, context.service, clock.utcnow()):
+                context.prices = prices
+        finally:
+            context.awaits_prices = False
+            self.has_prices.set()
+            self.wake()
+
+    async def ask_credits(self) -> None:
+        """While the account has no credits, ask for its balance at growing intervals, and go on once it is enough."""
+        wait, now = self.context.credit_wait, clock.utcnow()
+        if not wait.is_due(now):
+            return
+        balance = await self.context.service.balance()
+        choice = await self.context.database.read(self.context.choose, now, 1)
+        next_cost = choice.chosen[0].estimated_usd if choice.chosen else choice.next_cost
+        if wait.answered(balance, next_cost, clock.utcnow()):
+            self.wake()
+
+    async def ask_charges(self, now: datetime) -> bool:
+        """Ask for the charges on which everything may wait: they can be late. Whether the run can go on for them."""
+        context = self.context
+        if context.locked_out:
+            return False
+        if await accounting.learn_charges(context.database, context.service, context.batch_id, now):
+            self.wake()
+            return True
+        self.charge_requests += 1
+        choice = await context.database.read(context.choose, now, 1)
+        return choice.hold is Hold.PRICE and self.charge_requests < CHARGE_REQUESTS
 
 
 async def check_storage(context: RunContext) -> None:
