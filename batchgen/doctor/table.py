@@ -185,9 +185,9 @@ class TableExam:
             yield moved_finding(name, condition.move)
             return
         problems: list[Finding] = []
-        alive, abandoned = liveness.lock_files(path) if path else (set(), set())
-        here = {holder for holder, owner in condition.leases.items() if path and owner.host == liveness.host_name()}
-        if dead := abandoned | (here - alive):
+        is_dead = liveness.are_dead(path) if path else {}
+        here = [holder for holder, owner in condition.leases.items() if path and owner.host == liveness.host_name()]
+        if dead := [run for run in {*is_dead, *here} if is_dead.get(run, True)]:
             message = f"{name}: {plural(len(dead), 'dead run')} left locks or leases; the next run takes over"
             problems.append(problem("leftovers", message, self.command_on(batch, "run")))
         if condition.lost.files or condition.lost.obstacle:
@@ -199,7 +199,7 @@ class TableExam:
         folder = self.manifest_of(batch).absolute().parent
         problems += examine_output_folders(folder, condition.output_paths)
         problems += examine_rights(folder, condition.awaited_paths)
-        if not alive:
+        if all(is_dead.values()):
             problems += examine_parts(folder, condition.output_paths, condition.downloading)
         yield from problems
         if not problems:

@@ -151,10 +151,9 @@ def remove_leftover_locks(database: Path | None) -> None:
                     remove_if_unlocked(directory, lock_name(database, run_id))
 
 
-def lock_files(database: Path) -> tuple[set[str], set[str]]:
-    """The runs whose lock files lie beside the database: those that are alive, and the others. Removes nothing."""
-    is_dead = judge_lock_files(database, os.O_RDWR, try_lock)
-    return {run_id for run_id in is_dead if not is_dead[run_id]}, {run_id for run_id in is_dead if is_dead[run_id]}
+def are_dead(database: Path) -> dict[str, bool]:
+    """Whether each run whose lock file lies beside the database is dead. Removes nothing."""
+    return judge_lock_files(database, os.O_RDWR, try_lock)
 
 
 def recorded_runs(database: Path) -> list[str]:

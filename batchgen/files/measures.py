@@ -100,14 +100,16 @@ class Measures:
     seconds_off: float | None
     """By how much it is longer than ordered, or shorter (negative)."""
     signature: str
-    """The hash of its first picture, which is empty where that shows nothing, and the digest of its encoded frames."""
+    """The hash of its first picture, which is empty where that shows nothing, a dot, and the digest of its encoded
+    frames: 16 hex digits each."""
 
 
 def measure(samples: Samples, ordered_seconds: float | None) -> Measures:
     first = samples.first()
     unlike = unlikeness(first, samples.image) if first and samples.image else None
     off = round(samples.seconds - ordered_seconds, 3) if ordered_seconds else None
-    return Measures(black_share(samples), frozen_share(samples), unlike, off, signature(first, samples.digest))
+    signature = f"{picture_hash(first) if first else ''}.{samples.digest}"
+    return Measures(black_share(samples), frozen_share(samples), unlike, off, signature)
 
 
 def black_share(samples: Samples) -> float:
@@ -219,11 +221,6 @@ def edges(picture: Picture, inner_rows: range, inner_columns: range) -> list[flo
 
 def nearby(place: int, places: range) -> range:
     return range(max(places.start, place - DETAIL_CELLS), min(places.stop, place + DETAIL_CELLS + 1))
-
-
-def signature(picture: Picture | None, digest: str) -> str:
-    """What a clip is recognised by: "<hash of a picture>.<digest of the encoded frames>", 16 hex digits each."""
-    return f"{picture_hash(picture) if picture else ''}.{digest}"
 
 
 def picture_hash(picture: Picture) -> str:

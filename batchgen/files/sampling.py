@@ -57,14 +57,10 @@ def difference(one: bytes, other: bytes) -> int:
     return max(abs(left - right) for left, right in zip(one, other, strict=True))
 
 
-def is_dark(picture: bytes) -> bool:
-    """Whether a picture is of a night, in which everything differs by less."""
-    return sum(picture) < DARK_LEVELS * len(picture)
-
-
 def stands_still(one: bytes, other: bytes) -> bool:
     """Whether two pictures show the same: no cell differs by more than an encoder changes it. The first one ends it."""
-    levels = DARK_STILL_LEVELS if is_dark(one) else STILL_LEVELS
+    is_dark = sum(one) < DARK_LEVELS * len(one)  # as of a night, in which everything differs by less
+    levels = DARK_STILL_LEVELS if is_dark else STILL_LEVELS
     return all(abs(left - right) <= levels for left, right in zip(one, other, strict=True))
 
 

@@ -144,7 +144,9 @@ def judge_jobs(connection: Connection, context: RunContext, stopped_by: signal.S
         return Ending(ExitCode.STORAGE, message, summary)
     if blocked := context.blocked:
         code = ExitCode.UNREACHABLE if blocked.trouble is Trouble.ADDRESS else ExitCode.ACCOUNT
-        return Ending(code, explain_block(blocked, context.service.variables), summary)
+        said = f"No job has failed for it. (The service says: {blocked.reason})"
+        advice = advice_of(blocked, context.service.variables)
+        return Ending(code, f"{advice}, then run the same command. {said}", summary)
     choice = context.choose(connection, now, 1)
     if choice.hold and not choice.chosen:
         message, is_limit_set = explain_hold(choice, context), is_set(choice, context)
@@ -183,11 +185,6 @@ def explain_hold(choice: Choice, context: RunContext) -> str:
 def is_set(choice: Choice, context: RunContext) -> bool:
     """Whether a person has set the value that holds the next job back."""
     return budget.SETTING_OF.get(choice.hold or Hold.PRICE) in context.steering.values
-
-
-def explain_block(blocked: Blocked, variables: Variables) -> str:
-    advice = advice_of(blocked, variables)
-    return f"{advice}, then run the same command. No job has failed for it. (The service says: {blocked.reason})"
 
 
 def advice_of(blocked: Blocked, variables: Variables) -> str:
