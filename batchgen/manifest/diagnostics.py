@@ -62,14 +62,18 @@ class Diagnostic:
         return f"{self.message} ({where})" if where else self.message
 
 
-class TooManyProblems(Exception):
-    """A file has so many problems that the rest of it is not worth reading."""
+class ReadingEnded(Exception):
+    """The rest of a batch is not worth reading, or does not fit into memory. `str(error)` says why."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 class Diagnostics:
     """The diagnostics of one file and of the files of rows that it names. The same one is kept once.
 
-    Adding one raises `TooManyProblems` beyond `bounds.PROBLEMS` different or `bounds.REPORTS` equal ones.
+    Adding one raises `ReadingEnded` beyond `bounds.PROBLEMS` different or `bounds.REPORTS` equal ones.
     """
 
     def __init__(self, source: SourceText) -> None:
@@ -126,7 +130,8 @@ class Diagnostics:
     def _count_report(self) -> None:
         self._reports += 1
         if self._reports >= bounds.REPORTS or len(self._diagnostics) >= bounds.PROBLEMS:
-            raise TooManyProblems
+            message = "the manifest has so many problems that the rest of it was not read"
+            raise ReadingEnded(message, "mend those below first")
 
     def __len__(self) -> int:
         return len(self._diagnostics) + sum(map(len, self._of_rows))

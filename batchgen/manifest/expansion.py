@@ -13,8 +13,8 @@ from batchgen.files.media import no_such_file
 from batchgen.files.spelling import FileNames
 from batchgen.manifest.diagnostics import Diagnostics, Origin
 from batchgen.manifest.file_pattern import matching_files
-from batchgen.manifest.folder import Folder
 from batchgen.manifest.job_keys import MOST_JOBS, MOST_TAKES, NAME
+from batchgen.manifest.job_list import Folder
 from batchgen.manifest.nodes import Node, written
 from batchgen.manifest.path_help import glob_hint, missing_hint
 from batchgen.manifest.rows import RowsFile
@@ -136,5 +136,5 @@ def _rows(node: Node, axes: Collection[str], folder: Folder, diagnostics: Diagno
         hint = missing_hint(FileNames(), folder.path, node.value) if str(error) == missing else error.hint
         diagnostics.add(node, f"{error}: {node.value[:200]}", hint)
         return None
-    folder.add_file(node.value, "rows")
+    folder.add_file(node.value, "a file of rows")
     return rows

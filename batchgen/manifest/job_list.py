@@ -1,10 +1,13 @@
-"""The list of jobs of all manifests of a batch: their specs, and what no two jobs may share."""
+"""The manifests of a batch, and the list of jobs of them all: their specs, and what no two jobs may share."""
+
+from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from posixpath import normpath
 
 from batchgen.catalogue.links import Medium
@@ -14,8 +17,7 @@ from batchgen.files.output_paths import folded
 from batchgen.files.spelling import FileNames
 from batchgen.jobs import JobSpec
 from batchgen.manifest import bounds
-from batchgen.manifest.diagnostics import Diagnostics, Location
-from batchgen.manifest.folder import Folder
+from batchgen.manifest.diagnostics import Diagnostics, Location, ReadingEnded
 from batchgen.manifest.header import Header
 from batchgen.manifest.job_keys import MOST_JOBS
 from batchgen.manifest.path_help import missing_hint
@@ -24,8 +26,37 @@ from batchgen.manifest.templates import Templates
 DECODERS = 4
 """Images that are decoded at one time: each may need 200 MB."""
 
+DIVIDE = "divide it into several manifests"
+
 SentIds = Callable[[str, str], Collection[str]]
 """Returns the ids of the jobs of a batch that were sent already, by the batch's name."""
+
+
+@dataclass(slots=True)
+class Folder:
+    """The folder that a manifest's paths are relative to."""
+
+    path: Path
+    """Absolute."""
+    prefix: str = ""
+    """The prefix that makes a path in this folder relative to the main manifest's folder."""
+    shown: Path = field(default_factory=Path)
+    """The folder as the user would write it."""
+    files_read: dict[str, str] = field(default_factory=dict)
+    """The files that the manifests name, other than media, and what messages call each. All folders share it."""
+
+    def add_file(self, path: str, noun: str) -> None:
+        self.files_read[self.join(path)] = noun
+
+    def of_included(self, path: str) -> Folder:
+        """The folder of the manifest at `path`, which a manifest in this folder includes."""
+        parent = Path(path).parent.as_posix()
+        prefix = "" if parent == "." else parent.rstrip("/") + "/"
+        return Folder(self.path / parent, self.join(prefix), self.shown / parent, self.files_read)
+
+    def join(self, path: str) -> str:
+        """A path in this folder, made relative to the main manifest's folder."""
+        return path if not self.prefix or not path or Path(path).is_absolute() else f"{self.prefix}{path}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,23 +86,14 @@ class Outputs:
             self.folders[key] = location
         return True
 
-    def report_overwrites(self, manifests: Iterable[str], rows: Iterable[str], images: Iterable[str]) -> None:
-        """Report videos that would replace a folder or a file that is read. Paths are relative to the main manifest."""
+    def report_overwrites(self, read: Mapping[str, str]) -> None:
+        """Report videos that would replace a folder, or one of the files that are `read`, with what they are called."""
         for key in self.files.keys() & self.folders.keys():
             location = self.files[key]
             location.report(f"a video would be written to {key}, a folder {self.folders[key].seen_from(location)}")
-        for owner, paths in (
-            ("the manifest", manifests),
-            ("a file of rows", rows),
-            ("an image that the jobs use", images),
-        ):
-            for path in paths:
-                if overwriting := self.files.get(folded(normpath(path))):
-                    overwriting.report(f"the video would be written over {owner}: {path}")
-
-
-class TooManyJobs(Exception):
-    """The manifest makes more jobs, or larger ones, than fit into memory. `str(error)` says which."""
+        for path, noun in read.items():
+            if overwriting := self.files.get(folded(normpath(path))):
+                overwriting.report(f"the video would be written over {noun}: {path}")
 
 
 class JobList:
@@ -107,17 +129,17 @@ class JobList:
         return service.documents(model)
 
     def append(self, spec: JobSpec, values: int) -> None:
-        """Append a job whose request has so many `values`. Raises TooManyJobs."""
+        """Append a job whose request has so many `values`. Raises ReadingEnded."""
         if len(self.specs) >= MOST_JOBS:
-            raise TooManyJobs(f"the manifest has more than {MOST_JOBS:,} jobs")
+            raise ReadingEnded(f"the manifest has more than {MOST_JOBS:,} jobs", DIVIDE)
         self.specs.append(spec)
         self.chars += len(spec.request)
         self.values += values
         number = len(self.specs)
-        if self.chars > bounds.REQUESTS_CHARS + bounds.TYPICAL_CHARS * number:
-            raise TooManyJobs(f"the first {number:,} jobs have {self.chars:,} characters in their requests: too many")
-        if self.values > bounds.REQUESTS_VALUES + bounds.TYPICAL_VALUES * number:
-            raise TooManyJobs(f"the first {number:,} jobs have {self.values:,} values in their requests: too many")
+        too_long = self.chars > bounds.REQUESTS_CHARS + bounds.TYPICAL_CHARS * number
+        if too_long or self.values > bounds.REQUESTS_VALUES + bounds.TYPICAL_VALUES * number:
+            size = f"{self.chars:,} characters and {self.values:,} values"
+            raise ReadingEnded(f"the first {number:,} jobs have {size} in their requests: too many", DIVIDE)
 
     def remove(self, file: ManifestFile, first: int) -> None:
         """Remove the jobs of `file`, which are the specs from the index `first` on, so that it can be read again."""

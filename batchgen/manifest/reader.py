@@ -13,20 +13,18 @@ from batchgen.files.input_file import InputFault
 from batchgen.files.spelling import similar_manifest
 from batchgen.jobs import JobSpec
 from batchgen.manifest import bounds
-from batchgen.manifest.diagnostics import Diagnostics, Location, TooManyProblems
-from batchgen.manifest.folder import Folder
+from batchgen.manifest.diagnostics import Diagnostics, Location, ReadingEnded
 from batchgen.manifest.header import Header
 from batchgen.manifest.job_builder import JobBuilder
-from batchgen.manifest.job_list import JobList, ManifestFile, SentIds, TooManyJobs
+from batchgen.manifest.job_list import DIVIDE, Folder, JobList, ManifestFile, SentIds
 from batchgen.manifest.limits import Limits
 from batchgen.manifest.nodes import Node, ParsingStopped, top_level
 from batchgen.manifest.rows import SPREADSHEETS, SUFFIXES
-from batchgen.manifest.source import SAVE_AS_UTF8, Marked, Position, SourceText, read_bytes
+from batchgen.manifest.source import Marked, Position, SourceText, read_bytes
 
 ROWS_ALONE = {*SUFFIXES, *SPREADSHEETS} - {".txt"}
 """Files that are no manifests, whatever is in them."""
 A_FOLDER = "this is a folder, not a manifest"
-DIVIDE = "divide it into several manifests"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +73,20 @@ def read(
         raw = _read_manifest(path)
     except InputFault as error:
         raise ManifestInvalid([Problem(str(error), path, hint=error.hint)]) from None
-    reader = _Reader(_decode(path, raw), validate=validate, already_sent=already_sent, learn_models=learn_models)
+    folder = Folder(path.absolute().parent, shown=path.parent)
+    main = _open(SourceText(path, raw), folder, path.stem)
+    jobs = JobList(main, validate=validate, already_sent=already_sent, learn_models=learn_models)
+    reader = _Reader(main, jobs)
     reader.read_all()
-    header = reader.main.header
     return Manifest(
         path=path,
-        folder=reader.main.folder.path,
-        batch=header.batch,
-        service=header.service.name,
-        endpoint_style=header.service.endpoint,
-        limits=header.limits,
+        folder=folder.path,
+        batch=main.header.batch,
+        service=main.header.service.name,
+        endpoint_style=main.header.service.endpoint,
+        limits=main.header.limits,
         sha256=hashlib.sha256(raw).hexdigest(),
-        jobs=reader.jobs.specs,
+        jobs=jobs.specs,
         remarks=tuple(dict.fromkeys(line for diagnostics in reader.diagnostics for line in diagnostics.warnings())),
     )
 
@@ -119,51 +119,34 @@ def _read_manifest(path: Path, read_before: Container[Path] = ()) -> bytes:
         raise InputFault(str(fault), similar_manifest(path, read_before) or other) from None
 
 
-def _decode(path: Path, raw: bytes) -> SourceText:
-    """The text of a manifest. Raises ManifestInvalid where it is not UTF-8."""
-    source = SourceText(path, raw)
-    if source.encoding_fault:
-        position, message = source.encoding_fault
-        raise ManifestInvalid([Problem(message, path, position.line, position.column, SAVE_AS_UTF8)])
-    return source
-
-
 class _Reader:
     """Reads the main manifest and its includes into one list of jobs."""
 
-    def __init__(
-        self, source: SourceText, *, validate: bool, already_sent: SentIds, learn_models: Callable[[], object]
-    ) -> None:
-        folder = Folder(source.path.absolute().parent, shown=source.path.parent)
-        self.main = _open(source, folder, source.path.stem)
-        self.jobs = JobList(self.main, validate=validate, already_sent=already_sent, learn_models=learn_models)
+    def __init__(self, main: ManifestFile, jobs: JobList) -> None:
+        self.main = main
+        self.jobs = jobs
         self.diagnostics: list[Diagnostics] = []
         self.problems: list[Problem] = []
-        self.included: dict[Path, Location | None] = {folder.path.joinpath(source.path.name).resolve(): None}
+        self.included: dict[Path, Location | None] = {main.diagnostics.source.path.resolve(): None}
         """The manifests that were read, with the location of their `include`; None for the main manifest."""
         self.complete = True
         """Whether all files were parsed to their end."""
 
     def read_all(self) -> None:
         """Raises ManifestInvalid."""
+        manifest = self.main.diagnostics.source.path
         try:
             self.read_file(self.main, ())
             self.jobs.report_undecodable()
-        except TooManyJobs as error:
+        except ReadingEnded as error:
             self.complete = False
-            self.problems.append(Problem(str(error), self.main.diagnostics.source.path, hint=DIVIDE))
-        except TooManyProblems:
-            self.complete = False
-            message = "the manifest has so many problems that the rest of it was not read"
-            self.problems.append(Problem(message, self.main.diagnostics.source.path, hint="mend those below first"))
+            self.problems.append(Problem(str(error), manifest, hint=error.hint))
         finally:
             self.jobs.decoders.shutdown(cancel_futures=True)
         if self.complete:
-            files = self.main.folder.files_read
-            includes = [path for path, kind in files.items() if kind == "include"]
-            rows = [path for path, kind in files.items() if kind == "rows"]
-            manifest = self.main.diagnostics.source.path.name
-            self.jobs.outputs.report_overwrites([manifest, *includes], rows, self.jobs.local_files())
+            images = dict.fromkeys(self.jobs.local_files(), "an image that the jobs use")
+            read = {manifest.name: "the manifest", **self.main.folder.files_read, **images}
+            self.jobs.outputs.report_overwrites(read)
         self.problems += [problem for diagnostics in self.diagnostics for problem in diagnostics.problems()]
         if self.problems:
             raise ManifestInvalid(self.problems)
@@ -201,13 +184,13 @@ class _Reader:
                 location.report(f"this manifest is included twice: {node.value[:200]}", hint)
             return
         self.included[identity] = location
-        file.folder.add_file(node.value, "include")
+        file.folder.add_file(node.value, "the manifest")
         if len(self.included) > bounds.INCLUDES or len(chain) > bounds.INCLUDE_DEPTH:
             most = f"at most {bounds.INCLUDES:,} manifests, and {bounds.INCLUDE_DEPTH} that include one another"
             location.report(f"a batch has {most}", DIVIDE)
             return
         try:
-            source = _decode(shown, _read_manifest(path, self.included))
+            source = SourceText(shown, _read_manifest(path, self.included))
         except InputFault as error:
             location.report(f"{error}: {node.value[:200]}", error.hint)
             return

@@ -1,6 +1,7 @@
 """The text of a file: how it is read, positions in it, and the line at a position with a caret under it."""
 
 import codecs
+import json
 import re
 from functools import cached_property
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import NamedTuple, Protocol, Self
 
 from yaml.error import Mark
 
-from batchgen.errors import os_reason
+from batchgen.errors import ManifestInvalid, Problem, os_reason
 from batchgen.files.input_file import InputFault, read_input
 from batchgen.manifest import bounds
 from batchgen.services.text import visible
@@ -21,7 +22,7 @@ LINE_END = re.compile(f"\r\n|[{LINE_ENDS}]")
 LONE_RETURN = re.compile(rb"\r(?!\n)")
 IN_QUOTES = re.compile(r'"(?>(?:[^"\\\n]+|\\.)*)"')
 """A text in double quotes on one line, as JSON writes it."""
-SURROGATE_PAIR = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|\\.")
+SURROGATE_PAIR = re.compile(r"(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\.")
 """An escaped surrogate pair, or any other escape: in "\\\\ud83d" the second backslash begins no escape."""
 ODD_COMMENT = re.compile(r"(?<![ \t])[ \t]+#(?=[^\W_])")
 
@@ -76,9 +77,9 @@ def as_utf8(raw: bytes) -> bytes:
 
 
 def with_whole_characters(text: str) -> str:
-    """The text with each surrogate pair inside double quotes as one escape: JSON writes an emoji as two, YAML has none.
+    """The text with each surrogate pair in double quotes as its character: JSON writes an emoji so, and YAML does not.
 
-    The escape is two characters shorter, so a later column on the line is that of the shorter line.
+    A later column on the line is that of the shorter line.
     """
     if "\\ud" not in text and "\\uD" not in text:
         return text
@@ -86,28 +87,27 @@ def with_whole_characters(text: str) -> str:
 
 
 def whole_character(pair: re.Match[str]) -> str:
-    """The escape of the character that two escapes of a surrogate pair stand for; other escapes as they are."""
-    if not pair[1]:
-        return pair[0]
-    high, low = int(pair[1], 16), int(pair[2], 16)
-    return f"\\U{0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00):08X}"
+    """The character that two escapes of a surrogate pair stand for; other escapes as they are."""
+    character: str = json.loads(f'"{pair[0]}"') if pair[1] else pair[0]
+    return character
 
 
 class SourceText:
-    """The text of a file: UTF-8 or UTF-16, without its byte order mark. `path` is as the user wrote it."""
+    """The text of a file: UTF-8 or UTF-16, without its byte order mark. `path` is as the user wrote it.
+
+    Raises ManifestInvalid where it is neither.
+    """
 
     def __init__(self, path: Path, raw: bytes) -> None:
         self.path = path
-        self.encoding_fault: tuple[Position, str] | None = None
-        """The position of the first byte that is not UTF-8, and the message about it."""
         raw = as_utf8(raw)
         try:
-            self.text = raw.decode()
+            self.text = with_whole_characters(raw.decode())
         except UnicodeDecodeError as error:
-            self.text = raw.decode(errors="replace")
-            position = self.position_of(len(raw[: error.start].decode()))
-            self.encoding_fault = position, f"byte 0x{raw[error.start]:02x} is not UTF-8"
-        self.text = with_whole_characters(self.text)
+            self.text = raw[: error.start].decode()
+            line, column, *_ = self.position_of(len(self.text))
+            message = f"byte 0x{raw[error.start]:02x} is not UTF-8"
+            raise ManifestInvalid([Problem(message, path, line, column, SAVE_AS_UTF8)]) from None
 
     @cached_property
     def odd_comments(self) -> frozenset[int]:
