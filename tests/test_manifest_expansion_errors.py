@@ -70,7 +70,7 @@ MATRICES = {
         job("matrix: {a-b: [1], s: [1]}"),
         "m.yaml:2:82 `a-b` is no name for a template: the letters a to z, digits and _ only",
     ),
-    "a misspelt glob": (job("matrix: {s: {globb: x}}"), "m.yaml:2:86 a matrix has no `globb` | did you mean glob?"),
+    "a misspelt glob": (job("matrix: {s: {globb: x}}"), "m.yaml:2:85 `s` must be a list, or {glob: …}, not a mapping"),
     "a glob that is a list": (
         job("matrix: {s: {glob: [x]}}"),
         "m.yaml:2:92 `glob` must be text, not a list | such as frames/*.png",

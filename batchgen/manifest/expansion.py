@@ -86,30 +86,21 @@ def _axis(name: str, node: Node, folder: Folder, diagnostics: Diagnostics) -> li
         if not node.value:
             diagnostics.add(node, f"`{name[:100]}` has no values")
         return [written(child) for child in node.value]
-    if type(node.value) is not dict:
-        message = f"`{name[:100]}` must be a list, or {{glob: …}}, not {quoted(node.value)}"
-        diagnostics.add(node, message, list_hint(node.value))
-        return []
-    for key in node.value:
-        if key != "glob":
-            diagnostics.add(node.keys[key], f"a matrix has no `{key[:100]}`", "did you mean glob?")
-    pattern = node.value.get("glob")
-    if pattern is None:
-        return []
-    if type(pattern.value) is not str or not pattern.value.strip():
-        diagnostics.add(pattern, f"`glob` must be text, not {quoted(pattern.value)}", "such as frames/*.png")
-        return []
-    return _glob(pattern, folder, diagnostics)
+    if type(node.value) is dict and node.value.keys() == {"glob"}:
+        return _glob(node.value["glob"], folder, diagnostics)
+    message = f"`{name[:100]}` must be a list, or {{glob: …}}, not {quoted(node.value)}"
+    diagnostics.add(node, message, list_hint(node.value))
+    return []
 
 
 def _glob(node: Node, folder: Folder, diagnostics: Diagnostics) -> list[Any]:
+    if type(node.value) is not str or not node.value.strip():
+        diagnostics.add(node, f"`glob` must be text, not {quoted(node.value)}", "such as frames/*.png")
+        return []
     try:
         matches, others = matching_files(folder.path, node.value)
-    except InputFault as error:
-        diagnostics.add(node, str(error), error.hint)
-        return []
-    except (OSError, ValueError) as error:
-        diagnostics.add(node, f"the glob cannot be read: {os_reason(error)}")
+    except (InputFault, OSError, ValueError) as error:
+        diagnostics.add(node, f"the glob cannot be read: {os_reason(error)}", getattr(error, "hint", ""))
         return []
     capitals = f"capital letters count: {listed(others)[:200]}"
     if not matches:

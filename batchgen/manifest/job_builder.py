@@ -105,10 +105,19 @@ class JobBuilder(Entry):
 
     # --- batchgen's own keys -----------------------------------------------------------------------------------------
 
-    def value_of(self, name: str) -> Node | None:
-        """The value of a key, from the entry or from `defaults`; None where it is absent or null."""
+    def value_of(self, name: str, kind: type = object, expected: str = "") -> Node | None:
+        """The value of a key, from the entry or from `defaults`; None where it is absent or null.
+
+        Also where it is not of the `kind`, which is reported: it is not as `expected`.
+        """
         node = self.fields.get(name)
-        return node if node and node.value is not None else None
+        if node is None or node.value is None:
+            return None
+        if isinstance(node.value, kind):
+            return node
+        hint = list_hint(node.value) if kind is list else ""
+        self.report(node, f"`{name}` must be {expected}, not {quoted(node.value)}", hint)
+        return None
 
     def model(self) -> str | None:
         if not (node := self.value_of("model")):
@@ -166,10 +175,7 @@ class JobBuilder(Entry):
     ) -> str | None:
         """The path of the job's video."""
         header = self.jobs.header
-        node = self.value_of("output")
-        if node and type(node.value) is not str:
-            self.report(node, f"`output` must be text, not {quoted(node.value)}")
-            return None
+        node = self.value_of("output", str, "text")
         location = self.location(node) if node else None
         template = node or header.output
         if template is None or template.value == OUTPUT:
@@ -192,10 +198,7 @@ class JobBuilder(Entry):
 
     def extra_params(self, values: Values, params: Values) -> dict[str, Any]:
         """The parameters under `extra`, which are sent whatever the catalogue says."""
-        if not (node := self.value_of("extra")):
-            return {}
-        if type(node.value) is not dict:
-            self.report(node, f"`extra` must be a mapping of parameters, not {quoted(node.value)}")
+        if not (node := self.value_of("extra", dict, "a mapping of parameters")):
             return {}
         for name in node.value:
             if name == "model" or name in params:
@@ -223,10 +226,7 @@ class JobBuilder(Entry):
         return 0
 
     def tags(self, values: Values) -> tuple[str, ...]:
-        if not (node := self.value_of("tags")):
-            return ()
-        if type(node.value) is not list:
-            self.report(node, f"`tags` must be a list, not {quoted(node.value)}", list_hint(node.value))
+        if not (node := self.value_of("tags", list, "a list")):
             return ()
         tags = (self.name(item, "a tag", values, may_be_empty=True) for item in node.value)
         return tuple(filter(None, tags))
