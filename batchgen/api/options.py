@@ -18,9 +18,9 @@ from batchgen.hooks.run_hooks import IDLE, RunHooks
 from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.sync import OnChanged
 from batchgen.limits.steering import setting_text
+from batchgen.manifest.header import read_limit
 from batchgen.manifest.key_errors import NO_LIMIT
 from batchgen.manifest.limits import NAMES, Limits
-from batchgen.manifest.typed_limits import read_limit
 
 
 class RunOptions(TypedDict, total=False):

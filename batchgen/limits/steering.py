@@ -26,8 +26,8 @@ from batchgen.jobtable.settings import Setting
 from batchgen.limits import rate
 from batchgen.limits.budget import Terms
 from batchgen.limits.rate import LimitKey
+from batchgen.manifest.header import read_limit
 from batchgen.manifest.limits import NAMES, Limits
-from batchgen.manifest.typed_limits import read_limit
 
 STEERED_LIMITS = (
     *(SettingName.IN_FLIGHT, SettingName.SUBMITS_PER_MINUTE, SettingName.POLLS_PER_MINUTE, SettingName.DOWNLOADS),

@@ -1,9 +1,9 @@
 """One entry under `jobs`: its fields with their positions, and their templates, filled in for job after job."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
-from batchgen.catalogue import pointers
+from batchgen.catalogue import pointers, validation
 from batchgen.catalogue.links import medium
 from batchgen.catalogue.wording import listed, quoted
 from batchgen.catalogue.written import Written, shown, trimmed
@@ -18,6 +18,10 @@ from batchgen.manifest.templates import Ambiguous, templated
 
 NEVER_EMPTY = ("prompt", "image_url", "video_url", "audio_url")
 """Parameters that a row does not leave out with an empty cell: the video would be paid for, and be another one."""
+COMMENT = "the rest of this line is a comment; put the text in quotes"
+QUOTES_AND_BLOCKS = frozenset("\"'|>")
+"""The first characters of texts that cannot be cut by accident."""
+AXIS = "a text of a matrix"
 Values = Mapping[str, Any]
 """The values that a template can use, by name."""
 
@@ -73,6 +77,21 @@ class Entry:
 
     def report(self, where: Marked, message: str, hint: str = "") -> None:
         self.file.diagnostics.add(where, message, hint, self.origin)
+
+    def warn_of_comments(self) -> None:
+        """Warn of each text without quotes that ends where a comment begins with a letter or digit: ` #sunset`."""
+        source = self.file.diagnostics.source
+        if not source.odd_comments:
+            return
+        for name, field in self.fields.items():
+            for node in texts(field, AXIS if name == "matrix" else name):
+                offset, first = node.end_mark.index, source.text[node.start_mark.index : node.start_mark.index + 1]
+                if offset in source.odd_comments and first not in QUOTES_AND_BLOCKS:
+                    hash_sign = source.text.index("#", offset)
+                    column = node.end_mark.column + hash_sign - offset
+                    position = Position(node.end_mark.line + 1, column + 1, 0, hash_sign - column)
+                    rest = source.line(position)[column : column + 60]
+                    self.file.diagnostics.warn(position, f"{COMMENT}: {rest}")
 
     def job_values(self, **values: Any) -> dict[str, Any]:
         """`values`, with the names that every template has: the batch, and the take if there are takes."""
@@ -176,3 +195,17 @@ def columns_hint(rows: RowsFile) -> str:
         return hint
     names = listed([f"`{name[:100]}`" for name in rows.unusable])
     return f"{hint}, where {names} must be renamed: a name has the letters a to z, digits and _ only"
+
+
+def texts(node: Node, name: str) -> Iterator[Node]:
+    """The values in the parameter `name` that are texts of any wording, at any depth."""
+    if type(node.value) is dict:
+        for key, child in node.value.items():
+            yield from texts(child, AXIS if name == AXIS else key)
+    elif type(node.value) is list:
+        for child in node.value:
+            yield from texts(child, name)
+    elif type(node.value) is str and (name == AXIS or name in validation.texts()):
+        yield node
+    elif node.value is None and name in validation.texts():
+        yield node  # all of it is a comment

@@ -15,14 +15,17 @@ from pydantic import (
     ValidationInfo,
     WithJsonSchema,
 )
+from yaml.error import Mark
 
 from batchgen.catalogue import register
 from batchgen.catalogue.wording import suggestion
+from batchgen.errors import UsageError
 from batchgen.manifest.diagnostics import Diagnostics
 from batchgen.manifest.job_keys import MULTIPLIERS, NAME_SCHEMA, NO_DEFAULTS, OUTPUT_HELP, name_fault
 from batchgen.manifest.key_errors import key_error, validated
 from batchgen.manifest.limits import Auto, Limits, limits_of
 from batchgen.manifest.nodes import Node
+from batchgen.manifest.scalars import resolve
 from batchgen.manifest.source import Marked
 from batchgen.services import registry
 
@@ -131,6 +134,24 @@ class HeaderKeys(BaseModel):
 
 
 KEYS = tuple(HeaderKeys.model_fields)
+
+
+class Typed:
+    """The place of what is typed on a command line."""
+
+    start_mark = end_mark = Mark("", 0, 0, 0, "", 0)
+
+
+def read_limit(name: str, text: str) -> Any:
+    """The value of a limit, as a manifest with `name: text` under `limits` has it. Raises `UsageError`."""
+    if (typed := resolve(text)) is None:
+        raise UsageError(f"`{name}` has no value")  # nobody means to have no cap by a variable that is not set
+    limits = Node({name: Node(typed, text, Typed())}, "", Typed(), {name: Typed()})
+    keys, mistakes = validated(HeaderKeys, "limits", Typed(), limits, KEYS)
+    if mistakes:
+        _, message, hint = mistakes[0]
+        raise UsageError(f"{message}; {hint}" if hint else message)
+    return getattr(keys.limits, name)
 
 
 class Header:

@@ -9,7 +9,6 @@ from batchgen.catalogue.written import Written, plain, trimmed
 from batchgen.files.output_paths import BYTES_ADDED_LATER, path_fault, tidy
 from batchgen.jobs import JobSpec, Parent
 from batchgen.manifest import bounds, request
-from batchgen.manifest.comments import warn_of_comments
 from batchgen.manifest.diagnostics import Location
 from batchgen.manifest.entry import Entry, Values
 from batchgen.manifest.expansion import Expansion, expansion
@@ -34,7 +33,7 @@ class JobBuilder(Entry):
         if values > bounds.REQUEST_VALUES:
             self.report(self.node, TOO_MANY_VALUES)
             return
-        warn_of_comments(self.fields, self.file.diagnostics)
+        self.warn_of_comments()
         if self.fields.keys().isdisjoint(MULTIPLIERS):
             self.jobs.append(self.spec(), values)
             return
@@ -106,10 +105,8 @@ class JobBuilder(Entry):
     # --- batchgen's own keys -----------------------------------------------------------------------------------------
 
     def value_of(self, name: str, kind: type = object, expected: str = "") -> Node | None:
-        """The value of a key, from the entry or from `defaults`; None where it is absent or null.
-
-        Also where it is not of the `kind`, which is reported: it is not as `expected`.
-        """
+        """The value of a key, from the entry or from `defaults`; None where it is absent, null, or of another kind,
+        which is reported."""
         node = self.fields.get(name)
         if node is None or node.value is None:
             return None
