@@ -14,7 +14,7 @@ from batchgen.manifest.job_list import JobList, ManifestFile
 from batchgen.manifest.nodes import Node
 from batchgen.manifest.rows import TABLES, RowsFile
 from batchgen.manifest.source import Marked, Position
-from batchgen.manifest.templates import Ambiguous, templated
+from batchgen.manifest.templates import templated
 
 NEVER_EMPTY = ("prompt", "image_url", "video_url", "audio_url")
 """Parameters that a row does not leave out with an empty cell: the video would be paid for, and be another one."""
@@ -99,17 +99,13 @@ class Entry:
         return {"batch": self.jobs.header.batch, **values, **take}
 
     def values(self, **job_values: Any) -> dict[str, Any]:
-        """The names of the job and those of the row. A name with two different values is Ambiguous."""
-        values = self.job_values(**job_values)
-        for name, value in self.row.items():
-            if name not in values:
-                values[name] = value
-            elif trimmed(shown(values[name])) != trimmed(shown(value)):
-                message = (
-                    f"`{name}` means two things: it is {shown(values[name])[:60]} for the job, and another in its row"
-                )
-                values[name] = Ambiguous(message)
-        return values
+        """The names of the job and those of the row. One with two different values is an error where it is used."""
+        own = self.job_values(**job_values)
+        for name in own.keys() & self.row.keys():
+            if trimmed(shown(own[name])) != trimmed(shown(self.row[name])):
+                meaning = f"it is {shown(own[name])[:60]} for the job, and another in its row"
+                own[name] = BadTemplate(f"`{name}` means two things: {meaning}", "rename the column")
+        return {**own, **self.row, **own}
 
     @property
     def columns(self) -> Container[str]:

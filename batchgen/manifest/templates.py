@@ -76,13 +76,6 @@ LONGEST_NO_VALUE = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Ambiguous:
-    """The value of a name that the job and its row both have, with different values."""
-
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
 class Template:
     """A compiled template: literal texts, paths (a name and the parts taken of it) and expressions, in their order."""
 
@@ -223,8 +216,8 @@ def check_names(template: Template, values: Mapping[str, Any]) -> None:
                 hint = "mend the formula in the spreadsheet, or empty the cell"
                 raise BadTemplate(f"`{name[:100]}` is {value.strip()}, which stands for no value", hint)
             longest = max(longest, len(value))
-        elif type(value) is Ambiguous:
-            raise BadTemplate(value.message, "rename the column")
+        elif isinstance(value, BadTemplate):
+            raise value
         else:
             longest = max(longest, len(str(value)))
     if longest > LONGEST_TEXT and longest * template.chars > bounds.FILLED_CHARS and not template.single:
