@@ -9,8 +9,9 @@ from batchgen.catalogue.wording import listed, quoted
 from batchgen.catalogue.written import Written, shown, trimmed
 from batchgen.manifest.diagnostics import Location, Origin
 from batchgen.manifest.expressions import BadTemplate, UnknownName, may_be_empty
+from batchgen.manifest.header import ManifestFile
 from batchgen.manifest.job_keys import JOB_KEYS, name_fault
-from batchgen.manifest.job_list import JobList, ManifestFile
+from batchgen.manifest.job_list import JobList
 from batchgen.manifest.nodes import Node
 from batchgen.manifest.rows import TABLES, RowsFile
 from batchgen.manifest.source import Marked, Position
@@ -37,7 +38,7 @@ class Entry:
         self.file = file
         self.node = node
         self.line = node.start_mark.line + 1
-        defaults = file.header.defaults
+        defaults = file.defaults
         # A default that the job overrides keeps its place, so the order of keys is that of the defaults.
         self.fields: dict[str, Node] = {**defaults, **node.value} if defaults else node.value
         self.params = {name: node for name, node in self.fields.items() if name not in JOB_KEYS}
@@ -54,7 +55,7 @@ class Entry:
 
     def key_position(self, name: str) -> Marked:
         """The position of a key: in the entry, else in the defaults."""
-        return self.node.keys.get(name) or self.file.header.default_keys.get(name) or self.node
+        return self.node.keys.get(name) or self.file.default_keys.get(name) or self.node
 
     def at(self, pointer: str) -> Node:
         """The node at a JSON pointer. Where a template makes the value, the innermost node around it."""
@@ -70,17 +71,17 @@ class Entry:
         return node
 
     def location(self, where: Marked) -> Location:
-        return Location(self.file.diagnostics, Position.of(where), self.origin)
+        return Location(self.file.job_diagnostics, Position.of(where), self.origin)
 
     def warn(self, where: Marked, message: str, hint: str = "") -> None:
-        self.file.diagnostics.warn(where, message, hint)
+        self.file.job_diagnostics.warn(where, message, hint)
 
     def report(self, where: Marked, message: str, hint: str = "") -> None:
-        self.file.diagnostics.add(where, message, hint, self.origin)
+        self.file.job_diagnostics.add(where, message, hint, self.origin)
 
     def warn_of_comments(self) -> None:
         """Warn of each text without quotes that ends where a comment begins with a letter or digit: ` #sunset`."""
-        source = self.file.diagnostics.source
+        source = self.file.job_diagnostics.source
         if not source.odd_comments:
             return
         for name, field in self.fields.items():
@@ -91,12 +92,12 @@ class Entry:
                     column = node.end_mark.column + hash_sign - offset
                     position = Position(node.end_mark.line + 1, column + 1, 0, hash_sign - column)
                     rest = source.line(position)[column : column + 60]
-                    self.file.diagnostics.warn(position, f"{COMMENT}: {rest}")
+                    self.file.job_diagnostics.warn(position, f"{COMMENT}: {rest}")
 
     def job_values(self, **values: Any) -> dict[str, Any]:
         """`values`, with the names that every template has: the batch, and the take if there are takes."""
         take = {"take": self.origin.take} if self.origin and self.origin.take else {}
-        return {"batch": self.jobs.header.batch, **values, **take}
+        return {"batch": self.jobs.main.batch, **values, **take}
 
     def values(self, **job_values: Any) -> dict[str, Any]:
         """The names of the job and those of the row. One with two different values is an error where it is used."""

@@ -13,8 +13,8 @@ from batchgen.files.media import no_such_file
 from batchgen.files.spelling import FileNames
 from batchgen.manifest.diagnostics import Diagnostics, Origin
 from batchgen.manifest.file_pattern import matching_files
+from batchgen.manifest.header import Folder
 from batchgen.manifest.job_keys import MOST_JOBS, MOST_TAKES, NAME
-from batchgen.manifest.job_list import Folder
 from batchgen.manifest.nodes import Node, written
 from batchgen.manifest.path_help import glob_hint, missing_hint
 from batchgen.manifest.rows import RowsFile

@@ -3,6 +3,10 @@
 Each is one field of `HeaderKeys`: its type, default and meaning, for the reader and for the schema of editors.
 """
 
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import (
@@ -26,7 +30,7 @@ from batchgen.manifest.key_errors import key_error, validated
 from batchgen.manifest.limits import Auto, Limits, limits_of
 from batchgen.manifest.nodes import Node
 from batchgen.manifest.scalars import resolve
-from batchgen.manifest.source import Marked
+from batchgen.manifest.source import Marked, SourceText
 from batchgen.services import registry
 
 INCLUDED_KEYS = ("include", "defaults", "jobs")
@@ -154,11 +158,41 @@ def read_limit(name: str, text: str) -> Any:
     return getattr(keys.limits, name)
 
 
-class Header:
-    """The header of one file, filled in key by key, in any order."""
+@dataclass(slots=True)
+class Folder:
+    """The folder that a manifest's paths are relative to."""
 
-    def __init__(self, batch: str, diagnostics: Diagnostics, *, included: bool = False) -> None:
-        self.diagnostics = diagnostics
+    path: Path
+    """Absolute."""
+    prefix: str = ""
+    """The prefix that makes a path in this folder relative to the main manifest's folder."""
+    shown: Path = field(default_factory=Path)
+    """The folder as the user would write it."""
+    files_read: dict[str, str] = field(default_factory=dict)
+    """The files that the manifests name, other than media, and what messages call each. All folders share it."""
+
+    def add_file(self, path: str, noun: str) -> None:
+        self.files_read[self.join(path)] = noun
+
+    def of_included(self, path: str) -> Folder:
+        """The folder of the manifest at `path`, which a manifest in this folder includes."""
+        parent = Path(path).parent.as_posix()
+        prefix = "" if parent == "." else parent.rstrip("/") + "/"
+        return Folder(self.path / parent, self.join(prefix), self.shown / parent, self.files_read)
+
+    def join(self, path: str) -> str:
+        """A path in this folder, made relative to the main manifest's folder."""
+        return path if not self.prefix or not path or Path(path).is_absolute() else f"{self.prefix}{path}"
+
+
+class ManifestFile:
+    """One manifest while it is read: its folder, and its header, which is filled in key by key, in any order."""
+
+    def __init__(self, source: SourceText, folder: Folder, batch: str = "", *, included: bool = False) -> None:
+        self.folder = folder
+        self.diagnostics = Diagnostics(source)
+        self.job_diagnostics = Diagnostics(source)
+        """These are others: they begin anew where the jobs are read again."""
         self.included = included
         self.batch = batch
         self.service = ServiceKeys()
@@ -168,7 +202,7 @@ class Header:
         self.defaults: dict[str, Node] = {}
         self.default_keys: dict[str, Marked] = {}
 
-    def read(self, key: str, mark: Marked, node: Node) -> None:
+    def read_key(self, key: str, mark: Marked, node: Node) -> None:
         """Read one key. What is wrong with it is reported, and the key keeps its default."""
         if self.included and key in KEYS and key not in INCLUDED_KEYS:
             hint = "write it in the main manifest, for all jobs"

@@ -37,8 +37,7 @@ class JobBuilder(Entry):
         if self.fields.keys().isdisjoint(MULTIPLIERS):
             self.jobs.append(self.spec(), values)
             return
-        file = self.file
-        expanded = expansion(self.fields, file.folder, file.diagnostics)
+        expanded = expansion(self.fields, self.file.folder, self.file.job_diagnostics)
         if expanded is None or self.repeats_its_id(expanded):
             return
         self.rows = expanded.rows
@@ -125,7 +124,7 @@ class JobBuilder(Entry):
             name = self.text(node, "`model`", self.values(index=len(self.jobs.specs) + 1))
         if name is None or self.jobs.documents(name):
             return name
-        if not self.jobs.validate or not self.jobs.header.service.is_catalogued:
+        if not self.jobs.validate or not self.jobs.main.service.is_catalogued:
             if fault := name_fault(name):
                 self.report(node, f"`model` {fault}")
                 return None
@@ -142,7 +141,7 @@ class JobBuilder(Entry):
 
     def endpoint(self, model: str) -> str:
         """The path that serves the model in the manifest's style. A style that the model has not is reported."""
-        service = self.jobs.header.service
+        service = self.jobs.main.service
         style = service.endpoint
         if self.jobs.documents(model) and not register.is_served(model, style):
             message = f"`{model}` has no {style} endpoint, only {' and '.join(register.endpoints(model))}"
@@ -171,18 +170,18 @@ class JobBuilder(Entry):
         self, key: str, id_location: Location, model: str, index: int, params: Values, written: Values
     ) -> str | None:
         """The path of the job's video."""
-        header = self.jobs.header
+        main = self.jobs.main
         node = self.value_of("output", str, "text")
         location = self.location(node) if node else None
-        template = node or header.output
+        template = node or main.output
         if template is None or template.value == OUTPUT:
-            path = f"{header.batch}/{key}.mp4"
+            path = f"{main.batch}/{key}.mp4"
         else:
             values = {**scalars(params, written), **self.row, **self.job_values(id=key, model=model, index=index)}
             try:
                 path = self.jobs.templates.fill_text(template.value, values, ())
             except BadTemplate as error:
-                at = location or Location(self.jobs.diagnostics, Position.of(template))
+                at = location or Location(main.diagnostics, Position.of(template))
                 at.report(str(error), error.hint)
                 return None
         # A path of the job's own is reported there; a path by a shared template is reported at the id.

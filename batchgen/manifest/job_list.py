@@ -1,13 +1,11 @@
-"""The manifests of a batch, and the list of jobs of them all: their specs, and what no two jobs may share."""
+"""The list of jobs of all manifests of a batch: their specs, and what no two jobs may share."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from posixpath import normpath
 
 from batchgen.catalogue.links import Medium
@@ -17,8 +15,8 @@ from batchgen.files.output_paths import folded
 from batchgen.files.spelling import FileNames
 from batchgen.jobs import JobSpec
 from batchgen.manifest import bounds
-from batchgen.manifest.diagnostics import Diagnostics, Location, ReadingEnded
-from batchgen.manifest.header import Header
+from batchgen.manifest.diagnostics import Location, ReadingEnded
+from batchgen.manifest.header import ManifestFile
 from batchgen.manifest.job_keys import MOST_JOBS
 from batchgen.manifest.path_help import missing_hint
 from batchgen.manifest.templates import Templates
@@ -30,42 +28,6 @@ DIVIDE = "divide it into several manifests"
 
 SentIds = Callable[[str, str], Collection[str]]
 """Returns the ids of the jobs of a batch that were sent already, by the batch's name."""
-
-
-@dataclass(slots=True)
-class Folder:
-    """The folder that a manifest's paths are relative to."""
-
-    path: Path
-    """Absolute."""
-    prefix: str = ""
-    """The prefix that makes a path in this folder relative to the main manifest's folder."""
-    shown: Path = field(default_factory=Path)
-    """The folder as the user would write it."""
-    files_read: dict[str, str] = field(default_factory=dict)
-    """The files that the manifests name, other than media, and what messages call each. All folders share it."""
-
-    def add_file(self, path: str, noun: str) -> None:
-        self.files_read[self.join(path)] = noun
-
-    def of_included(self, path: str) -> Folder:
-        """The folder of the manifest at `path`, which a manifest in this folder includes."""
-        parent = Path(path).parent.as_posix()
-        prefix = "" if parent == "." else parent.rstrip("/") + "/"
-        return Folder(self.path / parent, self.join(prefix), self.shown / parent, self.files_read)
-
-    def join(self, path: str) -> str:
-        """A path in this folder, made relative to the main manifest's folder."""
-        return path if not self.prefix or not path or Path(path).is_absolute() else f"{self.prefix}{path}"
-
-
-@dataclass(frozen=True, slots=True)
-class ManifestFile:
-    """One manifest file while it is read."""
-
-    header: Header
-    folder: Folder
-    diagnostics: Diagnostics
 
 
 class Outputs:
@@ -102,8 +64,7 @@ class JobList:
     def __init__(
         self, main: ManifestFile, *, validate: bool, already_sent: SentIds, learn_models: Callable[[], object]
     ) -> None:
-        self.header = main.header
-        self.diagnostics = main.header.diagnostics
+        self.main = main
         self.validate = validate
         self.already_sent = cache(already_sent)
         self.learn_models = cache(learn_models)
@@ -123,7 +84,7 @@ class JobList:
 
     def documents(self, model: str) -> bool:
         """Whether the catalogue describes this model of the batch's service."""
-        service = self.header.service
+        service = self.main.service
         if service.is_catalogued and not service.documents(model):
             self.learn_models()
         return service.documents(model)
@@ -141,12 +102,12 @@ class JobList:
             size = f"{self.chars:,} characters and {self.values:,} values"
             raise ReadingEnded(f"the first {number:,} jobs have {size} in their requests: too many", DIVIDE)
 
-    def remove(self, file: ManifestFile, first: int) -> None:
-        """Remove the jobs of `file`, which are the specs from the index `first` on, so that it can be read again."""
-        self.chars -= sum(len(spec.request) for spec in self.specs[first:])
-        del self.specs[first:]
+    def remove(self, file: ManifestFile, jobs: int, chars: int, values: int) -> None:
+        """Remove the jobs of `file`, so that it can be read again; before them there were so many."""
+        del self.specs[jobs:]
+        self.chars, self.values = chars, values
         for table in (self.ids, self.outputs.files, self.outputs.folders):
-            for key in [key for key, location in table.items() if location.diagnostics is file.diagnostics]:
+            for key in [key for key, location in table.items() if location.diagnostics is file.job_diagnostics]:
                 del table[key]
 
     def inspected(self, value: str, medium: Medium, *, is_text: bool) -> tuple[LocalMedium, str]:
@@ -189,7 +150,7 @@ class JobList:
                         location.report(message)
 
     def sent_keys(self) -> Collection[str]:
-        return self.already_sent(self.header.batch, self.header.service.name)
+        return self.already_sent(self.main.batch, self.main.service.name)
 
     def local_files(self) -> Collection[str]:
         return {

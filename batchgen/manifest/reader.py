@@ -14,9 +14,9 @@ from batchgen.files.spelling import similar_manifest
 from batchgen.jobs import JobSpec
 from batchgen.manifest import bounds
 from batchgen.manifest.diagnostics import Diagnostics, Location, ReadingEnded
-from batchgen.manifest.header import Header
+from batchgen.manifest.header import Folder, ManifestFile
 from batchgen.manifest.job_builder import JobBuilder
-from batchgen.manifest.job_list import DIVIDE, Folder, JobList, ManifestFile, SentIds
+from batchgen.manifest.job_list import DIVIDE, JobList, SentIds
 from batchgen.manifest.limits import Limits
 from batchgen.manifest.nodes import Node, ParsingStopped, top_level
 from batchgen.manifest.rows import SPREADSHEETS, SUFFIXES
@@ -74,17 +74,17 @@ def read(
     except InputFault as error:
         raise ManifestInvalid([Problem(str(error), path, hint=error.hint)]) from None
     folder = Folder(path.absolute().parent, shown=path.parent)
-    main = _open(SourceText(path, raw), folder, path.stem)
+    main = ManifestFile(SourceText(path, raw), folder, path.stem)
     jobs = JobList(main, validate=validate, already_sent=already_sent, learn_models=learn_models)
     reader = _Reader(main, jobs)
     reader.read_all()
     return Manifest(
         path=path,
         folder=folder.path,
-        batch=main.header.batch,
-        service=main.header.service.name,
-        endpoint_style=main.header.service.endpoint,
-        limits=main.header.limits,
+        batch=main.batch,
+        service=main.service.name,
+        endpoint_style=main.service.endpoint,
+        limits=main.limits,
         sha256=hashlib.sha256(raw).hexdigest(),
         jobs=jobs.specs,
         remarks=tuple(dict.fromkeys(line for diagnostics in reader.diagnostics for line in diagnostics.warnings())),
@@ -153,18 +153,17 @@ class _Reader:
 
     def read_file(self, file: ManifestFile, chain: tuple[Path, ...]) -> None:
         """Read one manifest and then its includes. `chain` are the manifests that led to it."""
-        header = file.header
-        self.diagnostics.append(header.diagnostics)
-        first = len(self.jobs.specs)
+        self.diagnostics.append(file.diagnostics)
+        before = len(self.jobs.specs), self.jobs.chars, self.jobs.values
         try:
             if self.scan(file, read_header=True):
                 # Header keys stand after the jobs, to which they apply as well: the jobs are read again.
-                self.jobs.remove(file, first)
-                file = ManifestFile(header, file.folder, Diagnostics(file.diagnostics.source))
+                self.jobs.remove(file, *before)
+                file.job_diagnostics = Diagnostics(file.diagnostics.source)
                 self.scan(file, read_header=False)
         finally:
-            self.diagnostics.append(file.diagnostics)
-        for node in header.includes:
+            self.diagnostics.append(file.job_diagnostics)
+        for node in file.includes:
             self.include(node, file, (*chain, file.diagnostics.source.path))
 
     def include(self, node: Node, file: ManifestFile, chain: tuple[Path, ...]) -> None:
@@ -197,22 +196,21 @@ class _Reader:
         except ManifestInvalid as invalid:
             self.problems += invalid.problems
             return
-        self.read_file(_open(source, file.folder.of_included(node.value), included=True), chain)
+        self.read_file(ManifestFile(source, file.folder.of_included(node.value), included=True), chain)
 
     def scan(self, file: ManifestFile, *, read_header: bool) -> bool:
         """Parse one text from end to end. Returns whether a header key stands after the jobs."""
-        header = file.header
         jobs_key: Marked | None = None
         late_key = has_jobs = False
         try:
-            for key, node in top_level(header.diagnostics, streamed="jobs"):
+            for key, node in top_level(file.diagnostics, streamed="jobs"):
                 if key is None:
                     has_jobs = True
                     self.add_entry(file, node)
                 elif key.value == "jobs":
                     jobs_key = key
                     if type(node.value) is not list and node.value is not None:
-                        header.diagnostics.add(node, f"`jobs` must be a list, not {quoted(node.value)}")
+                        file.diagnostics.add(node, f"`jobs` must be a list, not {quoted(node.value)}")
                         continue
                     for entry in node.value or ():
                         has_jobs = True
@@ -220,23 +218,18 @@ class _Reader:
                 else:
                     late_key = late_key or (jobs_key is not None and key.value != "include")
                     if read_header:
-                        header.read(key.value, key, node)
-            if not has_jobs and not header.diagnostics and not header.includes:
+                        file.read_key(key.value, key, node)
+            if not has_jobs and not file.diagnostics and not file.includes:
                 where = jobs_key or Position(1, 1)
-                header.diagnostics.add(where, "the manifest has no jobs", "list them under `jobs:`")
+                file.diagnostics.add(where, "the manifest has no jobs", "list them under `jobs:`")
         except ParsingStopped:
             self.complete = False
         return late_key
 
     def add_entry(self, file: ManifestFile, node: Node) -> None:
         if type(node.value) is not dict:
-            file.diagnostics.add(
+            file.job_diagnostics.add(
                 node, f"a job must be a mapping, not {quoted(node.value)}", "write {id: NAME, prompt: …}"
             )
             return
         JobBuilder(self.jobs, file, node).build()
-
-
-def _open(source: SourceText, folder: Folder, batch: str = "", *, included: bool = False) -> ManifestFile:
-    """A file to be read. Its header's diagnostics are separate: they stay when the jobs are read again."""
-    return ManifestFile(Header(batch, Diagnostics(source), included=included), folder, Diagnostics(source))

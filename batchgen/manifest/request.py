@@ -196,7 +196,7 @@ def is_in_own_network(address: str) -> bool:
 def report_useless_nulls(entry: Entry, model: str, accepted: tuple[str, ...]) -> None:
     """Report a null that drops neither a default nor a parameter: its name is misspelt."""
     for name, node in entry.node.value.items():
-        if node.value is None and not (name in JOB_KEYS or name in accepted or name in entry.file.header.defaults):
+        if node.value is None and not (name in JOB_KEYS or name in accepted or name in entry.file.defaults):
             message = f"`{model}` does not take `{name[:100]}`"
             entry.report(entry.key_position(name), message, suggestion(name, (*accepted, *JOB_KEYS)))
 
