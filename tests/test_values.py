@@ -334,6 +334,25 @@ def test_a_cell_becomes_what_the_model_takes(tmp_path: Path, name: str, cell: st
     assert (value, type(value)) == (sent, type(sent))
 
 
+HEADS: dict[str, tuple[bytes, str]] = {
+    "PNG": (b"\x89PNG\r\n\x1a\n\0", "this is an image, not a"),
+    "JPEG": (b"\xff\xd8\xff\xe0\0", "this is an image, not a"),
+    "MP4": (b"\0\0\0\x20ftypisom", "this is a video, not a"),
+    "a spreadsheet": (b"PK\x03\x04\x14\0", "this is a spreadsheet or an archive, not a"),
+    "SQLite": (b"SQLite format 3\0", "this is a database"),
+    "gzip": (b"\x1f\x8b\x08\0", "this is a compressed file"),
+    "UTF-16 without a mark": (f"{HEADER}{FULL}".encode("utf-16-le"), "this looks like UTF-16"),
+    "UTF-16 without a mark, the other way": (f"{HEADER}{FULL}".encode("utf-16-be"), "this looks like UTF-16"),
+    "UTF-32": (f"{HEADER}{FULL}".encode("utf-32"), "or like UTF-32"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), HEADS.values(), ids=HEADS)
+def test_a_file_that_is_no_text_is_called_what_it_is(tmp_path: Path, content: bytes, message: str) -> None:
+    assert message in refusal(tmp_path, ROWS_JOB.replace("NAME", "r.csv"), {"r.csv": content})
+    assert message in refusal(tmp_path, "include: n.yaml", {"n.yaml": content})
+
+
 JSON_TEXTS: dict[str, tuple[str, str]] = {
     "two escapes": ("a cat \\ud83d\\ude00 waves", "a cat \U0001f600 waves"),
     "capital digits, twice": ("\\uD83D\\uDE00\\ud83d\\ude00", "\U0001f600\U0001f600"),

@@ -9,8 +9,10 @@ from typing import NamedTuple, Protocol, Self
 
 from yaml.error import Mark
 
+from batchgen.catalogue.links import NOUNS
 from batchgen.errors import ManifestInvalid, Problem, os_reason
 from batchgen.files.input_file import InputFault, read_input
+from batchgen.files.media import media_type_of
 from batchgen.manifest import bounds
 from batchgen.services.text import visible
 
@@ -24,6 +26,17 @@ IN_QUOTES = re.compile(r'"(?>(?:[^"\\\n]+|\\.)*)"')
 """A text in double quotes on one line, as JSON writes it."""
 SURROGATE_PAIR = re.compile(r"(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\.")
 """An escaped surrogate pair, or any other escape: in "\\\\ud83d" the second backslash begins no escape."""
+HEAD_BYTES = 256
+"""The beginning of a file that shows whether it is text."""
+NO_TEXTS: tuple[tuple[bytes, str, str], ...] = (
+    (b"PK\x03\x04", "a spreadsheet or an archive", "export the sheet as CSV UTF-8"),
+    (b"\xd0\xcf\x11\xe0", "a spreadsheet", "export it as CSV UTF-8"),
+    (b"SQLite format 3\0", "a database, such as a job table", "name the text file beside it"),
+    (b"\x1f\x8b", "a compressed file", "unpack it"),
+    (b"%PDF", "a PDF", "copy its text into a file"),
+    (b"\x7fELF", "a program", "name the text file that it reads"),
+)
+"""The first bytes of files that are no text, what each is, and what to do about it."""
 ODD_COMMENT = re.compile(r"(?<![ \t])[ \t]+#(?=[^\W_])")
 
 
@@ -55,7 +68,7 @@ class Position(NamedTuple):
 def read_bytes(path: Path, noun: str, missing: str, most: int) -> bytes:
     """The content of a regular file, which messages call `noun`. Raises InputFault: `missing` if there is none."""
     try:
-        return read_input(path, most, noun)
+        content = read_input(path, most, noun)
     except FileNotFoundError:
         raise InputFault(missing) from None
     except PermissionError:
@@ -64,6 +77,31 @@ def read_bytes(path: Path, noun: str, missing: str, most: int) -> bytes:
         raise InputFault(f"the {noun} cannot be read: no file has such a name") from None
     except OSError as error:
         raise InputFault(f"the {noun} cannot be read: {os_reason(error)}") from None
+    refuse_no_text(content[:HEAD_BYTES], noun)
+    return content
+
+
+def refuse_no_text(head: bytes, noun: str) -> None:
+    """Raises InputFault for a file that begins as no text does, or as UTF-16 or UTF-32 without its mark."""
+    if b"\0" not in head and is_utf8(head):
+        return
+    for signature, kind, hint in NO_TEXTS:
+        if head.startswith(signature):
+            raise InputFault(f"this is {kind}, not a {noun}", hint)
+    if media_type := media_type_of(head):
+        raise InputFault(f"this is {NOUNS[media_type.partition('/')[0]]}, not a {noun}", "name a text file")
+    # Letters of ASCII have a NUL before or behind them in UTF-16.
+    if (b"\0" in head[:2] and head.strip(b"\0")) or head.startswith(codecs.BOM_UTF32_LE):
+        raise InputFault("this looks like UTF-16 without its mark, or like UTF-32", SAVE_AS_UTF8)
+
+
+def is_utf8(head: bytes) -> bool:
+    """Whether the beginning of a file is UTF-8, but for a last character that is cut."""
+    try:
+        head.decode()
+    except UnicodeDecodeError as error:
+        return error.start > len(head) - 4
+    return True
 
 
 def as_utf8(raw: bytes) -> bytes:
