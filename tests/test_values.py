@@ -235,6 +235,7 @@ BAD_SHEETS: dict[str, tuple[str, str]] = {
     "a cell too narrow for its number": (f"{HEADER}1,#####,{LINK},x\n", "`title` is #####, which stands for no value"),
     "a missing value of pandas": (f"{HEADER}1,nan,{LINK},x\n", "`title` is nan, which stands for no value"),
     "a missing value of a database": (f"{HEADER}1,\\N,{LINK},x\n", "`title` is \\N, which stands for no value"),
+    "a shortened number": (f"{HEADER}1.23E+12,Pot,{LINK},x\n", "a number that a spreadsheet has shortened: 1.23E+12"),
     "a lookup without a match": (f"{HEADER}1,Pot,#N/A,x\n", "`photo` is #N/A, which stands for no value (r.csv:2)"),
     **{
         f"a failed formula, {cell}": (f"{HEADER}1,{cell},{LINK},x\n", f"`title` is {cell}, which stands for no value")

@@ -1,6 +1,7 @@
 """Builds the JobSpecs of one entry: one, or one for each row, cell and take."""
 
 import json
+import re
 from typing import Any
 
 from batchgen.catalogue import durations, register
@@ -24,6 +25,8 @@ from batchgen.manifest.templates import templated
 encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 TOO_MANY_VALUES = f"the job has more than {bounds.REQUEST_VALUES:,} values, aliases included"
+SHORTENED_NUMBER = re.compile(r"(?<![\w.,])[0-9]([.,][0-9]+)?E\+[0-9]{2,3}(?!\w)")
+"""How a spreadsheet writes a long number in a narrow column: its last digits are lost."""
 
 
 class JobBuilder(Entry):
@@ -160,6 +163,10 @@ class JobBuilder(Entry):
         location = self.location(node)
         key = self.name(node, "`id`", self.values(model=model) if templated(node) else {}, self.columns)
         if key is None:
+            return None, None
+        if "E+" in key and self.columns and (number := SHORTENED_NUMBER.search(key)):
+            hint = "format the column as text in the spreadsheet, and export it again"
+            self.report(node, f"`id` has a number that a spreadsheet has shortened: {number[0]}", hint)
             return None, None
         if self.origin and self.origin.take > 1 and not self.jobs.templates.uses(node, "take"):
             # The first take has no suffix: with a `count` added later, the paid job keeps its id.
