@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import shutil
 import signal
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 MANIFESTS = Path(__file__).resolve().parents[1] / "manifests"
 PLUGINS = Path(__file__).parent / "plugins"
 """A folder with the plug-in `queueworks` and its entry point, as an installer leaves them."""
+LOGGER = logging.getLogger("batchgen")
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 REMOVED_VARIABLES = (
@@ -341,8 +343,11 @@ def batchgen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
             patch.setattr(sys, "stderr", stderr)
             for name, value in environment.items():
                 patch.setenv(name, value)
+            # What a command adds to the log ends with it.
+            patch.setattr(LOGGER, "handlers", [*LOGGER.handlers])
             with pytest.raises(SystemExit) as ended:
                 main()
+        LOGGER.setLevel(logging.NOTSET)
         code = ended.value.code or 0
         assert isinstance(code, int)
         written = [stream.buffer.getvalue().decode() for stream in (stdout, stderr)]
