@@ -186,7 +186,7 @@ def test_a_video_cannot_replace_the_manifest_or_an_image(tmp_path: Path) -> None
     ("template", "reason"),
     [
         ("{{ nosuch }}", "no name `nosuch`"),
-        ("{{ id", "the template cannot be read"),
+        ("{{ id", "the template cannot be read: a `{{` has no `}}`"),
         ("{{ id | center(9) }}", "no filter `center`"),
         ("{% for x in id %}{{ x }}{% endfor %}", "no statements"),
         ("{{ range(9) }}", "no name `range`"),
