@@ -407,6 +407,7 @@ SLIPS = {
     "an en dash": ("\u2013 id: a\n  prompt: x", 3, "begin an item of a list with a hyphen and a space"),
     "a colon without a space": ("- id: a\n  prompt:x\n", 3, "put a space behind the colon"),
     "the same in the first key": ("- id:a\n  prompt: x", 3, "put a space behind the colon, on the line above"),
+    "a line of a wide blank": ("    \u3000\n  - {id: a, prompt: x}", 3, "U+3000 IDEOGRAPHIC SPACE, on the line above"),
     "a key without a colon": ("- id: a\n  prompt\n  seed: 1", 3, "a key has a colon and a space behind it"),
     "a full-width colon": ("- id: a\n  prompt\uff1ax\n", 3, "write a plain colon and a space"),
     "a no-break space": ("- id: a\n  prompt:\u00a0x\n", 3, "write a plain space behind the colon"),

@@ -98,7 +98,7 @@ def _hint(problem: str, position: Position, line: str, source: SourceText) -> st
         return "a key has a colon and a space behind it; a text that goes on is indented deeper than its key"
     is_first = ": " not in before[:-1] and before.strip()[:1] not in "{["
     if "mapping values are not allowed" in problem:
-        above = line_hint(source.text[: position.begin].rstrip().rpartition("\n")[2])
+        above = line_hint(source.text[: position.begin].rstrip("\r\n").rpartition("\n")[2])
         same_column = "write this key in the same column as the other keys of its job"
         return (above and f"{above}, on the line above") or (same_column if is_first else COLON_IN_TEXT)
     if len(before.strip()) == 1 and problem.startswith("did not find expected"):

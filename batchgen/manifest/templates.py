@@ -242,7 +242,9 @@ def names_hint(name: str, names: tuple[str, ...]) -> str:
 
 def _check_expression(expression: str) -> None:
     if not expression:
-        raise BadTemplate("the template cannot be read: a `{{` has no `}}`", "a `{{` that is text is written {{ '{{' }}")
+        raise BadTemplate(
+            "the template cannot be read: a `{{` has no `}}`", "a `{{` that is text is written {{ '{{' }}"
+        )
     code = QUOTED.sub("''", expression)
     if len(expression) > LONGEST_EXPRESSION:
         raise BadTemplate(f"an expression has {len(expression)} characters; at most {LONGEST_EXPRESSION} are allowed")
