@@ -54,6 +54,10 @@ def expansion(fields: Mapping[str, Node], folder: Folder, diagnostics: Diagnosti
         multiplier = fields["matrix"] if axes else fields["count"]
         diagnostics.add(multiplier, f"this makes {number:,} jobs; a manifest may have {MOST_JOBS:,}")
         return None
+    if rows and rows.count(MOST_JOBS // max(number, 1)) * number > MOST_JOBS:
+        diagnostics.add(fields["rows"], f"the rows make more than {MOST_JOBS:,} jobs", "divide them into several files")
+    if len(diagnostics) > before:
+        return None
     return Expansion(rows, axes, takes)
 
 

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -103,6 +104,22 @@ class RowsFile:
                 message = f"byte 0x{line[error.start]:02x} is not UTF-8"
                 self.diagnostics.add(Position(number, column, 0), message, SAVE_AS_CSV_UTF8)
                 raise ReadingStopped from None
+
+    def count(self, most: int) -> int:
+        """The number of rows, counted up to `most` and only where there may be so many."""
+        if self.raw.count(b"\n") < most:
+            return 0
+        is_table = self.suffix in TABLES
+        rows = csv.reader(self.lines()) if is_table else ([line] for line in self.lines())
+        number = -1 if is_table else 0  # without the header
+        with suppress(csv.Error, ReadingStopped):
+            for row in rows:
+                self.row_chars = 0
+                number += any(map(trimmed, row))
+                if number > most:
+                    break
+            return number
+        return 0
 
     def table_rows(self) -> Iterator[Row]:
         csv.field_size_limit(bounds.LINE_CHARS)
