@@ -142,7 +142,7 @@ def check_folder() -> None:
 
 def reported(typed: click.UsageError) -> click.UsageError:
     """The error, explained, which click prints as text; with `--json` it is a line on standard output as well."""
-    error = usage_errors.explained(typed, load("run"))
+    error = usage_errors.explained(typed)
     if is_json():
         from batchgen.report.hints import usage_json
 

@@ -47,7 +47,7 @@ def unknown_command(args: Sequence[str], commands: Collection[str]) -> str:
     return f"There is no command {name!r}.{f' Did you mean `{near[0]}`?' if near else ''}"
 
 
-def explained(error: click.UsageError, run: click.Command) -> click.UsageError:
+def explained(error: click.UsageError) -> click.UsageError:
     """The same error; of a missing manifest, an argument too many or an unknown option, with what is meant by it."""
     if isinstance(error, click.MissingParameter) and error.param and error.param.name == "manifest":
         return click.MissingParameter(f"It is the YAML file with the jobs; {INIT_WRITES}.", error.ctx, error.param)
@@ -57,13 +57,13 @@ def explained(error: click.UsageError, run: click.Command) -> click.UsageError:
         takes_manifest = "manifest" in error.ctx.params
         hint = ONE_MANIFEST if takes_manifest else NO_MANIFEST if error.ctx.info_name == "worker" else ""
         return click.UsageError(f"{error.message}. {hint}", error.ctx) if hint else error
-    return explained_option(error, error.ctx, run) if isinstance(error, click.NoSuchOption) else error
+    return explained_option(error, error.ctx) if isinstance(error, click.NoSuchOption) else error
 
 
-def explained_option(error: click.NoSuchOption, ctx: click.Context, run: click.Command) -> click.NoSuchOption:
+def explained_option(error: click.NoSuchOption, ctx: click.Context) -> click.NoSuchOption:
     """An option that a command lacks, with what is there in its place, or an option like it."""
     name = error.option_name
-    if hint := option_hint(name, ctx, run):
+    if hint := option_hint(name, ctx):
         return click.NoSuchOption(name, f"{error.message} ({hint})", ctx=ctx)
     near = [
         word for word in error.possibilities or () if word.startswith(name) or get_close_matches(name, [word], 1, ALIKE)
@@ -71,18 +71,29 @@ def explained_option(error: click.NoSuchOption, ctx: click.Context, run: click.C
     return click.NoSuchOption(name, possibilities=near, ctx=ctx)
 
 
-def option_hint(name: str, ctx: click.Context, run: click.Command) -> str:
+def option_hint(name: str, ctx: click.Context) -> str:
     """What stands for an option that the command of `ctx` lacks; "" where nothing does. `run` has most options."""
-    from batchgen.limits.steering import STEERED
-
-    of_run = {word: param.name for param in run.params for word in param.opts}
     if ctx.parent is None:
         return "an option stands behind its command, as in `batchgen status --json`"
     if name == "--db" and ctx.command_path.startswith("batchgen db"):
         return "the job table is an argument here: `batchgen db check PATH-OR-URL`"
-    if ctx.info_name == "set" and (limit := of_run.get(name) or name.lstrip("-").replace("-", "_")) in STEERED:
+    of_run = options_of_run(ctx)
+    if ctx.info_name == "set" and is_steered(limit := of_run.get(name) or name.lstrip("-").replace("-", "_")):
         return f"`batchgen set` takes it as {limit}=VALUE"
     if name in OTHER_OPTIONS or name not in of_run:
         return OTHER_OPTIONS.get(name, "")
     limits = "; a worker takes limits and the cap from the manifest and from `batchgen set`"
     return f"`batchgen run` has it{limits if ctx.info_name == 'worker' else ''}"
+
+
+def options_of_run(ctx: click.Context) -> dict[str, str | None]:
+    """The names of its parameters by the words of its options. The command is imported only for this."""
+    group = ctx.find_root().command
+    run = group.get_command(ctx, "run") if isinstance(group, click.Group) else None
+    return {word: param.name for param in run.params for word in param.opts} if run else {}
+
+
+def is_steered(name: str) -> bool:
+    from batchgen.limits.steering import STEERED
+
+    return name in STEERED
