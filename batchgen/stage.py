@@ -49,7 +49,7 @@ class Stage:
         return next_at
 
     def claim(self, connection: Connection, now: datetime, capacity: int) -> tuple[Sequence[Any], datetime | None]:
-        """What is due, at most so much, and when more is."""
+        """What is due, at most so much, and when more is. A stage with a `tick` of its own has none."""
         raise NotImplementedError
 
     async def work(self, item: Any) -> bool | None:
