@@ -301,9 +301,9 @@ def test_a_prompt_that_goes_without_an_empty_column_is_a_warning_once(tmp_path: 
     rows_file: Files = {"r.csv": "n,colour,thing\n1,red,cup\n2,,cup\n3,,cup\n4,red\n"}
     remarks = [remark.partition(": ")[2] for remark in read(tmp_path, text, rows_file).remarks]
     assert remarks == [
-        f"`prompt` goes without `{column}` in rows that leave it empty; fill it in, or write"
+        f"`prompt` goes without `{column}` in rows that leave it empty (r.csv:{rows}); fill it in, or write"
         f" {{{{ {column} | default('') }}}} where it may be empty"
-        for column in ("colour", "thing")
+        for column, rows in (("colour", "3 and 1 more row: 4"), ("thing", "5"))
     ]
     meant = text.replace("colour", 'colour | default("")').replace("thing", 'thing | default("")')
     assert not read(tmp_path, meant, rows_file).remarks
@@ -456,6 +456,50 @@ def test_a_link_that_does_not_lead_the_service_to_a_file_is_warned_of(
 ) -> None:
     warnings = read(tmp_path, f"jobs: [{{id: a, model: {STANDARD}, image_url: '{link}'}}]").warnings
     assert bool(warnings) == is_warned_of
+
+
+def test_a_warning_of_many_rows_is_one_line(tmp_path: Path) -> None:
+    text = f"jobs: [{{id: '{{{{ id }}}}', model: {STANDARD}, rows: r.csv, image_url: '{{{{ link }}}}'}}]"
+    rows_file: Files = {"r.csv": "id,link\n" + "".join(f"{n},https://nas/{n}.png\n" for n in range(2, 700))}
+    (warning,) = read(tmp_path, text, rows_file).warnings
+    assert "https://nas/2.png (r.csv:2 and 697 more rows: 3, 4, 5," in warning
+
+
+PLACEHOLDERS = {
+    "braces": "a {title} turns",
+    "a shell's": "a ${ title } turns",
+    "a shell's without braces": "a $title turns",
+    "per cent signs": "a %title% turns",
+    "printf": "a %(title)s turns",
+    "angle brackets": "a <title> turns",
+    "two angle brackets": "a <<title>> turns",
+    "square brackets": "a [[title]] turns",
+    "a statement": "a {% if title %}big{% endif %} mug",
+    "beside a template": "{{ title }} {title}",
+}
+
+
+@pytest.mark.parametrize("prompt", PLACEHOLDERS.values(), ids=PLACEHOLDERS)
+@pytest.mark.parametrize("source", ["rows: r.csv", "matrix: {title: [mug, bowl]}"])
+def test_a_placeholder_of_another_tool_is_warned_of_once(tmp_path: Path, prompt: str, source: str) -> None:
+    text = f"jobs:\n- id: '{{{{ title }}}}'\n  {source}\n  model: {TEXT}\n  prompt: '{prompt}'"
+    (warning,) = read(tmp_path, text, {"r.csv": "title\nmug\nbowl\n"}).warnings
+    assert "m.yaml:5:11: " in warning
+    assert "stays as it is written; a template is {{ title }}" in warning
+
+
+@pytest.mark.parametrize("prompt", ["a {colour} $5 turns, 50% off <3", "{{ title }} turns", "a [mug] turns", "title"])
+def test_what_names_no_column_is_no_placeholder(tmp_path: Path, prompt: str) -> None:
+    text = f"jobs:\n- id: '{{{{ title }}}}'\n  rows: r.csv\n  model: {TEXT}\n  prompt: '{prompt}'"
+    assert read(tmp_path, text, {"r.csv": "title\nmug\nbowl\n"}).warnings == ()
+
+
+def test_a_template_in_a_value_is_not_filled_in_and_is_warned_of(tmp_path: Path) -> None:
+    text = f"jobs: [{{id: '{{{{ id }}}}', model: {TEXT}, rows: r.csv, prompt: '{{{{ line }}}}'}}]"
+    manifest = read(tmp_path, text, {"r.csv": "id,line\na,mug\nb,a {{ colour }} bowl\nc,{{ x }}\n"})
+    assert params(manifest, "prompt") == ["mug", "a {{ colour }} bowl", "{{ x }}"]
+    (warning,) = manifest.warnings
+    assert "what is filled in stays as it is written: {{ colour }} (r.csv:3 and 1 more row: 4)" in warning
 
 
 @pytest.mark.parametrize("host", ["e.com:99999", "e.com:0", "-", ".", "a..b", "[::1"])

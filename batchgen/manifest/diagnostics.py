@@ -61,6 +61,11 @@ class Diagnostic:
             where = f"{where} {more}".strip()
         return f"{self.message} ({where})" if where else self.message
 
+    def line(self) -> str:
+        """Line, column, message and hint, as a warning has them."""
+        place = f"{self.position.line}:{self.position.column}"
+        return f"{place}: {'; '.join(filter(None, (self.text(), self.hint)))}"
+
 
 class ReadingEnded(Exception):
     """The rest of a batch is not worth reading, or does not fit into memory. `str(error)` says why."""
@@ -81,7 +86,7 @@ class Diagnostics:
         self._diagnostics: dict[tuple[object, str], Diagnostic] = {}
         self._of_rows: list[Diagnostics] = []
         self._reports = 0
-        self._warnings: dict[tuple[Position, str], str] = {}
+        self._warnings: dict[tuple[object, str], Diagnostic] = {}
 
     def of_rows(self, source: SourceText) -> Diagnostics:
         """Diagnostics for a file of rows; they count as diagnostics of this file."""
@@ -95,37 +100,32 @@ class Diagnostics:
         exact, similar = (position, message), (position, shared_part(message))
         if origin:
             key = exact if exact in self._diagnostics else similar
-            self._count(key, Diagnostic(position, message, hint, origin), origin)
+            count(self._diagnostics, key, Diagnostic(position, message, hint, origin))
         elif similar not in self._diagnostics:
             self._diagnostics.setdefault(exact, Diagnostic(position, message, hint, None))
         self._count_report()
 
-    def warn(self, where: Position | Marked, message: str, hint: str = "") -> None:
-        """Add a warning, once: the manifest stays valid. Beyond `bounds.PROBLEMS` there are no more."""
+    def warn(self, where: Position | Marked, message: str, hint: str = "", origin: Origin | None = None) -> None:
+        """Add a warning: the manifest stays valid. The same one of another `origin` is only counted.
+
+        Beyond `bounds.PROBLEMS` different ones there are no more.
+        """
         position = where if isinstance(where, Position) else Position.of(where)
-        if len(self._warnings) < bounds.PROBLEMS:
-            self._warnings.setdefault((position, message[: bounds.MESSAGE_CHARS]), hint)
+        key = position, shared_part(message) if origin else message
+        if key in self._warnings or len(self._warnings) < bounds.PROBLEMS:
+            count(self._warnings, key, Diagnostic(position, message[: bounds.MESSAGE_CHARS], hint, origin))
 
     def warnings(self) -> list[str]:
         """The warnings, each as one line with its place, in the order of the file."""
-        return [
-            printable(f"{self.source.path}:{position.line}:{position.column}: {message}{f'; {hint}' if hint else ''}")
-            for (position, message), hint in sorted(self._warnings.items())
-        ]
+        ordered = sorted(self._warnings.values(), key=lambda warning: warning.position)
+        return [printable(f"{self.source.path}:{warning.line()}") for warning in ordered]
 
     def add_row(self, origin: Origin, message: str, hint: str = "", column: int = 1) -> None:
         """Add a diagnostic of a row itself, in the file of rows. The same mistake of other rows is only counted."""
         message, hint = message[: bounds.MESSAGE_CHARS], hint[: bounds.MESSAGE_CHARS]
         diagnostic = Diagnostic(Position(origin.line, column, 0), message, hint, None)
-        self._count(("row", shared_part(message)), diagnostic, origin)
+        count(self._diagnostics, ("row", shared_part(message)), diagnostic, origin)
         self._count_report()
-
-    def _count(self, key: tuple[object, str], new: Diagnostic, origin: Origin) -> None:
-        first = self._diagnostics.setdefault(key, new)
-        if first is not new:
-            first.count += 1
-            if len(first.others) < NAMED:
-                first.others.append(origin)
 
     def _count_report(self) -> None:
         self._reports += 1
@@ -164,6 +164,20 @@ class Location(NamedTuple):
         in_another_file = source is not other.diagnostics.source
         line = f"at {source.path}:{self.position.line}" if in_another_file else f"on line {self.position.line}"
         return f"{line} ({self.origin})" if self.origin else line
+
+
+def count(
+    diagnostics: dict[tuple[object, str], Diagnostic],
+    key: tuple[object, str],
+    new: Diagnostic,
+    origin: Origin | None = None,
+) -> None:
+    """Add a diagnostic. Where its key has one already, that counts this `origin`, or that of the new one."""
+    first = diagnostics.setdefault(key, new)
+    if first is not new and (origin := origin or new.origin):
+        first.count += 1
+        if len(first.others) < NAMED:
+            first.others.append(origin)
 
 
 def shared_part(message: str) -> str:

@@ -10,9 +10,10 @@ from batchgen.catalogue.written import Written, shown, trimmed
 from batchgen.manifest.diagnostics import Location, Origin
 from batchgen.manifest.expressions import BadTemplate, UnknownName, may_be_empty
 from batchgen.manifest.header import ManifestFile
-from batchgen.manifest.job_keys import JOB_KEYS, name_fault
+from batchgen.manifest.job_keys import JOB_KEYS, MULTIPLIERS, name_fault
 from batchgen.manifest.job_list import JobList
 from batchgen.manifest.nodes import Node
+from batchgen.manifest.placeholders import placeholder, placeholder_in
 from batchgen.manifest.rows import TABLES, RowsFile
 from batchgen.manifest.source import Marked, Position
 from batchgen.manifest.templates import templated
@@ -74,7 +75,7 @@ class Entry:
         return Location(self.file.job_diagnostics, Position.of(where), self.origin)
 
     def warn(self, where: Marked, message: str, hint: str = "") -> None:
-        self.file.job_diagnostics.warn(where, message, hint)
+        self.file.job_diagnostics.warn(where, message, hint, self.origin)
 
     def report(self, where: Marked, message: str, hint: str = "") -> None:
         self.file.job_diagnostics.add(where, message, hint, self.origin)
@@ -93,6 +94,15 @@ class Entry:
                     position = Position(node.end_mark.line + 1, column + 1, 0, hash_sign - column)
                     rest = source.line(position)[column : column + 60]
                     self.file.job_diagnostics.warn(position, f"{COMMENT}: {rest}")
+
+    def warn_of_placeholders(self) -> None:
+        """Warn of each text that has a name of the row or the cell as another tool would write it: `{title}`."""
+        for name, field in self.fields.items():
+            for node in strings(field) if name not in MULTIPLIERS else ():
+                if odd := placeholder(node.value, self.row):
+                    written, column = odd
+                    message = f"{written[:60]} stays as it is written; a template is {{{{ {column} }}}}"
+                    self.file.job_diagnostics.warn(node, message)
 
     def job_values(self, **values: Any) -> dict[str, Any]:
         """`values`, with the names that every template has: the batch, and the take if there are takes."""
@@ -143,6 +153,8 @@ class Entry:
                     raise BadTemplate(f"{subject}`{column[:100]}` is empty here", may_be_empty(column))
                 message = f"`{name}` goes without `{column[:100]}` in rows that leave it empty"
                 self.warn(node, message, may_be_empty(column))
+            if type(filled) is str and "{{" in filled and (inner := placeholder_in(self.row)):
+                self.warn(node, f"what is filled in stays as it is written: {inner[:60]}")
             return None if filled == "" else filled
         except BadTemplate as error:
             self.report_template(node, error)
@@ -192,6 +204,15 @@ def columns_hint(rows: RowsFile) -> str:
         return hint
     names = listed([f"`{name[:100]}`" for name in rows.unusable])
     return f"{hint}, where {names} must be renamed: a name has the letters a to z, digits and _ only"
+
+
+def strings(node: Node) -> Iterator[Node]:
+    """The texts in a value, at any depth."""
+    children = node.value.values() if type(node.value) is dict else node.value if type(node.value) is list else ()
+    for child in children:
+        yield from strings(child)
+    if type(node.value) is str:
+        yield node
 
 
 def texts(node: Node, name: str) -> Iterator[Node]:

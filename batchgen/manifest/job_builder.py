@@ -44,7 +44,9 @@ class JobBuilder(Entry):
         if expanded is None or self.repeats_its_id(expanded):
             return
         self.rows = expanded.rows
-        for self.row, self.origin in expanded.variants():
+        for number, (self.row, self.origin) in enumerate(expanded.variants()):
+            if number == 0:
+                self.warn_of_placeholders()
             self.jobs.append(self.spec(), values)
 
     def repeats_its_id(self, expanded: Expansion) -> bool:
