@@ -252,8 +252,9 @@ class RunContext:
             self.warning = "; ".join(filter(None, (self.warning, warning)))
 
     def owns(self, job: Job) -> bool:
-        """Whether the job was sent with this run's key: for another one, the service may not know its generation."""
-        return job.attempt.account in ("", self.service.account)
+        """Whether the job is known to be sent with this run's key. An account shows its own requests only: taken for
+        absent, one of another or of an unknown account could be bought twice or given up."""
+        return job.attempt.account == self.service.account
 
     def lock_out(self, answer: Unavailable) -> None:
         """The service refuses this key for questions."""

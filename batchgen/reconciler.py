@@ -75,7 +75,7 @@ class Reconciler(Stage):
         if adoption is Adoption.NONE:
             return Search(began_at, supported=False)
         compares_bodies = adoption is Adoption.EXACT_BODY
-        searched = [job for job in jobs if not (compares_bodies and self.is_foreign(job))]
+        searched = [job for job in jobs if not compares_bodies or context.owns(job)]
         if not searched:
             return Search(began_at)
         attempts = [reconciliation.sent_attempt(job) for job in searched]
@@ -105,7 +105,7 @@ class Reconciler(Stage):
         """What the service says of one attempt: accepted, failed there, or not known yet."""
         finding = search.findings.get(job.attempt.client_request_id)
         self.log_answer("search", job, finding)
-        is_foreign = self.is_foreign(job)
+        is_foreign = not self.context.owns(job)  # by its body, a request is known to the account that sent it alone
         match finding:
             case _ if is_foreign and self.context.service.features.adopt is Adoption.EXACT_BODY:
                 reconciliation.hold(connection, job, OTHER_KEY)
@@ -120,10 +120,6 @@ class Reconciler(Stage):
                 reconciliation.hold(connection, job, reason)
             case _:
                 self.wait_or_hold(connection, job, search, finding is not None, now)
-
-    def is_foreign(self, job: Job) -> bool:
-        """Whether it was sent with another key. By its body, a request is known to the account that sent it alone."""
-        return job.attempt.account != self.context.service.account
 
     def refute(self, connection: Connection, job: Job, proof: str, now: datetime) -> None:
         """The service took nothing: send it again, unless it alone fails time and again."""

@@ -22,6 +22,7 @@ from batchgen.jobtable.fingerprint import fingerprint_as_read
 from batchgen.jobtable.repeats import RepeatSearch
 from batchgen.limits import budget, rate
 from batchgen.limits.admission import Admission, Admitted
+from batchgen.limits.backoff import backoff
 from batchgen.limits.budget import Choice
 from batchgen.services.base import Submission
 from batchgen.services.outcomes import (
@@ -52,6 +53,10 @@ class Scheduler(Stage):
         service = context.service
         self.admission = Admission(service, context.limits)
         self.failures = 0
+        self.unsent = 0
+        """How often in a row nothing left this machine."""
+        self.retry_at: datetime | None = None
+        """When it is tried again."""
         self.not_found: dict[str, Blocked] = {}
         """Models for which the address answers "not found", while it has never accepted anything."""
         self.recorded: WeakSet[asyncio.Task[Any] | None] = WeakSet()
@@ -100,6 +105,8 @@ class Scheduler(Stage):
         if not self.not_found and not submission.any_pending(connection, context.batch_id):
             context.hold_back()
             return [], None
+        if self.retry_at and now < self.retry_at:
+            return [], self.retry_at
         self.admission.follow(context.limits_in_force)
         capacity = self.admission.capacity(connection, context.models, now, most)
         if not capacity.number:
@@ -158,7 +165,8 @@ class Scheduler(Stage):
             raise
         except OSError as error:  # The job is not to blame: this machine has no more descriptors.
             unread = NotSent(f"local files cannot be read: {os_reason(error)}")
-            await context.database.write(self.return_unsent, job, unread, unread.reason, clock.utcnow())
+            self.wait_for_machine(unread.reason, clock.utcnow())
+            await context.database.write(submission.returned, job, unread, clock.utcnow())
             return
         except InputFault as error:
             if context.is_worker:
@@ -204,6 +212,7 @@ class Scheduler(Stage):
             context.contact.silent(outcome.reason, now)
         else:
             context.contact.answered()
+            self.unsent = 0
         self.failures = self.failures + 1 if isinstance(outcome, NotSent | Unknown) else 0
         match outcome:
             case Accepted():
@@ -224,8 +233,8 @@ class Scheduler(Stage):
                     reason = f"{self.failures} creates in a row without a clear answer ({outcome.reason})"
                     await write(rate.pause, self.admission.service_key, reason, now)
             case NotSent():
-                reason = f"the service cannot be reached ({outcome.reason})"
-                await write(self.return_unsent, job, outcome, reason, now)
+                self.wait_for_machine(f"the service cannot be reached ({outcome.reason})", now)
+                await write(submission.returned, job, outcome, now)
             case Throttled():
                 await write(self.return_throttled, job, admitted, outcome, now)
             case Blocked(trouble=Trouble.ADDRESS):
@@ -265,9 +274,12 @@ class Scheduler(Stage):
             self.not_found.setdefault(job.model, outcome)
             submission.returned(connection, job, outcome, now)
 
-    def return_unsent(self, connection: Connection, job: Job, outcome: NotSent, reason: str, now: datetime) -> None:
-        submission.returned(connection, job, outcome, now)
-        rate.pause(connection, self.admission.service_key, reason, now)
+    def wait_for_machine(self, reason: str, now: datetime) -> None:
+        """Send nothing for a backoff. What has left no byte says nothing of the account: runs elsewhere go on."""
+        if self.retry_at is None or now >= self.retry_at:  # else it was begun before
+            self.unsent += 1
+            self.retry_at = now + backoff(self.unsent, rate.PAUSE_FIRST_SECONDS, rate.PAUSE_LONGEST_SECONDS)
+        self.context.hold_back(reason, self.retry_at)
 
     def return_throttled(
         self, connection: Connection, job: Job, admitted: Admitted, outcome: Throttled, now: datetime

@@ -170,6 +170,11 @@ class Table:
     def refute(self, job: Job) -> bool:
         return self.change(reconciliation.refuted, job, "not in the log", self.now)
 
+    def sent_with(self, account: str, key: str = "mona", number: int = 1) -> None:
+        """An attempt of a job was sent with the key of this account; "" is one that is not known."""
+        is_it = (attempts.c.job_id == self.row(key).id, attempts.c.number == number)
+        self.change(lambda connection: connection.execute(attempts.update().where(*is_it).values(account=account)))
+
     def retry(self, *keys: str) -> list[str]:
         return self.change(commands.retry, self.batch_id, keys, self.now)
 

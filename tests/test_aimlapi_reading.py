@@ -29,6 +29,7 @@ from batchgen.services.outcomes import (
     Unavailable,
     Working,
 )
+from batchgen.services.statement import TRIES
 from tests.conftest import NOON
 from tests.table import HOUR, MINUTE, SECOND
 from tests.test_aimlapi_create import KEY, SUBMISSION, error, service
@@ -347,10 +348,22 @@ async def test_a_history_that_is_cut_says_how_far_it_reaches_by_this_machine_s_c
         (answer(200, {"data": {}}), Unavailable("the request log's answer cannot be read", http_status=200)),
     ],
 )
-async def test_a_log_that_breaks_off_shows_nothing(reply: bytes, outcome: Any) -> None:
+async def test_a_log_that_breaks_off_shows_nothing(reply: bytes, outcome: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batchgen.services.aimlapi.service.LOG_WAIT_SECONDS", 0)
     async with serving(pages(250), reply) as wire, service(wire.base_url) as api:
         assert await api.find(LOST) == outcome
-    assert len(wire.requests) == 2
+    tries = 1 if outcome.http_status == 401 or "cannot be read" in outcome.reason else TRIES
+    assert [request.query["offset"] for request in wire.requests] == [["0"], *[["100"]] * tries]
+
+
+async def test_a_log_is_read_on_from_the_page_that_was_refused(clock: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batchgen.services.aimlapi.service.LOG_WAIT_SECONDS", 0)
+    replies = (pages(250), error(429), pages(250), error(500), error(429), pages(250))
+    async with serving(*replies) as wire, service(wire.base_url) as api:
+        findings = await api.find([sent(number) for number in range(250)])
+    assert isinstance(findings, Mapping)
+    assert findings == {f"batchgen-{number}": adopted(number) for number in range(250)}
+    assert [request.query["offset"][0] for request in wire.requests] == ["0", "100", "100", "200", "200", "200"]
 
 
 FAILED_THERE = Absent(NOON, "the service's log shows that it failed there")

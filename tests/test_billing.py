@@ -334,6 +334,17 @@ async def test_a_lost_request_that_neither_log_nor_account_has_costs_nothing(tab
     assert sums(table) == Totals(spent=USD)
 
 
+async def test_what_this_account_does_not_have_says_nothing_of_a_request_of_an_unknown_one(
+    table: Table, clock: Clock
+) -> None:
+    lost_and_sent_again(table)
+    table.sent_with("")
+    clock.tick(3 * HOUR)
+    comparison = await compare(table, Pages(listed=[SECOND_CHARGE], histories=[WHOLE]))
+    assert set(comparison.tallies) == {Settlement.DELIVERED, Settlement.ELSEWHERE}
+    assert sums(table) == Totals(spent=USD, reserved=USD), "it may be paid for elsewhere"
+
+
 async def test_a_service_without_a_statement_is_compared_by_what_the_table_knows(table: Table, clock: Clock) -> None:
     job = table.bring(State.DONE)
     table.change(ledger.record_bill, [BilledCharge(job.attempt.id, "g-mona", USD, is_price=True)], table.now)

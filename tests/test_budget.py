@@ -214,8 +214,21 @@ def test_what_was_charged_for_a_listed_price_is_expected_of_all_that_have_it_wha
     assert [job.estimated_usd for job in pick(table, "99", prices).chosen] == [usd("1.5")], "however often it rises"
 
 
+def test_what_an_older_version_has_learned_of_a_listed_price_is_expected_to_its_highest_charge(table: Table) -> None:
+    charged = json.dumps({"estimates": {"0.3": "0.4", "0.4": "0.5"}, "quotes": {"0.2": "0.3"}})
+    row = {"service": "aimlapi", "model": MODEL, "highest_usd": usd("0.5"), "charged": charged}
+    table.change(lambda connection: connection.execute(insert(schema.prices).values(row)))
+    prices = list_prices(table)
+    table.sync(spec("mona", duration=5))
+    assert [job.estimated_usd for job in pick(table, "99", prices).chosen] == [usd("0.5")]
+    table.accept(claim(table, "99", prices)[0], "g-1", "0.6")
+    kept = table.database.read_now(charges.load, "aimlapi")[MODEL].by_quote
+    assert kept == {usd("0.2"): usd("0.3"), usd("0.3"): usd("0.6"), usd("0.4"): usd("0.5")}
+
+
 @pytest.mark.parametrize(
-    "charged", ["[]", "{", '{"seconds": {"5": "NaN"}}', '{"estimates": {"a": 1}}', '{"seconds": 5}']
+    "charged",
+    ["[]", "{", '{"seconds": {"5": "NaN"}}', '{"quotes": {"a": 1}}', '{"estimates": {"1": "NaN"}}', '{"seconds": 5}'],
 )
 def test_charges_that_cannot_be_read_are_left_out(table: Table, charged: str) -> None:
     row = {"service": "aimlapi", "model": MODEL, "highest_usd": usd("0.5"), "charged": charged}
@@ -228,7 +241,7 @@ def test_a_charge_counts_although_its_model_has_more_lengths_and_estimates_than_
     (job,) = claim(table, "99", UNKNOWN)
     charged = {
         "seconds": {str(length): "0.1" for length in range(100, 100 + charges.KINDS_MAX)},
-        "estimates": {f"0.{number:03}": "1" for number in range(1, 1 + charges.KINDS_MAX)},
+        "quotes": {f"0.{number:03}": "1" for number in range(1, 1 + charges.KINDS_MAX)},
     }
     row = {"service": "aimlapi", "model": MODEL, "highest_usd": usd("1"), "charged": json.dumps(charged)}
     table.change(lambda connection: connection.execute(insert(schema.prices).values(row)))

@@ -343,6 +343,22 @@ def test_a_key_that_the_service_refuses_and_an_empty_account_are_named(
     assert (trouble["check"], code) == ("balance", 4)
 
 
+@pytest.mark.parametrize("is_enrolled", [False, True], ids=["by the manifest", "by the table"])
+def test_a_balance_that_does_not_pay_the_next_job_is_named(
+    is_enrolled: bool, patient: Patient, simulate: Simulate, batchgen: Command
+) -> None:
+    poor = simulate("--limits", '{"balance_usd": 0.1}')
+    patient.monkeypatch.setenv("AIMLAPI_BASE_URL", poor.base_url)
+    assert "ok       balance: 0.1 USD left" in batchgen("doctor", "spring.yaml").stdout, "nothing is to be sent"
+    write_manifest(patient.folder / "new.yaml", [{"id": "new", "prompt": "A new one."}], batch="new")
+    if is_enrolled:
+        assert batchgen("run", "new.yaml").returncode == 4
+    code, (trouble,) = problems(batchgen, "new.yaml")
+    assert (trouble["check"], code) == ("balance", 4)
+    assert trouble["message"].startswith("0.1 USD are left, and the next job costs 1.47")
+    assert trouble["message"].endswith(": top up the account on the service's site")
+
+
 def test_a_clock_that_differs_from_the_services_is_named(patient: Patient, batchgen: Command) -> None:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

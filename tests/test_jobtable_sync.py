@@ -314,8 +314,9 @@ def test_a_redo_of_chosen_jobs_leaves_the_others_as_they_are(table: Table) -> No
     [
         (ErrorClass.NO_FILE, None, True),
         (ErrorClass.EXPIRED, None, True),
+        (ErrorClass.EXPIRED, "0", True),
         (ErrorClass.MODERATION, "0.29", True),
-        (ErrorClass.MODERATION, None, False),
+        (ErrorClass.MODERATION, None, True),
         (ErrorClass.MODERATION, "0", False),
     ],
 )
@@ -326,7 +327,12 @@ def test_a_redo_keeps_the_row_of_a_failure_that_may_be_charged(
     failure = Failed("no video", kind=kind, cost_usd=None if cost is None else Decimal(cost))
     (job,) = table.claim(State.GENERATING)
     assert table.change(polling.failed, job, RUN, failure, table.now)
-    table.sync(spec(prompt="She smiles."), changed="redo")
+    edited = [spec(prompt="She smiles.")]
+    if is_kept:
+        before = table.everything()
+        table.change(partial(sync.sync_manifest, chosen=["lisa"]), table.batch, edited, table.now, "redo")
+        assert table.everything() == before, "nothing is bought that was not shown to a person"
+    table.sync(*edited, changed="redo")
     assert table.states() == ({"mona~1": "failed"} if is_kept else {}) | {"mona": "pending"}
 
 

@@ -309,15 +309,15 @@ def test_sql_never_reads_the_clock() -> None:
 
 
 def test_only_the_runner_sleeps() -> None:
-    """Exceptions: the progress display waits for the run's end, the simulator imitates a slow service, and the
-    conformance suite waits for runs that it kills."""
+    """Exceptions: the progress display waits for the run's end, the simulator imitates a slow service, a
+    service waits before a later page of its log, and the conformance suite for runs that it kills."""
     sleepers = {
         package_of(path)
         for path in sources()
         for owner, name, _ in calls(path)
         if (owner, name) in {("asyncio", "sleep"), ("time", "sleep"), ("asyncio", "wait_for"), ("anyio", "sleep")}
     }
-    assert sleepers <= {"runner", "report", "simulator", "testing"}
+    assert sleepers <= {"runner", "report", "services", "simulator", "testing"}
 
 
 def test_the_package_imports_no_tests_and_no_test_tools() -> None:

@@ -26,7 +26,7 @@ from tests.batches import write_manifest
 from tests.conftest import NOON, Command, Launch
 from tests.scripted import ScriptedService, context_of, turn
 from tests.serving import served
-from tests.table import MINUTE, SECOND, Table
+from tests.table import ACCOUNT, MINUTE, SECOND, Table
 from tests.waiting import states, until
 
 pytestmark = pytest.mark.hostile(
@@ -107,13 +107,15 @@ FINDINGS = {
 }
 
 
+@pytest.mark.parametrize("sent_with", [ACCOUNT, ""], ids=["another key", "a key that is not known"])
 @pytest.mark.parametrize("limits", [HOLD, RESUBMIT], ids=["hold", "resubmit"])
 @pytest.mark.parametrize("age", [SECOND, 9 * 15 * MINUTE])
 @pytest.mark.parametrize(("finding", "state"), FINDINGS.values(), ids=FINDINGS)
 async def test_what_another_key_shows_is_no_reason_to_send_again(
-    table: Table, clock: Clock, finding: Absent | Adopted, state: str, age: timedelta, limits: Limits
+    table: Table, clock: Clock, finding: Absent | Adopted, state: str, age: timedelta, limits: Limits, sent_with: str
 ) -> None:
     table.bring(State.UNCONFIRMED)
+    table.sent_with(sent_with)
     service = ScriptedService(findings=[finding], account="a-new-key")
     clock.tick(age)
     await turn(Reconciler(context_of(table, service, limits), 1))

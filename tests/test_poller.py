@@ -394,8 +394,10 @@ async def test_a_generation_that_the_service_has_forgotten_has_an_end(
         assert table.recomputed_totals().unpriced == 1, "it counts as charged"
 
 
-async def test_a_generation_of_another_key_is_not_called_forgotten(table: Table, clock: Clock) -> None:
+@pytest.mark.parametrize("sent_with", [ACCOUNT, ""], ids=["another key", "a key that is not known"])
+async def test_a_generation_of_another_key_is_not_called_forgotten(table: Table, clock: Clock, sent_with: str) -> None:
     table.bring(State.GENERATING)
+    table.sent_with(sent_with)
     clock.tick(timedelta(days=9))
     service = ScriptedService(fetches=[UNKNOWN_ID], account="another")
     await repeat(Poller(context_of(table, service), 8), clock, table, 5)

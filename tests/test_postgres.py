@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shutil
 import signal
+import struct
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -50,6 +52,7 @@ from batchgen.services.outcomes import Finished, Rejected
 from tests.batches import write_manifest
 from tests.conftest import Command, Launch, Simulate
 from tests.hot_queries import HOT_QUERIES, SORTED, statements
+from tests.listening import Handler, hang, listening_on_a_thread
 from tests.postgres import Server
 from tests.processes import gather
 from tests.table import HOUR, RUN, Table, spec
@@ -359,6 +362,41 @@ def test_a_second_signal_ends_a_process_whose_server_is_silent(
             running.process.wait(1)
         running.signal(signal.SIGINT)
         assert running.process.wait(10) == ExitCode.INTERRUPTED
+
+
+def silent_after_login(asked: threading.Event) -> Handler:
+    """A server of PostgreSQL that lets everybody in, and answers no query."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            length, code = struct.unpack("!II", await reader.readexactly(8))
+            if code == 3 << 16:  # the version of the protocol; all others ask for encryption, or cancel a query
+                await reader.readexactly(length - 8)
+                break
+            writer.write(b"N")
+        writer.write(b"R" + struct.pack("!II", 8, 0) + b"Z" + struct.pack("!I", 5) + b"I")  # authenticated, and idle
+        await reader.readexactly(1)
+        asked.set()
+        await hang(reader, writer)
+
+    return handle
+
+
+@pytest.mark.parametrize("flags", ["", "--enroll"])
+def test_a_second_signal_ends_a_run_that_still_opens_a_silent_server(
+    flags: str, tmp_path: Path, launch: Launch
+) -> None:
+    write_manifest(tmp_path / "m.yaml", 1)
+    asked = threading.Event()
+    with listening_on_a_thread(silent_after_login(asked)) as port:
+        place = f"postgresql://batchgen:geheim@127.0.0.1:{port}/jobs"
+        running = launch("run", "m.yaml", "--simulate", *flags.split(), "--db", place)
+        assert asked.wait(20)
+        for _ in range(2):  # The driver takes one for an order to cancel the query, at a server that is silent.
+            with suppress(TimeoutExpired):
+                running.process.wait(1)
+            running.signal(signal.SIGINT)
+        assert running.process.wait(5) == ExitCode.INTERRUPTED
 
 
 VOLATILE = re.compile(r"batchgen-[0-9a-f]{16}-[0-9a-f]{32}")

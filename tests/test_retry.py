@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Callable
 from dataclasses import replace
+from decimal import Decimal
 
 import pytest
 from click.testing import CliRunner, Result
@@ -63,6 +64,7 @@ ENDINGS = [
     ("failed and perhaps charged", fail(CHARGED), "generating", "generating"),
     ("completed without a video", fail(NO_FILE), "generating", "generating"),
     ("a result that expired", fail(GONE, State.DOWNLOADING), "downloading", "downloading"),
+    ("expired, and called free", fail(replace(GONE, cost_usd=Decimal(0))), "generating", "generating"),
     ("no file that plays", fail(NO_FILE, State.DOWNLOADING), "downloading", "downloading"),
     ("an unknown answer, given up", give_up, "unconfirmed", ""),
     ("an unknown answer, cancelled", cancel(State.UNCONFIRMED), "unconfirmed", ""),
@@ -308,6 +310,12 @@ def test_a_failure_says_what_it_may_have_cost(table: Table) -> None:
         lambda c: c.exec_driver_sql("UPDATE attempts SET cost_usd = '0.28', charge_source = 'poll'")
     )
     assert table.database.read_now(statistics.failures, table.batch_id)[0].endswith("(charged 0.28 USD)")
+
+
+def test_an_expired_generation_is_not_shown_as_free(table: Table) -> None:
+    fail(replace(GONE, cost_usd=Decimal(0)))(table)
+    (line,) = table.database.read_now(statistics.failures, table.batch_id)
+    assert line.endswith("(charged, unless the service says otherwise)")
 
 
 def test_a_job_that_the_manifest_does_not_ask_for_is_not_passed_over_in_silence(

@@ -276,7 +276,7 @@ async def test_a_job_waits_whose_image_cannot_be_opened_for_want_of_descriptors(
     with no_more_descriptors():
         await turn(scheduler)
     assert (table.row().state, table.row().error, table.attempt().outcome) == ("pending", None, Outcome.NOT_SENT)
-    assert "ulimit -n" in pause_of(table).reason
+    assert "ulimit -n" in context.hold
     assert context.contact.silent_since is None, "the service is not to blame"
     await turn(scheduler)
     assert not service.submitted, "not at once"
@@ -566,6 +566,16 @@ async def test_one_bad_job_does_not_stop_the_others(table: Table, clock: Clock) 
     assert list(table.states().values()).count("failed") == 4
     assert list(table.states().values()).count("generating") == 1
     assert scheduler.failures == 0
+
+
+async def test_a_machine_that_nothing_leaves_holds_up_no_other(table: Table, clock: Clock) -> None:
+    table.sync("a", "b")
+    here, there = ScriptedService([NotSent("too many open files")]), ScriptedService()
+    cut_off = Scheduler(context_of(table, here, FAST), 1)
+    await turn(cut_off)
+    assert "too many open files" in cut_off.context.standstill, "it waits itself, and says why"
+    await turn(Scheduler(context_of(table, there, FAST, "run-b"), 8))
+    assert (len(here.submitted), len(there.submitted)) == (1, 2)
 
 
 async def test_a_service_that_cannot_be_reached_is_not_one_that_refuses(table: Table, clock: Clock) -> None:

@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen import run
 from batchgen.api.opening import enroll_only
@@ -26,6 +27,7 @@ from batchgen.manifest.limits import AUTO, Limits
 from batchgen.measurer import Measurer
 from batchgen.runner import Runner
 from batchgen.runs.ending import money_remarks
+from batchgen.runs.upkeep import Upkeep
 from batchgen.scheduler import Scheduler
 from batchgen.services.base import AT_ONCE, Cancelling
 from batchgen.services.outcomes import Accepted, Blocked, FetchOutcome, SubmitOutcome, Trouble, Working
@@ -37,6 +39,7 @@ from tests.postgres import Server
 from tests.scripted import ScriptedService, context_of, turn
 from tests.steering import steer_two_runs
 from tests.table import MODEL, SECOND, Table, spec
+from tests.test_budget import KNOWN
 from tests.waiting import rows, states, until
 
 ANNA = "anna@studio"
@@ -430,6 +433,28 @@ async def test_a_run_that_waits_for_credits_goes_on_once_the_balance_is_enough(
     assert (await running).exit_code is ExitCode.INTERRUPTED
     assert len(service.submitted) == submits
     assert runner.context.blocked is None
+
+
+async def test_a_cap_that_is_set_while_the_balance_is_asked_for_is_kept(table: Table, clock: Clock) -> None:
+    class Steered(PoorService):
+        async def balance(self) -> Decimal | None:
+            set_values(table, max_cost=Decimal("0.1"))
+            return Decimal(9)
+
+    table.sync(spec("mona", duration=5))
+    service = Steered(submits=(OUT_OF_CREDITS, Accepted("g-1")))
+    context = context_of(table, service, FAST)
+    context.waits_for_credits, context.prices = True, KNOWN
+    upkeep = Upkeep(context, wake=lambda: None, resize=lambda _downloads: None)
+    scheduler = Scheduler(context, AT_ONCE)
+    await turn(scheduler)
+    assert context.credit_wait.refusal
+    clock.tick(60)
+    await upkeep.ask_credits()
+    assert not context.credit_wait.refusal, "it was asked by the settings of a moment ago"
+    await turn(scheduler)
+    assert len(service.submitted) == 1, "the claim reads the cap itself"
+    assert table.states() == {"mona": "pending"}
 
 
 def test_the_balance_must_be_enough_for_the_next_job_and_is_asked_for_at_growing_intervals() -> None:

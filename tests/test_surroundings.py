@@ -12,9 +12,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import IO
@@ -26,6 +27,7 @@ from sqlalchemy.exc import OperationalError
 import batchgen
 from batchgen import clock as batchgen_clock
 from batchgen.api import opening
+from batchgen.cli import worker
 from batchgen.cli.signals import signals_handled
 from batchgen.errors import ExitCode, StorageError, TableLocked
 from batchgen.jobs import State
@@ -34,7 +36,7 @@ from batchgen.jobtable.batches import table_location
 from batchgen.jobtable.database import Database, errors_for_people
 from batchgen.jobtable.engine import database_url
 from batchgen.jobtable.sync import SyncResult
-from batchgen.report.terminal import OutputStream, Voice, print_json, print_lines
+from batchgen.report.terminal import OutputStream, UnawaitedLines, Voice, print_json, print_lines
 from batchgen.runs.upkeep import Upkeep
 from batchgen.services.outcomes import Unknown
 from tests.batches import Bill, check_delivered, write_manifest
@@ -233,6 +235,45 @@ def test_a_signal_ends_what_nobody_reads(
     until(lambda: rows(tmp_path / "batchgen.db", sent), "every job is sent, although nobody reads")
     running.signal(number)
     assert running.process.wait(30) == code
+
+
+@contextmanager
+def unread_pipe() -> Iterator[IO[str]]:
+    """A stream that is full, and whose reader stays."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(write_end, b"." * 4_096)
+    os.set_blocking(write_end, True)
+    with os.fdopen(write_end, "w", buffering=1) as stream:
+        yield stream
+        os.close(read_end)
+
+
+def test_the_steps_of_a_worker_wait_once_for_a_reader_that_does_not_read(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "READER_SECONDS", 0.2)
+    display = worker.WorkerDisplay(table.database, as_json=True, lines=UnawaitedLines())
+    with unread_pipe() as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        began_at = time.monotonic()
+        for _ in range(20):
+            display.show_idle("nothing to do now", None)
+        assert 0.2 <= time.monotonic() - began_at < 2
+
+
+@pytest.mark.slow
+def test_a_summary_that_nobody_reads_holds_up_no_worker(tmp_path: Path, simulate: Simulate, launch: Launch) -> None:
+    simulator = simulate("--speed", "6000", "--instant")
+    write_manifest(tmp_path / "m.yaml", 1)
+    assert launch("run", "m.yaml", "--enroll").end().returncode == 0
+    with unread_pipe() as stream:
+        command, environment = [sys.executable, "-m", "batchgen", "worker"], {**os.environ, **simulator.environment}
+        ended = subprocess.run(command, stdout=stream, cwd=tmp_path, env=environment, timeout=60, check=False)
+    assert ended.returncode == 0
+    check_delivered(tmp_path, tmp_path / "batchgen.db")
 
 
 def test_a_reader_that_has_read_enough_is_no_error() -> None:

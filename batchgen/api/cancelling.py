@@ -30,7 +30,7 @@ async def cancel_at_service(database: Database, batch: StoredBatch, folder: Path
             return []
         for job in jobs:
             attempt = job.attempt
-            if attempt.origin not in ("", service.origin) or attempt.account not in ("", service.account):
+            if attempt.origin not in ("", service.origin) or attempt.account != service.account:
                 continue
             outcome = await service.cancel(attempt.handle)
             if isinstance(outcome, Cancelled):

@@ -22,7 +22,7 @@ from batchgen.cli.closing import show_result
 from batchgen.cli.notices import notice_advice, notice_of
 from batchgen.cli.plan import show_plan
 from batchgen.cli.run_options import hook_options, run_options
-from batchgen.cli.signals import signals_handled
+from batchgen.cli.signals import interrupts_end, signals_handled
 from batchgen.context import RunSpec
 from batchgen.errors import StorageError, UsageError, os_reason
 from batchgen.files import safe_open
@@ -95,7 +95,7 @@ def command(
             return await run_with_progress(opened, as_json, log, sentences)
 
     sentences = log_to_stderr(verbose, UnawaitedLines())
-    with open_log(log_file) if log_file else nullcontext() as log:
+    with open_log(log_file) if log_file else nullcontext() as log, interrupts_end():
         ending = asyncio.run(run(log))
     sys.exit(ending.exit_code)
 
@@ -178,7 +178,9 @@ def enroll_for_workers(manifest: Path, run_options: Any, log_file: Path | None, 
             else "a run without --enroll does"
         )
         raise UsageError(f"--enroll starts no run for {names}: {hint}")
-    announce(asyncio.run(enroll_only(manifest, run_options)), as_json)
+    with interrupts_end():
+        spec = asyncio.run(enroll_only(manifest, run_options))
+    announce(spec, as_json)
     if not as_json:
         location = batches.table_location(run_options["db"], manifest)
         place = " --db " + ("URL" if "://" in str(location) else shell_word(os.path.relpath(location)))

@@ -22,6 +22,37 @@ class Stoppable(Protocol):
     def stop(self, stopped_by: Signals) -> None: ...
 
 
+def end_soon(number: int) -> None:
+    """End the process in a moment, whatever it waits for: its job table may be on a server that never answers."""
+    last_resort = threading.Timer(END_SECONDS, os._exit, [128 + number])
+    last_resort.daemon = True
+    last_resort.start()
+
+
+@contextmanager
+def interrupts_end() -> Iterator[None]:
+    """Until a run handles signals itself, Ctrl-C ends it, and a second one at once, whatever it waits for.
+
+    asyncio would only cancel its task at the first one, and PostgreSQL's driver would take the second one for an order
+    to cancel a query, and wait ten seconds for the server. A Ctrl-C that is ignored stays ignored.
+    """
+    received: list[int] = []
+
+    def handle(number: int, _frame: object) -> None:
+        received.append(number)
+        if len(received) == 2:
+            end_soon(number)
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @contextmanager
 def signals_handled(runner: Stoppable) -> Iterator[None]:
     """Let the first signal stop the run in good order, and the second at once. A terminal that hangs up is a signal.
@@ -39,10 +70,8 @@ def signals_handled(runner: Stoppable) -> Iterator[None]:
 
     def handle(number: int, _frame: object) -> None:
         received.append(signal.SIGTERM if number == hangup else signal.Signals(number))
-        if len(received) == 2:  # Its job table may be on a server that never answers.
-            last_resort = threading.Timer(END_SECONDS, os._exit, [128 + received[0]])
-            last_resort.daemon = True
-            last_resort.start()
+        if len(received) == 2:
+            end_soon(received[0])
         if not is_over:
             loop.call_soon_threadsafe(runner.stop, received[-1])
 

@@ -100,6 +100,8 @@ class WorkerDisplay:
     lines: UnawaitedLines
     advices: dict[ExitCode, Advice] = field(default_factory=dict)
     """What to do after the first run that ended with each code."""
+    has_reader: bool = True
+    """Whether somebody has read standard output, when that was last tried."""
 
     @asynccontextmanager
     async def show(self, run: WorkerRun) -> AsyncIterator[None]:
@@ -120,11 +122,11 @@ class WorkerDisplay:
             self.lines.write(says)
         self.advices.setdefault(error.exit_code, advice)
         if self.as_json:
-            print_step(batch.name, "ended", str(error), error.exit_code, advice=advice)
+            self.print_step(batch.name, "ended", str(error), error.exit_code, advice=advice)
 
     def show_idle(self, message: str, code: ExitCode | None) -> None:
         if self.as_json:
-            print_step("", "idle", message, code, advice=self.advices.get(code) if code else None)
+            self.print_step("", "idle", message, code, advice=self.advices.get(code) if code else None)
         else:
             self.lines.write(message)
 
@@ -134,7 +136,7 @@ class WorkerDisplay:
         if run.absent:
             message += f"; {absent_words(run.absent)}"
         if self.as_json:
-            print_step(run.batch.name, "began", message, None, len(run.absent))
+            self.print_step(run.batch.name, "began", message, None, len(run.absent))
         else:
             self.lines.write(f"{run.batch.name}: {message}")
 
@@ -162,11 +164,30 @@ class WorkerDisplay:
         batch, step = run.batch, next_step(ending)
         advice = hints.advice(step.hint, step.command and self.command_for(batch, step.command))
         if self.as_json:
-            print_step(batch.name, "ended", ending.message, ending.exit_code, len(run.absent), advice)
-        else:
+            self.print_step(batch.name, "ended", ending.message, ending.exit_code, len(run.absent), advice)
+        elif self.is_read():
             line = summary_line(batch.name, batch.service, ending.batch_summary)
             OutputStream(sys.stdout).write(f"{line}; {ending.message}")
         return advice
+
+    def print_step(
+        self,
+        batch: str,
+        step: Literal["began", "ended", "idle"],
+        message: str,
+        code: int | None,
+        absent: int = 0,
+        advice: Advice | None = None,
+    ) -> None:
+        advice = advice or hints.advice("")
+        event = Worked(event="worker", batch=batch, step=step, exit_code=code, message=message, absent=absent, **advice)
+        if self.is_read():
+            print_json(event, is_progress=True)
+
+    def is_read(self) -> bool:
+        """Whether a line for standard output holds up no run. A reader that does not read is waited for once."""
+        self.has_reader = OutputStream(sys.stdout).is_read(READER_SECONDS if self.has_reader else 0)
+        return self.has_reader
 
 
 def absent_words(absent: Sequence[JobWithFiles]) -> str:
@@ -177,17 +198,3 @@ def absent_words(absent: Sequence[JobWithFiles]) -> str:
         f" {'is' if one else 'are'} not there as enrolled ({shortened(names, FILES_SHOWN)}): only a worker in whose"
         f" folder {'it lies sends it' if one else 'they lie sends them'}"
     )
-
-
-def print_step(
-    batch: str,
-    step: Literal["began", "ended", "idle"],
-    message: str,
-    code: int | None,
-    absent: int = 0,
-    advice: Advice | None = None,
-) -> None:
-    advice = advice or hints.advice("")
-    event = Worked(event="worker", batch=batch, step=step, exit_code=code, message=message, absent=absent, **advice)
-    if OutputStream(sys.stdout).is_read(READER_SECONDS):
-        print_json(event, is_progress=True)

@@ -15,6 +15,7 @@ from batchgen.doctor.service import examine_service
 from batchgen.doctor.table import Command, TableExam
 from batchgen.errors import ExitCode, ManifestInvalid
 from batchgen.files.spelling import require_manifest
+from batchgen.jobs import JobSpec
 from batchgen.services.registry import DEFAULT, SIMULATOR
 
 __all__ = ["Finding", "examine"]
@@ -33,6 +34,7 @@ def examine(location: str | Path, manifest: Path | None, command: Command) -> It
         require_manifest(manifest)
     yield from examine_machine(folder)
     service = min(exam.services - {SIMULATOR} or exam.services or {DEFAULT})
+    specs: list[JobSpec] = []
     if is_gone:
         message = (
             f"{manifest}: it is gone. Its batch is in the job table, to be read, judged and exported; to run it, put"
@@ -47,12 +49,12 @@ def examine(location: str | Path, manifest: Path | None, command: Command) -> It
             yield problem("manifest", f"{first}{others}", shell("batchgen", "check", manifest), ExitCode.USAGE)
         else:
             yield ok("manifest", f"{manifest}: valid")
-            outputs = [job.output for job in parsed.jobs]
+            specs, outputs = parsed.jobs, [job.output for job in parsed.jobs]
             yield from examine_stores(outputs)
             if not (exam.services and exam.own_batches()):  # else its rows say where videos go
                 yield from examine_output_folders(folder, outputs)
                 yield from examine_rights(folder, outputs)
             service = exam.manifest_service = parsed.service
-    findings, account = examine_service(service, folder)
+    findings, account = examine_service(service, folder, *exam.next_jobs(service, specs))
     yield from findings
     yield from exam.examine(account)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -14,6 +16,9 @@ from batchgen.catalogue.amounts import amount_text
 from batchgen.doctor.findings import Finding, ok, problem, shell
 from batchgen.doctor.machine import examine_dotenv
 from batchgen.errors import AccountError, ExitCode, UsageError
+from batchgen.jobs import JobSpec
+from batchgen.jobtable.pricelist import PriceList
+from batchgen.jobtable.submission import Candidate
 from batchgen.services.account import Account, Variables, read_account, read_dotenv
 from batchgen.services.base import History
 from batchgen.services.outcomes import NoAnswer, Trouble, Unavailable
@@ -24,8 +29,13 @@ LOG_WINDOW = timedelta(minutes=1)  # of the service's log, which is read to see 
 SECONDS = 30.0  # for all questions to the service
 
 
-def examine_service(name: str, folder: Path) -> tuple[list[Finding], str | None]:
-    """What was found, and the account that the job table is compared with; None where it is not known."""
+def examine_service(
+    name: str, folder: Path, prices: PriceList, jobs: Sequence[Candidate | JobSpec]
+) -> tuple[list[Finding], str | None]:
+    """What was found, and the account that the job table is compared with; None where it is not known.
+
+    `jobs` are those that the account has to pay next, at the service's prices; `prices` are those of the table.
+    """
     if name == SIMULATOR:
         return [ok("service", "the built-in simulator, which needs neither key nor network")], None
     try:
@@ -46,7 +56,7 @@ def examine_service(name: str, folder: Path) -> tuple[list[Finding], str | None]
         mend = shell("unset", *variables) if variables else ""
         findings.append(problem("network", fault.replace("\n", " "), mend, ExitCode.USAGE))
         return findings, None
-    return findings, asyncio.run(ask(service, account, findings))
+    return findings, asyncio.run(ask(service, account, findings, prices, jobs))
 
 
 def mend_account(variables: Variables, folder: Path, error: Exception) -> str:
@@ -69,7 +79,9 @@ def unset_address(variables: Variables) -> str:
     return shell("unset", variables.base_url) if os.environ.get(variables.base_url) else ""
 
 
-async def ask(service: Plugin, account: Account, findings: list[Finding]) -> str | None:
+async def ask(
+    service: Plugin, account: Account, findings: list[Finding], prices: PriceList, jobs: Sequence[Candidate | JobSpec]
+) -> str | None:
     """Ask the service what is free, and return the account of the key."""
     address, label = account.base_url, None
     try:
@@ -83,7 +95,12 @@ async def ask(service: Plugin, account: Account, findings: list[Finding]) -> str
             answer = await opened.history(clock.utcnow() - LOG_WINDOW)
             findings.append(key_finding(answer, address, service.variables))
             if not isinstance(answer, Unavailable):
-                findings.append(balance_finding(await opened.balance()))
+                balance = await opened.balance()
+                listing = await opened.catalogue() if balance and jobs else None
+                if listing and listing.pricing:
+                    prices = replace(prices, listed=dict(listing.pricing))
+                costs = [prices.estimate(job.model, job.endpoint, job.request, job.clip_seconds) for job in jobs]
+                findings.append(balance_finding(balance, max(filter(None, costs), default=Decimal(0))))
     except TimeoutError:
         message = f"{address} is too slow: no answer in {SECONDS:g} s"
         findings.append(problem("service", message, "", ExitCode.UNREACHABLE))
@@ -105,11 +122,12 @@ def key_finding(answer: History | NoAnswer | None, address: str, variables: Vari
     return problem("service", f"{address} cannot show its log: {answer.reason}", "", ExitCode.UNREACHABLE)
 
 
-def balance_finding(balance: Decimal | None) -> Finding:
+def balance_finding(balance: Decimal | None, next_cost: Decimal) -> Finding:
     if balance is None:
         return ok("balance", "the service does not tell it")
-    if balance <= 0:
-        message = f"{amount_text(balance)} USD are left: top up the account on the service's site"
+    if balance <= 0 or balance < next_cost:
+        short = f", and the next job costs {amount_text(next_cost)}" if next_cost else ""
+        message = f"{amount_text(balance)} USD are left{short}: top up the account on the service's site"
         return problem("balance", message, "", ExitCode.ACCOUNT)
     return ok("balance", f"{amount_text(balance)} USD left")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -16,14 +16,18 @@ from batchgen.doctor.machine import examine_output_folders, examine_parts, exami
 from batchgen.errors import ExitCode, StorageError
 from batchgen.files import liveness
 from batchgen.files.safe_open import DATABASE_SUFFIXES, UnsafePath
+from batchgen.jobs import JobSpec
+from batchgen.jobtable import pricelist, submission
 from batchgen.jobtable.batches import StoredBatch, made_by, table_exists
-from batchgen.jobtable.database import DISK_AT_FAULT, shown
+from batchgen.jobtable.database import DISK_AT_FAULT, errors_for_people, shown
 from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.engine import database_url, path_of
-from batchgen.jobtable.inspection import BatchCondition, TableCondition, inspect_batch, inspect_table
+from batchgen.jobtable.inspection import BatchCondition, TableCondition, inspect_batch, inspect_table, inspecting
 from batchgen.jobtable.migrations import HEAD
-from batchgen.jobtable.moves import Departure
+from batchgen.jobtable.moves import Departure, departure_of
 from batchgen.jobtable.place import is_missing
+from batchgen.jobtable.pricelist import PriceList
+from batchgen.jobtable.submission import Candidate
 from batchgen.services.registry import SIMULATOR
 
 SHOWN = 3  # lost files, or missing rights, that are named
@@ -88,6 +92,15 @@ class TableExam:
         for batch in batches:
             folder, now = self.manifest_of(batch).absolute().parent, clock.utcnow()
             yield from self.examine_batch(batch, inspect_batch(self.url, batch.id, folder, now, account))
+
+    def next_jobs(self, service: str, specs: Sequence[JobSpec]) -> tuple[PriceList, Sequence[Candidate | JobSpec]]:
+        """The prices that the table has, and the job that each batch sends next; `specs` are those of the manifest."""
+        if not (self.exists and self.is_readable and (batches := self.own_batches())):
+            return PriceList(), sorted(specs, key=lambda spec: -spec.priority)[:1]
+        with errors_for_people(self.url), inspecting(self.url) as connection:
+            here = [batch for batch in batches if batch.service == service and not departure_of(connection, batch.id)]
+            jobs = [job for batch in here for job in submission.ready(connection, batch.id, 1)]
+            return pricelist.load(connection, service), jobs
 
     def manifest_of(self, batch: StoredBatch) -> Path:
         return self.manifest or Path(batch.manifest_path)

@@ -61,9 +61,7 @@ def scope(batch_id: int, account: str, origin: str) -> dict[str, Any]:
     return {"in_batch": batch_id, "this_account": account, "this_origin": origin}
 
 
-IS_JUDGED = attempts.c.account.in_(["", bindparam("this_account")]) & attempts.c.origin.in_(
-    ["", bindparam("this_origin")]
-)
+IS_JUDGED = (attempts.c.account == bindparam("this_account")) & attempts.c.origin.in_(["", bindparam("this_origin")])
 _undelivered = exists().where(outputs.c.attempt_id == attempts.c.id, outputs.c.delivered_at.is_(None))
 _delivered = exists().where(outputs.c.attempt_id == attempts.c.id, outputs.c.delivered_at.is_not(None))
 SELECT_ATTEMPTS = (

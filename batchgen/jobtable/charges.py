@@ -63,7 +63,11 @@ def seen(row: Any) -> SeenCharges:
         by_seconds = {
             float(key): Decimal(value) for key, value in document.get("seconds", {}).items() if float(key) > 0
         }
-        by_quote = {Decimal(key): Decimal(value) for key, value in document.get("estimates", {}).items()}
+        by_quote = {Decimal(key): Decimal(value) for key, value in document.get("quotes", {}).items()}
+        # An older version kept them by what was expected, which may be a charge: 0.3 → 0.4, 0.4 → 0.5.
+        older = {Decimal(key): Decimal(value) for key, value in document.get("estimates", {}).items()}
+        for expected, charge in sorted(older.items(), reverse=True):
+            raise_to(by_quote, expected, max(charge, by_quote.get(charge, charge)))
         if not all(amount.is_finite() for amount in (*by_seconds.values(), *by_quote, *by_quote.values())):
             return SeenCharges(row.highest_usd)
     except (ValueError, TypeError, AttributeError, DecimalException, RecursionError):
@@ -90,7 +94,7 @@ def keep(
         return
     charged = {
         "seconds": {str(length): amount_text(amount) for length, amount in by_seconds.items()},
-        "estimates": {amount_text(listed): amount_text(amount) for listed, amount in by_quote.items()},
+        "quotes": {amount_text(listed): amount_text(amount) for listed, amount in by_quote.items()},
     }
     values = {"highest_usd": highest, "charged": json.dumps(charged)}
     if row is None:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select, update
 
 from batchgen.files.measures import Measures
-from batchgen.jobs import ChargeSource, ErrorClass, Job, Outcome, State
+from batchgen.jobs import PAID_FAILURES, ChargeSource, ErrorClass, Job, Outcome, State
 from batchgen.jobtable import ledger, settings
 from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.joins import CURRENT_OR_NONE
@@ -49,9 +49,11 @@ def rows_of(connection: Connection, batch_id: int, keys: Collection[str]) -> lis
     return sorted(rows, key=lambda row: row.id)
 
 
-def may_be_charged(row: Row[Any]) -> bool:
-    """Whether the job's attempt may have cost money: the service has its generation, or may have it."""
-    return row.outcome is not None and Outcome(row.outcome).may_be_paid and row.cost_usd != 0
+def may_be_charged(row: Any) -> bool:
+    """Whether a job without a video may have cost money: the service has its generation, or may have it. A cost of 0
+    proves nothing of a failure such as an expired result: only what was made and paid for expires."""
+    is_taken = row.outcome is not None and Outcome(row.outcome).may_be_paid
+    return is_taken and (row.cost_usd != 0 or row.error_class in PAID_FAILURES)
 
 
 def retry(

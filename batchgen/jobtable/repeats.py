@@ -24,11 +24,12 @@ from batchgen.files.output_paths import is_url
 from batchgen.files.outputs import name_of
 from batchgen.jobs import Outcome, State
 from batchgen.jobtable.chunks import chunks_of
+from batchgen.jobtable.commands import may_be_charged
 from batchgen.jobtable.fingerprint import DIGITS, digits_of
 from batchgen.jobtable.joins import ATTEMPTS, IN_BATCH
 from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs
 from batchgen.jobtable.selection import Selected
-from batchgen.jobtable.sync import LABELS, SyncResult, cost_nothing
+from batchgen.jobtable.sync import LABELS, SyncResult
 from batchgen.services.base import PastGeneration
 
 HISTORY = timedelta(days=30)
@@ -191,7 +192,7 @@ def paid_elsewhere(
     for row in sorted(rows.values(), key=lambda row: int(row.id)):
         is_beside = row.batch_id == search.batch_id and row.id not in search.orphans
         # A video that cost nothing, or that was refunded, is one.
-        has_ended_for_nothing = State(row.state).is_retriable and cost_nothing(row)
+        has_ended_for_nothing = State(row.state).is_retriable and not may_be_charged(row)
         if not is_beside and not has_ended_for_nothing:
             owners[row.fingerprint].append(row)
     return owners

@@ -15,8 +15,8 @@ from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, selec
 
 from batchgen.catalogue.amounts import amount_text
 from batchgen.files.output_paths import is_url
-from batchgen.jobs import ErrorClass, Outcome, State
-from batchgen.jobtable import ledger
+from batchgen.jobs import ErrorClass, State
+from batchgen.jobtable import commands, ledger
 from batchgen.jobtable.joins import CURRENT_OR_NONE, IN_BATCH
 from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs, runs
 from batchgen.jobtable.transition import SENT_HERE
@@ -210,7 +210,8 @@ def standstill(connection: Connection, alive: Sequence[str]) -> str:
 
 def failures(connection: Connection, batch_id: int, capacity: int = 20) -> list[str]:
     """At most `capacity` failed jobs, the newest first, each with its error and what it may have cost."""
-    failed = select(jobs.c.key, jobs.c.error, attempts.c.outcome, attempts.c.cost_usd).select_from(CURRENT_OR_NONE)
+    columns = (jobs.c.key, jobs.c.error, jobs.c.error_class, attempts.c.outcome, attempts.c.cost_usd)
+    failed = select(*columns).select_from(CURRENT_OR_NONE)
     of_batch = failed.where(jobs.c.batch_id == batch_id, jobs.c.failed_at.is_not(None))
     newest = of_batch.order_by(jobs.c.failed_at.desc()).limit(capacity)
     return [f"{row.key} failed: {row.error}{charge_of(row)}" for row in connection.execute(newest)]
@@ -231,7 +232,7 @@ def delivered_paths(connection: Connection, batch_id: int) -> list[str]:
 
 def charge_of(row: Any) -> str:
     """What a failed attempt cost, in words; nothing for one that certainly cost nothing."""
-    if row.outcome is None or not Outcome(row.outcome).may_be_paid or row.cost_usd == 0:
+    if not commands.may_be_charged(row):
         return ""
     if not row.cost_usd:
         return " (charged, unless the service says otherwise)"

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, bindparam, case, func, insert, literal, selec
 from batchgen.errors import ManifestChanged
 from batchgen.files.local_files import FileDigests
 from batchgen.files.outputs import unnumbered
-from batchgen.jobs import PAID_FAILURES, ErrorClass, JobSpec, Outcome, State
+from batchgen.jobs import ErrorClass, JobSpec, State
 from batchgen.jobtable import commands, pricelist
 from batchgen.jobtable.archive import archive_version
 from batchgen.jobtable.batches import Batch, upsert_batch
@@ -122,7 +122,7 @@ def sync_manifest(
             unsent.append((row, spec))
         elif row.fingerprint == fingerprint_of(spec, digests, row.input_digests):
             same.append((row, spec))
-        elif is_corrected(row, on_changed):
+        elif has_failed_for_nothing(row) and on_changed != "keep":
             corrected.append((row, spec))
         else:
             changed.append((row, spec))
@@ -198,26 +198,17 @@ def cancel_gone(connection: Connection, rows: Iterable[Any], result: SyncResult,
     """Cancel jobs that have left the manifest and cost nothing. What may be paid for is an orphan."""
     orphans = set()
     for row in rows:
-        has_failed_for_nothing = row.state == State.FAILED and cost_nothing(row)
-        leaving = State.FAILED if has_failed_for_nothing else State.PENDING
+        leaving = State.FAILED if has_failed_for_nothing(row) else State.PENDING
         result.gone += commands.cancel_row(connection, row, ErrorClass.GONE, commands.GONE, now, leaving)
-        if was_sent(row) and not has_failed_for_nothing:
+        if was_sent(row) and leaving is State.PENDING:
             orphans.add(row.id)
     result.orphans = frozenset(orphans)
 
 
-def is_corrected(row: Any, on_changed: OnChanged) -> bool:
-    """Whether a changed job failed and may simply be sent again: for nothing, or because a person says so."""
-    # What may be charged keeps its row under another name, so that its video can still be collected.
-    may_be_charged = bool(row.cost_usd) or row.error_class in PAID_FAILURES
-    is_ordered = on_changed == "redo" and not may_be_charged
-    return row.state == State.FAILED and on_changed != "keep" and (cost_nothing(row) or is_ordered)
-
-
-def cost_nothing(row: Any) -> bool:
-    """Whether it is known that a job without a video cost nothing: none was sent, or taken, or nothing was charged."""
-    is_taken = row.outcome is not None and Outcome(row.outcome).may_be_paid
-    return not is_taken or (row.cost_usd == 0 and row.error_class not in PAID_FAILURES)
+def has_failed_for_nothing(row: Any) -> bool:
+    """Whether a job failed that may simply be sent again. One that may be charged is a person's choice, and keeps its
+    row under another name then."""
+    return row.state == State.FAILED and not commands.may_be_charged(row)
 
 
 def manifest_columns(spec: JobSpec, digests: FileDigests) -> dict[str, Any]:

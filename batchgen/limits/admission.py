@@ -171,7 +171,7 @@ class Admission:
         accepted = self.in_flight(connection, model, now).accepted
         # A request that was sent before the last pause ended was refused together with the one that began it.
         is_counted = pause_row.paused_until is None or admitted.at >= pause_row.paused_until
-        # The row counts failures to reach the service too; but it is reset when another run has a request accepted.
+        # The row counts creates without a clear answer too; but it is reset when another run has a request accepted.
         in_a_row = min(self.refusals, pause_row.failures) + is_counted
         self.refusals += is_counted
         limit = adaptive.limit_of(in_flight_limit, refusal, accepted, in_a_row)

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,13 @@ from batchgen.services.outcomes import (
     Working,
 )
 from batchgen.services.registry import Plugin
+from batchgen.services.statement import ask_patiently
 
 BEFORE, AFTER = timedelta(hours=1), timedelta(minutes=30)
 """How far around the time of sending the log is read: clocks differ, and requests take their time."""
 PAGE_ROWS = 100  # of the log, of the transactions, and names of models in one request: the service allows no more
 PAGES_MAX = 100  # of the log, 10,000 requests: a batch of that size. It answers at most 200 calls a minute
+LOG_WAIT_SECONDS = 60.0  # the longest pause before a later page: a limit a minute is over by then
 CATALOGUE_SECONDS = 20.0  # the list has 1.3 MB, and a slow line takes a while; a run does not wait for it
 
 VARIABLES = Variables("AIMLAPI_API_KEY", "AIMLAPI_BASE_URL", "https://api.aimlapi.com")
@@ -197,7 +200,9 @@ class AimlApi(Service):
         logged: list[LoggedRequest] = []
         oldest = end
         for page in range(PAGES_MAX):
-            document = await self._api.ask_json("/v2/logs", {**window, "offset": page * PAGE_ROWS})
+            ask = partial(self._api.ask_json, "/v2/logs", {**window, "offset": page * PAGE_ROWS})
+            # Under a limit of requests a minute, a log that is begun again at its first page has no end.
+            document = await ask_patiently(ask, wait if page else None)
             if not isinstance(document, dict):
                 return document
             rows = document.get("data", document.get("logs", document.get("items")))
@@ -262,6 +267,10 @@ class AimlApi(Service):
                 except (KeyError, TypeError, ValueError):
                     continue
         return medians
+
+
+async def wait(seconds: float, _reason: str) -> None:
+    await asyncio.sleep(min(seconds, LOG_WAIT_SECONDS))
 
 
 def adopted(attempt: SentAttempt, row: LoggedRequest, generation_id: str) -> Adopted:
