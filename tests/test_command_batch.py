@@ -321,6 +321,8 @@ def test_failed_jobs_are_retried_all_or_none(failed_run: FailedRun, batchgen: Co
     wrong = batchgen("retry", "m.yaml", "clip-9", failed_run.failed)
     assert (wrong.returncode, states(failed_run.database)["failed"]) == (2, 1)
     assert "clip-9: there is no such job in this batch" in wrong.stderr
+    no_text = batchgen("retry", "m.yaml", "caf\udce9", failed_run.failed)
+    assert (no_text.returncode, "there is no such job in this batch" in no_text.stderr) == (2, True)
     retried = batchgen("retry", "m.yaml")
     assert retried.stdout == f"1 job pending again: {failed_run.failed}\n"
     assert "`batchgen run m.yaml`" in retried.stderr

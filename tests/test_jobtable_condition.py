@@ -43,6 +43,7 @@ BAD_CONDITIONS = {
     "300,000 brackets": ("(" * 300_000 + "1" + ")" * 300_000, "has 600,001 characters"),
     "4,000 brackets": ("(" * 4_000 + "1" + ")" * 4_000, "--where"),
     "a column that does not exist": ("colour = 'red'", "no such column"),
+    "bytes that are no text": ("key = '\udcff'", "the condition is not UTF-8"),
     "the manifest's id in the column of row numbers": ("id IN ('mona')", "`key` is the manifest's id"),
 }
 

@@ -197,4 +197,5 @@ def test_init_overwrites_nothing(tmp_path: Path, batchgen: Command) -> None:
     assert batchgen("init", "first.json").returncode == 2
     assert "batchgen check 'my film.yaml'`," in batchgen("init", "my film.yaml").stdout
     assert "batchgen check ./-d.yaml`," in batchgen("init", "--", "-d.yaml").stdout
+    assert batchgen("init", "caf\udce9.yaml").returncode == 0
     assert {(tmp_path / name).read_text() for name in ("own.yaml", "manifest.schema.json")} == {"mine"}

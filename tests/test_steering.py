@@ -199,6 +199,7 @@ REFUSED = [
     (("set", "until=noon"), "'noon' is not a time such as 08:00"),
     (("prioritize",), "name at least one job"),
     (("prioritize", "mina"), "mina: fits the id of no job of this batch; did you mean mona?"),
+    (("prioritize", "caf\udce9"), "fits the id of no job of this batch"),
     (("prioritize", "mona", "--last", "--unset"), "exclude one another"),
 ]
 

@@ -100,7 +100,8 @@ def job_keys(
 
 def states_among(database: Database, batch_id: int, ids: Sequence[str]) -> dict[str, State]:
     """The states of the jobs that are typed; of every job where that is no id, but a pattern or a slip."""
-    states = database.read_now(commands.states_of, batch_id, ids)
+    texts = [id_ for id_ in ids if id_.encode("utf-8", "ignore").decode() == id_]  # no table has an id that is none
+    states = database.read_now(commands.states_of, batch_id, texts)
     return states if ids and len(states) == len(set(ids)) else database.read_now(commands.all_states, batch_id)
 
 

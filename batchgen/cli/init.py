@@ -26,7 +26,7 @@ def command(path: Path) -> None:
         folder = "" if path.suffix else f"; for a folder of this name, first `mkdir {shell_word(str(path))}`"
         raise UsageError(f"{path}: the name of a manifest must end in .yaml{folder}")
     try:
-        write_new(path, example_manifest(path.name).encode())
+        write_new(path, example_manifest(path.name).encode("utf-8", "replace"))
         with suppress(FileExistsError):
             write_new(path.with_name("manifest.schema.json"), schema.text().encode())
     except FileExistsError:

@@ -83,6 +83,8 @@ def bounded(connection: Connection) -> Iterator[None]:
     try:
         with reading_only(connection, lambda: next(steps) > STEPS_MAX, TIMEOUT_SECONDS):
             yield
+    except UnicodeEncodeError:
+        raise UsageError("--where: the condition is not UTF-8") from None
     except SQLAlchemyError as error:
         reason = reason_of(error)
         reason = next((meaning for part, meaning in REASONS.items() if part in reason), reason)
