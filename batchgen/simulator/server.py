@@ -3,6 +3,8 @@
 import asyncio
 import hmac
 import signal
+import socket
+import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing, suppress
 
@@ -12,14 +14,34 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from batchgen.errors import UsageError
 from batchgen.simulator import aimlapi, file_server
-from batchgen.simulator.connection import Connection
 from batchgen.simulator.faults import Faults
 from batchgen.simulator.ledger import Ledger
 from batchgen.simulator.service import SimulatedService, Simulation
+
+LINGER_0_SECONDS = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST instead of FIN
+
+
+class Connection(H11Protocol):
+    """One client's connection. The application finds it at `scope["state"]["connection"]`."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.app_state = {**self.app_state, "connection": self}
+        super().connection_made(transport)
+
+    def reset(self) -> None:
+        """End the connection with a TCP reset; what is not yet written is lost."""
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_0_SECONDS)
+        self.transport.abort()
+
+    def cut(self, last: bytes = b"") -> None:
+        """Send exactly `last` and then end the stream: the client reads all of it, and then the end."""
+        self.transport.write(last)
+        self.transport.close()
 
 
 def application(service: SimulatedService) -> Starlette:

@@ -20,8 +20,7 @@ from batchgen.catalogue.validation import checked, parameters
 from batchgen.clock import utcnow
 from batchgen.files.media import is_base64
 from batchgen.simulator.aimlapi.models import clip_seconds, price
-from batchgen.simulator.calls import Call
-from batchgen.simulator.connection import Silence, Truncated
+from batchgen.simulator.calls import Call, Silence, Truncated
 from batchgen.simulator.faults import NAMES, Fault, uniform
 from batchgen.simulator.file_server import signed_url
 from batchgen.simulator.ledger import CREDITS_PER_MICRO_USD, Generation, GenerationRequest
