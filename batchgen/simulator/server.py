@@ -19,8 +19,6 @@ from uvicorn.server import ServerState
 
 from batchgen.errors import UsageError
 from batchgen.simulator import aimlapi, file_server
-from batchgen.simulator.faults import Faults
-from batchgen.simulator.ledger import Ledger
 from batchgen.simulator.service import SimulatedService, Simulation
 
 LINGER_0_SECONDS = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST instead of FIN
@@ -75,7 +73,7 @@ def controlled(request: Request) -> SimulatedService:
 
 async def put_faults(request: Request) -> Response:
     """Replace the faults in force by those of the body. The answer tells how often each had happened."""
-    faults: Faults = controlled(request).faults
+    faults = controlled(request).faults
     fired = faults.fired
     try:
         faults.replace(await request.json())
@@ -86,7 +84,7 @@ async def put_faults(request: Request) -> Response:
 
 async def get_ledger(request: Request) -> Response:
     """What was accepted, what of it more than once, and where the API key leaked."""
-    ledger: Ledger = controlled(request).ledger
+    ledger = controlled(request).ledger
     accepted = [vars(generation) for generation in ledger.accepted()]
     return JSONResponse({"accepted": accepted, "duplicates": ledger.duplicates(), "key_leaks": ledger.key_leaks()})
 

@@ -3,12 +3,11 @@
 A generation is charged when it completes, and not at all if it fails. Log and charges are those of the asking key.
 """
 
-import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from hashlib import sha256
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, Field
 from starlette.exceptions import HTTPException
@@ -27,19 +26,19 @@ Moment = Annotated[datetime, AfterValidator(lambda moment: moment if moment.tzin
 """A date of a query; one without a zone is UTC."""
 
 
-class LogQuery(BaseModel, extra="forbid"):
+class PageQuery(BaseModel, extra="forbid"):
+    limit: int = Field(20, ge=1, le=100)
+
+
+class LogQuery(PageQuery):
     start: Moment | None = None
     end: Moment = Field(default_factory=utcnow)
-    limit: int = Field(20, ge=1, le=100)
     offset: int = Field(0, ge=0, le=10**9)
 
 
-class TransactionsQuery(BaseModel, extra="forbid"):
+class TransactionsQuery(PageQuery):
     start: Moment = Field(LONG_AGO, alias="from")
     end: Moment = Field(default_factory=utcnow, alias="to")
-    direction: Literal["CHARGE", "TOPUP"] | None = None
-    type: Literal["MODEL_USAGE", "PAYMENT", "BONUS", "REFUND", "ADJUSTMENT", "CREDITS_EXPIRED", "INIT"] | None = None
-    limit: int = Field(20, ge=1, le=100)
     cursor: str | None = None
 
 
@@ -53,9 +52,7 @@ WHERE r.kind = 'create' AND r.key = ? AND r.logged_at <= ? AND r.at BETWEEN ? AN
 TRANSACTIONS = """
 SELECT strftime('%Y-%m-%dT%H:%M:%fZ', at) AS created_at, direction, type, model, reference_id, credits AS amount
 FROM transactions
-WHERE (key IS NULL OR key = ?) AND listed_at <= ? AND at BETWEEN ? AND ?
-  AND direction = ifnull(?, direction) AND type = ifnull(?, type)
-ORDER BY at DESC, n DESC"""
+WHERE (key IS NULL OR key = ?) AND listed_at <= ? AND at BETWEEN ? AND ? ORDER BY at DESC, n DESC"""
 
 
 async def log(call: Call) -> Response:
@@ -91,18 +88,17 @@ async def transactions(call: Call) -> Response:
     query = call.query(TransactionsQuery)
     if query.end <= query.start:
         raise HTTPException(400, "to: Must be after from")
-    moments = map(timestamp, (utcnow(), query.start, query.end))
     offset = _offset_of(call, query.cursor)
-    values = [call.record.key, *moments, query.direction, query.type]
+    values = [call.record.key, *map(timestamp, (utcnow(), query.start, query.end))]
     rows, has_more = _page(call, TRANSACTIONS, values, "amount", query.limit, offset)
     following = _cursor(call, offset + query.limit) if has_more else None
     return JSONResponse({"data": rows, "pagination": {"limit": query.limit, "next_cursor": following}})
 
 
-def _cursor(call: Call, offset: int) -> str:
+def _cursor(call: Call, offset: object) -> str:
     """A cursor that leads to the rows from `offset` on, in a query that is otherwise the same."""
     same = sorted((name, value) for name, value in call.request.query_params.items() if name != "cursor")
-    return f"{offset}.{sha256(repr((call.record.key, same, offset)).encode()).hexdigest()[:16]}"
+    return f"{offset}.{sha256(repr((call.record.key, same, str(offset))).encode()).hexdigest()[:16]}"
 
 
 def _offset_of(call: Call, cursor: str | None) -> int:
@@ -110,14 +106,13 @@ def _offset_of(call: Call, cursor: str | None) -> int:
     if cursor is None:
         return 0
     offset = cursor.partition(".")[0]
-    is_own = re.fullmatch("[0-9]{1,9}", offset) and cursor == _cursor(call, int(offset))
-    if call.service.faults.draw("billing", "call", ("cursor_400",)) or not is_own:
+    if call.service.faults.draw("billing", "call", ("cursor_400",)) or cursor != _cursor(call, offset):
         raise HTTPException(400, "cursor: Invalid cursor")
     return int(offset)
 
 
 def _page(
-    call: Call, sql: str, values: Sequence[str | None], money: str, limit: int, offset: int
+    call: Call, sql: str, values: Sequence[str], money: str, limit: int, offset: int
 ) -> tuple[list[dict[str, Any]], bool]:
     """At most `limit` rows from `offset` on, and whether more follow. `money` becomes an amount in two units."""
     following = call.service.ledger.query(f"{sql} LIMIT ? OFFSET ?", *values, limit + 1, offset)

@@ -25,7 +25,6 @@ METRICS_WINDOW_SECONDS = 86_400
 
 class CatalogueQuery(BaseModel, extra="forbid"):
     include: str = ""
-    id: str = ""
 
 
 class MetricsQuery(BaseModel, extra="forbid"):
@@ -48,16 +47,9 @@ def clip_seconds(model: str, path: str, params: dict[str, Any]) -> float:
 
 
 async def catalogue(call: Call) -> Response:
-    """`GET /v1/models`: every documented model, with an ETag; with prices where `include=pricing`.
-
-    `id` selects models by their ids or aliases, with commas between them.
-    """
-    query = call.query(CatalogueQuery)
-    names = {ALIASES.get(name, name) for name in query.id.split(",")} - {""}
-    rows: list[dict[str, Any]] = [
-        {"id": model, "aliases": aliases_of(model), "type": VIDEO} for model in models() if not names or model in names
-    ]
-    if "pricing" in query.include.split(","):
+    """`GET /v1/models`: every documented model, with an ETag; with prices where `include=pricing`."""
+    rows: list[dict[str, Any]] = [{"id": model, "aliases": aliases_of(model), "type": VIDEO} for model in models()]
+    if "pricing" in call.query(CatalogueQuery).include.split(","):
         rows = [row | {"pricing": _pricing(row["id"])} for row in rows]
     answer = JSONResponse({"object": "list", "data": rows})
     answer.headers["etag"] = f'"{sha256(bytes(answer.body)).hexdigest()[:32]}"'
