@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import re
 import secrets
 import uuid
 from datetime import datetime
@@ -13,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from batchgen.catalogue.links import media
+from batchgen.catalogue.links import first_frame, media
 from batchgen.catalogue.register import UNIVERSAL, canonical, endpoints, is_known
 from batchgen.catalogue.rules import schemes
 from batchgen.catalogue.validation import checked, parameters
@@ -26,7 +27,7 @@ from batchgen.simulator.file_server import signed_url
 from batchgen.simulator.ledger import CREDITS_PER_MICRO_USD, Generation, GenerationRequest
 from batchgen.simulator.service import error_of
 
-FIRST_IMAGES = ("image_url", "first_frame_image")
+DATA_URI = re.compile('"data:[^",]*;base64,([^"]*)"')  # in JSON
 FAULT_BEFORE_READING = "reset_before_accept"
 CREATE_FAULTS = [name for name in NAMES["create"] if name != FAULT_BEFORE_READING]
 UNANSWERED = ("accept_then_drop", "accept_then_stall", "accept_then_truncate")
@@ -139,12 +140,12 @@ def parse(path: str, body: bytes) -> tuple[GenerationRequest, bytes | None]:
             raise HTTPException(400, "the body must be a JSON object")
         if reason := refusal(path, params):
             raise HTTPException(400, reason)
-        text, images = without_images(params)
-        digest = sha256(text.encode()).hexdigest()[:32]
+        text = without_images(params)
+        digest = digest_of(text.encode())
     except (ValueError, RecursionError):  # no JSON, nested too deep, or text that is not Unicode
         raise HTTPException(400, "the body is not valid JSON") from None
     model = canonical(params["model"])
-    seconds, image = clip_seconds(model, path, params), next(iter(images), None)
+    seconds, image = clip_seconds(model, path, params), decode_data_uri(first_frame(params) or "")
     request = GenerationRequest(
         model=model,
         endpoint=path,
@@ -153,10 +154,10 @@ def parse(path: str, body: bytes) -> tuple[GenerationRequest, bytes | None]:
         prompt=str(params.get("prompt") or model),
         seconds=seconds,
         aspect=_aspect(params.get("aspect_ratio", params.get("ratio"))),
-        image=image,
+        image=digest_of(image) if image else None,
         micro_usd=price(model, seconds),
     )
-    return request, images.get(image or "")
+    return request, image
 
 
 def refusal(path: str, body: dict[str, Any]) -> str | None:
@@ -184,34 +185,28 @@ def refusal(path: str, body: dict[str, Any]) -> str | None:
     return "; ".join(reasons) or None
 
 
-def decode_data_uri(value: object) -> bytes | None:
+def decode_data_uri(value: str) -> bytes | None:
     """The bytes of a base64 data URI; `None` for anything else."""
-    if not isinstance(value, str) or not value.startswith("data:") or ";base64," not in value:
-        return None
+    match = DATA_URI.fullmatch(f'"{value}"')
     try:
-        return base64.b64decode(value.partition(";base64,")[2], validate=True)
+        return base64.b64decode(match[1], validate=True) if match else None
     except ValueError:
         return None
 
 
-def without_images(params: dict[str, Any]) -> tuple[str, dict[str, bytes]]:
-    """A body in the form by which two are compared, with the digest of each image in place of its data URI; and the
-    images by their digests, the one first that the video shows."""
-    images: dict[str, bytes] = {}
+def without_images(params: dict[str, Any]) -> str:
+    """A body in the form by which two are compared, with the digest of each image in place of its data URI."""
 
-    def replace(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: replace(item) for name, item in value.items()}
-        if isinstance(value, list):
-            return [replace(item) for item in value]
-        if (content := decode_data_uri(value)) is None:
-            return value
-        digest = sha256(content).hexdigest()[:32]
-        images[digest] = content
-        return f"data:{digest}"
+    def replace(match: re.Match[str]) -> str:
+        content = decode_data_uri(match[0][1:-1])
+        return match[0] if content is None else f'"data:{digest_of(content)}"'
 
-    ordered = sorted(params.items(), key=lambda item: item[0] not in FIRST_IMAGES)
-    return json.dumps(replace(dict(ordered)), sort_keys=True, separators=(",", ":"), ensure_ascii=False), images
+    text = json.dumps(params, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return DATA_URI.sub(replace, text)
+
+
+def digest_of(content: bytes) -> str:
+    return sha256(content).hexdigest()[:32]
 
 
 def _aspect(ratio: object) -> float | None:
