@@ -51,7 +51,7 @@ def application(service: SimulatedService) -> Starlette:
             Route("/_simulator/{token}/faults", put_faults, methods=["PUT"]),
             Route("/_simulator/{token}/ledger", get_ledger),
         ],
-        exception_handlers=aimlapi.EXCEPTION_HANDLERS,
+        exception_handlers={HTTPException: aimlapi.error_response},
         debug=True,  # a defect of the simulator is answered with its traceback
     )
     app.state.service = service

@@ -8,7 +8,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ExceptionHandler
 
 from batchgen.catalogue import register
 from batchgen.clock import utcnow
@@ -45,6 +44,3 @@ async def error_response(request: Request, error: Exception) -> Response:
     if error.status_code != 401 and record and record.reserved_id:
         headers["x-inference-id"] = record.reserved_id
     return JSONResponse(content, error.status_code, headers)
-
-
-EXCEPTION_HANDLERS: dict[type[Exception], ExceptionHandler] = {HTTPException: error_response}

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from hashlib import sha256
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
@@ -22,23 +22,20 @@ UNLIMITED_BALANCE_USD = Decimal(1_000_000)  # what an account without a limit sh
 LOG_WINDOW, LOG_WINDOW_MAX = timedelta(hours=24), timedelta(days=92)
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
-Moment = Annotated[datetime, AfterValidator(lambda moment: moment if moment.tzinfo else moment.replace(tzinfo=UTC))]
-"""A date of a query; one without a zone is UTC."""
-
 
 class PageQuery(BaseModel, extra="forbid"):
     limit: int = Field(20, ge=1, le=100)
 
 
 class LogQuery(PageQuery):
-    start: Moment | None = None
-    end: Moment = Field(default_factory=utcnow)
+    start: AwareDatetime | None = None
+    end: AwareDatetime = Field(default_factory=utcnow)
     offset: int = Field(0, ge=0, le=10**9)
 
 
 class TransactionsQuery(PageQuery):
-    start: Moment = Field(LONG_AGO, alias="from")
-    end: Moment = Field(default_factory=utcnow, alias="to")
+    start: AwareDatetime = Field(LONG_AGO, alias="from")
+    end: AwareDatetime = Field(default_factory=utcnow, alias="to")
     cursor: str | None = None
 
 

@@ -28,8 +28,7 @@ from batchgen.simulator.ledger import CREDITS_PER_MICRO_USD, Generation, Generat
 from batchgen.simulator.service import error_of
 
 DATA_URI = re.compile('"data:[^",]*;base64,([^"]*)"')  # in JSON
-FAULT_BEFORE_READING = "reset_before_accept"
-CREATE_FAULTS = [name for name in NAMES["create"] if name != FAULT_BEFORE_READING]
+CREATE_FAULTS = [name for name in NAMES["create"] if name != "reset_before_accept"]
 UNANSWERED = ("accept_then_drop", "accept_then_stall", "accept_then_truncate")
 FETCH_FAULTS = ("drop", "stall", "500", "502", "503", "429", "unknown_status", "not_found_lag")
 LAST_FETCH_FAULTS = ("completed_without_url", "error_without_message", "status_case")
@@ -42,7 +41,7 @@ FAILURE = {"name": "GenerationError", "message": "Failed to generate the video. 
 async def create(call: Call) -> ASGIApp:
     """`POST` on any generation path."""
     service, record = call.service, call.record
-    if service.faults.draw("create", "arrival", [FAULT_BEFORE_READING]):
+    if service.faults.draw("create", "arrival", ["reset_before_accept"]):
         return Silence("reset")
     request, image = await asyncio.to_thread(parse, record.path, await call.request.body())
     record.model = request.model

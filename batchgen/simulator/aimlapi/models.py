@@ -15,12 +15,10 @@ from batchgen.simulator.calls import Call
 from batchgen.simulator.ledger import usd
 from batchgen.simulator.service import SimulatedService, generation_seconds
 
-VIDEO = "internal/video-generations/submit"
 MICRO_USD_PER_SECOND = {"kling.*master": 294_000, "kling": 58_820, "veo|sora": 420_000, "": 105_000}
 """The price of a second of the clip: the first pattern that the model's name contains decides."""
 DEFAULT_CLIP_SECONDS = 5.0  # of a model that has no default
 QUANTILES = {"p50": 0.5, "p75": 0.75, "p90": 0.9, "p99": 0.99}
-METRICS_WINDOW_SECONDS = 86_400
 
 
 class CatalogueQuery(BaseModel, extra="forbid"):
@@ -48,7 +46,9 @@ def clip_seconds(model: str, path: str, params: dict[str, Any]) -> float:
 
 async def catalogue(call: Call) -> Response:
     """`GET /v1/models`: every documented model, with an ETag; with prices where `include=pricing`."""
-    rows: list[dict[str, Any]] = [{"id": model, "aliases": aliases_of(model), "type": VIDEO} for model in models()]
+    rows: list[dict[str, Any]] = [
+        {"id": model, "aliases": aliases_of(model), "type": "internal/video-generations/submit"} for model in models()
+    ]
     if "pricing" in call.query(CatalogueQuery).include.split(","):
         rows = [row | {"pricing": _pricing(row["id"])} for row in rows]
     answer = JSONResponse({"object": "list", "data": rows})
@@ -90,7 +90,7 @@ async def metrics(call: Call) -> Response:
         for name in (model, *aliases_of(model))
         if not names or name in names
     ]
-    return JSONResponse({"window_seconds": METRICS_WINDOW_SECONDS, "models": rows})
+    return JSONResponse({"window_seconds": 86_400, "models": rows})
 
 
 def _milliseconds(service: SimulatedService, model: str) -> dict[str, float]:
