@@ -10,8 +10,7 @@ import pytest
 
 from batchgen.catalogue.register import endpoints, models
 from batchgen.jobtable.pricelist import PriceList
-from batchgen.simulator.aimlapi.generations import parse
-from batchgen.simulator.aimlapi.models import clip_seconds, price
+from batchgen.simulator.aimlapi.generations import clip_seconds, parse, price
 from batchgen.simulator.ledger import usd
 
 from .client import MASTER, STANDARD, UNIVERSAL, simulated

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from batchgen.catalogue import register
 from batchgen.clock import utcnow
-from batchgen.simulator.aimlapi import account, generations, models
+from batchgen.simulator.aimlapi import generations, questions
 from batchgen.simulator.calls import Endpoint
 from batchgen.simulator.ledger import RequestRecord
 
@@ -20,11 +20,11 @@ GENERATION_PATHS = sorted({path for model in register.models() for path in regis
 ROUTES = (
     *(Route(path, Endpoint("create", generations.create), methods=["POST"]) for path in GENERATION_PATHS),
     *(Route(path, Endpoint("fetch", generations.fetch), methods=["GET"]) for path in GENERATION_PATHS),
-    Route("/v2/logs", Endpoint("log", account.log), methods=["GET"]),
-    Route("/v2/billing", Endpoint("billing", account.balance), methods=["GET"]),
-    Route("/v2/billing/transactions", Endpoint("billing", account.transactions), methods=["GET"]),
-    Route("/v1/models", Endpoint("models", models.catalogue, needs_key=False), methods=["GET"]),
-    Route("/models/metrics", Endpoint("models", models.metrics, needs_key=False), methods=["GET"]),
+    Route("/v2/logs", Endpoint("log", questions.log), methods=["GET"]),
+    Route("/v2/billing", Endpoint("billing", questions.balance), methods=["GET"]),
+    Route("/v2/billing/transactions", Endpoint("billing", questions.transactions), methods=["GET"]),
+    Route("/v1/models", Endpoint("models", questions.catalogue, needs_key=False), methods=["GET"]),
+    Route("/models/metrics", Endpoint("models", questions.metrics, needs_key=False), methods=["GET"]),
 )
 
 

@@ -15,12 +15,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from batchgen.catalogue.links import first_frame, media
+from batchgen.catalogue.prices import with_defaults
 from batchgen.catalogue.register import UNIVERSAL, canonical, endpoints, is_known
 from batchgen.catalogue.rules import schemes
 from batchgen.catalogue.validation import checked, parameters
 from batchgen.clock import utcnow
 from batchgen.files.media import is_base64
-from batchgen.simulator.aimlapi.models import clip_seconds, price
 from batchgen.simulator.calls import Call, Silence, Truncated
 from batchgen.simulator.faults import NAMES, Fault, uniform
 from batchgen.simulator.file_server import signed_url
@@ -33,6 +33,9 @@ UNANSWERED = ("accept_then_drop", "accept_then_stall", "accept_then_truncate")
 FETCH_FAULTS = ("drop", "stall", "500", "502", "503", "429", "unknown_status", "not_found_lag")
 LAST_FETCH_FAULTS = ("completed_without_url", "error_without_message", "status_case")
 GARBAGE = ("<html><body>OK</body></html>", '{"status":"queued"}', "null", "", '{"id":')
+MICRO_USD_PER_SECOND = {"kling.*master": 294_000, "kling": 58_820, "veo|sora": 420_000, "": 105_000}
+"""The price of a second of the clip: the first pattern that the model's name contains decides."""
+DEFAULT_CLIP_SECONDS = 5.0  # of a model that has no default
 STATUS_WORDS = {"waiting": 0.03, "queued": 0.12, "active": 0.3, "generating": 1.0}
 """The words of a generation in progress, each until a share of its time has passed."""
 FAILURE = {"name": "GenerationError", "message": "Failed to generate the video. Please try again."}
@@ -214,3 +217,18 @@ def _aspect(ratio: object) -> float | None:
         return float(width) / float(height)
     except (ValueError, ZeroDivisionError):
         return None  # absent, or a word such as "auto"
+
+
+def price(model: str, seconds: float) -> int:
+    """Millionths of a dollar for a clip of `seconds`."""
+    rate = next(rate for pattern, rate in MICRO_USD_PER_SECOND.items() if re.search(pattern, model))
+    return round(rate * seconds)
+
+
+def clip_seconds(model: str, path: str, params: dict[str, Any]) -> float:
+    """The length that a request asks for, as a number or as digits; where it names none, the model's default."""
+    duration = with_defaults(model, path, params).get("duration", DEFAULT_CLIP_SECONDS)
+    try:
+        return max(1.0, float(str(duration)))
+    except ValueError:
+        return DEFAULT_CLIP_SECONDS

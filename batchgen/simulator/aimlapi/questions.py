@@ -1,11 +1,14 @@
-"""The account: the service's log of create calls, which is late; the balance; and the transactions.
+"""The free questions: the models with their prices and times; the account's log of creates, which is late, its balance
+and its transactions.
 
-A generation is charged when it completes, and not at all if it fails. Log and charges are those of the asking key.
+Prices are made up. A generation is charged when it completes, and not at all if it fails. Log and charges are those of
+the asking key.
 """
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from hashlib import sha256
 from typing import Any
 
@@ -13,14 +16,81 @@ from pydantic import AwareDatetime, BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+from batchgen.catalogue.register import endpoint, models, schema
+from batchgen.catalogue.rules import ALIASES
 from batchgen.clock import utcnow
+from batchgen.simulator.aimlapi.generations import DEFAULT_CLIP_SECONDS, price
 from batchgen.simulator.calls import Call
 from batchgen.simulator.ledger import CREDITS_PER_MICRO_USD, timestamp, usd
-from batchgen.simulator.service import error_of
+from batchgen.simulator.service import SimulatedService, error_of, generation_seconds
 
+QUANTILES = {"p50": 0.5, "p75": 0.75, "p90": 0.9, "p99": 0.99}
 UNLIMITED_BALANCE_USD = Decimal(1_000_000)  # what an account without a limit shows
 LOG_WINDOW, LOG_WINDOW_MAX = timedelta(hours=24), timedelta(days=92)
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+class CatalogueQuery(BaseModel, extra="forbid"):
+    include: str = ""
+
+
+class MetricsQuery(BaseModel, extra="forbid"):
+    aliases: list[str] = Field(max_length=100)  # the service's own limit for one request
+
+
+async def catalogue(call: Call) -> Response:
+    """`GET /v1/models`: every documented model, with an ETag; with prices where `include=pricing`."""
+    rows: list[dict[str, Any]] = [
+        {"id": model, "aliases": aliases_of(model), "type": "internal/video-generations/submit"} for model in models()
+    ]
+    if "pricing" in call.query(CatalogueQuery).include.split(","):
+        rows = [row | {"pricing": _pricing(row["id"])} for row in rows]
+    answer = JSONResponse({"object": "list", "data": rows})
+    answer.headers["etag"] = f'"{sha256(bytes(answer.body)).hexdigest()[:32]}"'
+    if answer.headers["etag"] == call.request.headers.get("if-none-match"):
+        return Response(status_code=304, headers={"etag": answer.headers["etag"]})
+    return answer
+
+
+def aliases_of(model: str) -> list[str]:
+    return [alias for alias, name in ALIASES.items() if name == model]
+
+
+@cache
+def _pricing(model: str) -> dict[str, Any]:
+    """A price for each listed length, or for 10 seconds where any length is allowed; none for a model without one."""
+    length = schema(model, endpoint(model))["properties"].get("duration")
+    if length is None:
+        return {"kind": "variable"}
+    if "enum" in length:
+        variants = [
+            {"when": {"duration": str(seconds)}, "price": float(usd(price(model, seconds))), "unit": "video", "per": 1}
+            for seconds in length["enum"]
+        ]
+        return {"kind": "variants", "currency": "USD", "dimensions": ["duration"], "variants": variants}
+    unit = {"name": "second", "measure": "time", "price": float(usd(price(model, 10))), "per": 10}
+    return {"kind": "fixed", "currency": "USD", "units": [unit]}
+
+
+async def metrics(call: Call) -> Response:
+    """`GET /models/metrics`: how long generations take, in compressed milliseconds.
+
+    `aliases` is repeated for several names, as at the real service: a comma does not separate them.
+    """
+    names = call.query(MetricsQuery, "aliases").aliases
+    rows = [
+        {"alias": name, "endpoint": endpoint(model), "metrics": {"duration_ms": _milliseconds(call.service, model)}}
+        for model in models()
+        for name in (model, *aliases_of(model))
+        if not names or name in names
+    ]
+    return JSONResponse({"window_seconds": 86_400, "models": rows})
+
+
+def _milliseconds(service: SimulatedService, model: str) -> dict[str, float]:
+    sigma = service.simulation.sigma
+    seconds = {name: generation_seconds(model, DEFAULT_CLIP_SECONDS, level, sigma) for name, level in QUANTILES.items()}
+    return {name: round(1000 * service.compressed(value).total_seconds(), 3) for name, value in seconds.items()}
 
 
 class PageQuery(BaseModel, extra="forbid"):
