@@ -1,7 +1,6 @@
 """The simulated service on a socket: inside a running event loop, or as a process of its own."""
 
 import asyncio
-import hmac
 import signal
 import socket
 import struct
@@ -44,12 +43,13 @@ class Connection(H11Protocol):
 
 def application(service: SimulatedService) -> Starlette:
     """The ASGI application: the API of a service, the file server, and control endpoints for tests."""
+    control = control_url("", service.simulation)
     app = Starlette(
         routes=[
             *aimlapi.ROUTES,
             *file_server.ROUTES,
-            Route("/_simulator/{token}/faults", put_faults, methods=["PUT"]),
-            Route("/_simulator/{token}/ledger", get_ledger),
+            Route(f"{control}/faults", put_faults, methods=["PUT"]),
+            Route(f"{control}/ledger", get_ledger),
         ],
         exception_handlers={HTTPException: aimlapi.error_response},
         debug=True,  # a defect of the simulator is answered with its traceback
@@ -63,20 +63,12 @@ def control_url(base_url: str, simulation: Simulation) -> str:
     return f"{base_url}/_simulator/{simulation.control_token}"
 
 
-def controlled(request: Request) -> SimulatedService:
-    """The service that a control request is about. Raises 404 for a wrong token, as for any unknown path."""
-    service: SimulatedService = request.app.state.service
-    if not hmac.compare_digest(request.path_params["token"].encode(), service.simulation.control_token.encode()):
-        raise HTTPException(404)
-    return service
-
-
 async def put_faults(request: Request) -> Response:
     """Replace the faults in force by those of the body. The answer tells how often each had happened."""
-    faults = controlled(request).faults
-    fired = faults.fired
+    service: SimulatedService = request.app.state.service
+    fired = service.faults.fired
     try:
-        faults.replace(await request.json())
+        service.faults.replace(await request.json())
     except UsageError as error:
         return JSONResponse({"message": str(error)}, 400)
     return JSONResponse({"fired": fired})
@@ -84,8 +76,8 @@ async def put_faults(request: Request) -> Response:
 
 async def get_ledger(request: Request) -> Response:
     """What was accepted, what of it more than once, and where the API key leaked."""
-    ledger = controlled(request).ledger
-    accepted = [vars(generation) for generation in ledger.accepted()]
+    service: SimulatedService = request.app.state.service
+    ledger, accepted = service.ledger, [vars(generation) for generation in service.ledger.accepted()]
     return JSONResponse({"accepted": accepted, "duplicates": ledger.duplicates(), "key_leaks": ledger.key_leaks()})
 
 

@@ -24,7 +24,7 @@ from batchgen.files.media import is_base64
 from batchgen.simulator.calls import Call, Silence, Truncated
 from batchgen.simulator.faults import NAMES, Fault, uniform
 from batchgen.simulator.file_server import signed_url
-from batchgen.simulator.ledger import CREDITS_PER_MICRO_USD, Generation, GenerationRequest
+from batchgen.simulator.ledger import CREDITS_PER_MICRO_USD, Generation, GenerationRequest, usd
 from batchgen.simulator.service import error_of
 
 DATA_URI = re.compile('"data:[^",]*;base64,([^"]*)"')  # in JSON
@@ -63,7 +63,7 @@ async def create(call: Call) -> ASGIApp:
     headers = {
         "x-inference-id": generation.id,
         "x-aimlapi-credits-used": str(generation.micro_usd * CREDITS_PER_MICRO_USD),
-        "x-aimlapi-usd-spent": str(generation.cost_usd),
+        "x-aimlapi-usd-spent": str(usd(generation.micro_usd)),
     }
     if generation.client_request_id:
         headers["x-client-request-id"] = generation.client_request_id
