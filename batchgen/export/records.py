@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from enum import StrEnum
 from itertools import islice
 from typing import Any, BinaryIO
 
@@ -26,58 +25,47 @@ GROUP_RECORDS = 5_000  # in one row group of Parquet
 GROUP_CHARS = 32_000_000  # of texts in one row group, which lies in memory
 
 
-class FieldKind(StrEnum):
-    TEXT = "text"
-    INTEGER = "integer"
-    NUMBER = "number"
-    USD = "usd"
-    TIME = "time"
-    TEXTS = "texts"
-    PARAMS = "params"
-    INPUTS = "inputs"
-
-
 COLUMNS = {
-    "batch": FieldKind.TEXT,
-    "id": FieldKind.TEXT,
-    "output": FieldKind.INTEGER,  # the number of the file, from 1
-    "path": FieldKind.TEXT,  # below the manifest's folder
-    "prompt": FieldKind.TEXT,
-    "params": FieldKind.PARAMS,  # the request without prompt and model
-    "inputs": FieldKind.INPUTS,  # local files: the parameter, the file's name, its SHA-256 as it was sent
-    "model": FieldKind.TEXT,
-    "service": FieldKind.TEXT,
-    "clip_seconds": FieldKind.NUMBER,  # as ordered
-    "take": FieldKind.INTEGER,
-    "tags": FieldKind.TEXTS,
-    "verdict": FieldKind.TEXT,
-    "stars": FieldKind.INTEGER,
-    "parent_batch": FieldKind.TEXT,
-    "parent_id": FieldKind.TEXT,
-    "attempt": FieldKind.INTEGER,
-    "generation_id": FieldKind.TEXT,
-    "cost_usd": FieldKind.USD,  # of the generation, on its first delivered file, so that a sum is right
-    "charge_source": FieldKind.TEXT,
-    "created_at": FieldKind.TIME,
-    "sent_at": FieldKind.TIME,
-    "accepted_at": FieldKind.TIME,
-    "finished_at": FieldKind.TIME,
-    "delivered_at": FieldKind.TIME,
-    "bytes": FieldKind.INTEGER,
-    "sha256": FieldKind.TEXT,
-    "seconds": FieldKind.NUMBER,
-    "width": FieldKind.INTEGER,
-    "height": FieldKind.INTEGER,
-    "fps": FieldKind.NUMBER,
-    "codec": FieldKind.TEXT,
-    "black": FieldKind.NUMBER,  # shares of the frames, as far as the clip was measured
-    "frozen": FieldKind.NUMBER,
-    "unlike_input": FieldKind.NUMBER,
-    "seconds_off": FieldKind.NUMBER,  # from the length that was ordered
-    "copy_of": FieldKind.TEXT,
-    "remark": FieldKind.TEXT,
+    "batch": "text",
+    "id": "text",
+    "output": "integer",  # the number of the file, from 1
+    "path": "text",  # below the manifest's folder
+    "prompt": "text",
+    "params": "text",  # JSON: the request without prompt and model
+    "inputs": "inputs",  # local files: the parameter, the file's name, its SHA-256 as it was sent
+    "model": "text",
+    "service": "text",
+    "clip_seconds": "number",  # as ordered
+    "take": "integer",
+    "tags": "texts",
+    "verdict": "text",
+    "stars": "integer",
+    "parent_batch": "text",
+    "parent_id": "text",
+    "attempt": "integer",
+    "generation_id": "text",
+    "cost_usd": "usd",  # of the generation, on its first delivered file, so that a sum is right
+    "charge_source": "text",
+    "created_at": "time",
+    "sent_at": "time",
+    "accepted_at": "time",
+    "finished_at": "time",
+    "delivered_at": "time",
+    "bytes": "integer",
+    "sha256": "text",
+    "seconds": "number",
+    "width": "integer",
+    "height": "integer",
+    "fps": "number",
+    "codec": "text",
+    "black": "number",  # shares of the frames, as far as the clip was measured
+    "frozen": "number",
+    "unlike_input": "number",
+    "seconds_off": "number",  # from the length that was ordered
+    "copy_of": "text",
+    "remark": "text",
 }
-"""Every column. Names keep their meaning from version to version; columns may be added at the end."""
+"""Every column, and its kind in Parquet. Names keep their meaning between versions; columns may be added at the end."""
 
 
 def record_of(clip: Row[Any]) -> Record:
@@ -125,16 +113,11 @@ def write_csv(records: Iterator[Record], write: Callable[[bytes], object]) -> No
     """CSV (RFC 4180) in UTF-8 with a line of names. A text that would be a formula gets an apostrophe before it."""
     write(csv_lines([COLUMNS]).encode())
     while chunk := list(islice(records, RECORDS_AT_ONCE)):
-        write(csv_lines([cells(record) for record in chunk]).encode(errors="backslashreplace"))
-
-
-def cells(record: Record) -> list[str]:
-    """A record as texts; NULL is an empty one."""
-    texts = []
-    for name, kind in COLUMNS.items():
-        text = cell_text(record[name])
-        texts.append(inert(text) if kind is FieldKind.TEXT else text)
-    return texts
+        rows = [
+            [inert(value) if isinstance(value, str) else cell_text(value) for value in record.values()]
+            for record in chunk
+        ]
+        write(csv_lines(rows).encode(errors="backslashreplace"))
 
 
 def write_jsonl(records: Iterator[Record], write: Callable[[bytes], object]) -> None:
@@ -154,9 +137,9 @@ def write_parquet(records: Iterator[Record], file: BinaryIO) -> None:
     parquet = import_pyarrow()
     import pyarrow
 
-    schema = parquet_schema()
-    texts = {name for name, kind in COLUMNS.items() if kind is FieldKind.PARAMS}
-    rows = ([cell_text(value) if name in texts else value for name, value in record.items()] for record in records)
+    types = parquet_types()
+    schema = pyarrow.schema([(name, types[kind]) for name, kind in COLUMNS.items()])
+    rows = (list((record | {"params": cell_text(record["params"])}).values()) for record in records)
     with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
         for group in chunks(rows, GROUP_RECORDS, GROUP_CHARS):
             columns = dict(zip(COLUMNS, map(list, zip(*group, strict=True)), strict=True))
@@ -172,18 +155,16 @@ def import_pyarrow() -> Any:
     return pyarrow.parquet
 
 
-def parquet_schema() -> Any:
+def parquet_types() -> dict[str, Any]:
     import pyarrow
 
     text = pyarrow.string()
-    types = {
-        FieldKind.TEXT: text,
-        FieldKind.INTEGER: pyarrow.int64(),
-        FieldKind.NUMBER: pyarrow.float64(),
-        FieldKind.USD: pyarrow.decimal128(16, 7),
-        FieldKind.TIME: pyarrow.timestamp("us", "UTC"),
-        FieldKind.TEXTS: pyarrow.list_(text),
-        FieldKind.PARAMS: text,
-        FieldKind.INPUTS: pyarrow.list_(pyarrow.struct([("param", text), ("file", text), ("sha256", text)])),
+    return {
+        "text": text,
+        "integer": pyarrow.int64(),
+        "number": pyarrow.float64(),
+        "usd": pyarrow.decimal128(16, 7),
+        "time": pyarrow.timestamp("us", "UTC"),
+        "texts": pyarrow.list_(text),
+        "inputs": pyarrow.list_(pyarrow.struct([("param", text), ("file", text), ("sha256", text)])),
     }
-    return pyarrow.schema([(name, types[kind]) for name, kind in COLUMNS.items()])

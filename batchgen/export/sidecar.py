@@ -30,7 +30,9 @@ def write_sidecar(outputs: OutputFolder, record: Record) -> bool:
     """
     target = record["path"] + SUFFIX
     name = name_of(target)
-    content = sidecar_text(record).encode("utf-8", "replace")
+    document = json.loads(json_text(record))
+    text = json.dumps({**document, DIGEST: digest_of(document)}, ensure_ascii=False, indent=2) + "\n"
+    content = text.encode("utf-8", "replace")
     with outputs.open_parent(target) as folder:
         existing = read(folder, name)
         if existing == content:
@@ -40,11 +42,6 @@ def write_sidecar(outputs: OutputFolder, record: Record) -> bool:
         with stage(folder, name) as staged:
             staged.file.write(content)
             return staged.place(replaces=existing is not None)
-
-
-def sidecar_text(record: Record) -> str:
-    document = json.loads(json_text(record))
-    return json.dumps({**document, DIGEST: digest_of(document)}, ensure_ascii=False, indent=2) + "\n"
 
 
 def digest_of(document: dict[str, Any]) -> str:

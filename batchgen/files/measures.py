@@ -4,10 +4,11 @@ another size, or one is a little trimmed. Each measure is defined here, once, ov
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from operator import itemgetter, mul
+from statistics import fmean
 from typing import Annotated
 
 from pydantic import AfterValidator, Base64Bytes, Field, Strict, TypeAdapter
@@ -134,7 +135,7 @@ def frozen_share(samples: Samples) -> float:
         else:
             anchor, still = (picture, seconds) if picture and max(picture) >= VISIBLE_LEVELS else (None, 0.0)
             steps = []
-        if not steps or mean(steps) <= SETTLED_LEVELS:
+        if not steps or fmean(steps) <= SETTLED_LEVELS:
             frozen = max(frozen, still)
     return share(frozen, samples) if frozen >= STILL_SECONDS else 0.0
 
@@ -230,7 +231,7 @@ def picture_hash(picture: Picture) -> str:
     cells = luma(picture)
     means = [
         [
-            mean(
+            fmean(
                 cells[line * width + cell]
                 for line in range(row * height // rows, (row + 1) * height // rows)
                 for cell in range(column * width // columns, (column + 1) * width // columns)
@@ -241,11 +242,6 @@ def picture_hash(picture: Picture) -> str:
     ]
     bits = "".join("01"[right > left + HASH_LEVELS] for line in means for left, right in pairwise(line))
     return f"{int(bits, 2):016x}"
-
-
-def mean(values: Iterable[float]) -> float:
-    numbers = list(values)
-    return sum(numbers) / len(numbers)
 
 
 def may_be_copies(one: Samples, other: Samples) -> bool:

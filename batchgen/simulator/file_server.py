@@ -9,9 +9,8 @@ from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Re
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from batchgen.simulator.calls import Call, Endpoint
+from batchgen.simulator.calls import Call, Endpoint, Slow, Truncated
 from batchgen.simulator.clips import Clip
-from batchgen.simulator.connection import Slow, Truncated
 from batchgen.simulator.faults import NAMES, Fault
 from batchgen.simulator.ledger import Generation
 

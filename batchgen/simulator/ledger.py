@@ -55,10 +55,6 @@ class Generation(GenerationRequest):
         """What randomness depends on: the same for the same job in every simulation."""
         return f"{self.digest}#{self.nth}"
 
-    @property
-    def cost_usd(self) -> Decimal:
-        return usd(self.micro_usd)
-
 
 @dataclass(kw_only=True)
 class RequestRecord:

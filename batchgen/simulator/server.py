@@ -1,8 +1,9 @@
 """The simulated service on a socket: inside a running event loop, or as a process of its own."""
 
 import asyncio
-import hmac
 import signal
+import socket
+import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing, suppress
 
@@ -12,26 +13,45 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from batchgen.errors import UsageError
 from batchgen.simulator import aimlapi, file_server
-from batchgen.simulator.connection import Connection
-from batchgen.simulator.faults import Faults
-from batchgen.simulator.ledger import Ledger
 from batchgen.simulator.service import SimulatedService, Simulation
+
+LINGER_0_SECONDS = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST instead of FIN
+
+
+class Connection(H11Protocol):
+    """One client's connection. The application finds it at `scope["state"]["connection"]`."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.app_state = {**self.app_state, "connection": self}
+        super().connection_made(transport)
+
+    def reset(self) -> None:
+        """End the connection with a TCP reset; what is not yet written is lost."""
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_0_SECONDS)
+        self.transport.abort()
+
+    def cut(self, last: bytes = b"") -> None:
+        """Send exactly `last` and then end the stream: the client reads all of it, and then the end."""
+        self.transport.write(last)
+        self.transport.close()
 
 
 def application(service: SimulatedService) -> Starlette:
     """The ASGI application: the API of a service, the file server, and control endpoints for tests."""
+    control = control_url("", service.simulation)
     app = Starlette(
         routes=[
             *aimlapi.ROUTES,
             *file_server.ROUTES,
-            Route("/_simulator/{token}/faults", put_faults, methods=["PUT"]),
-            Route("/_simulator/{token}/ledger", get_ledger),
+            Route(f"{control}/faults", put_faults, methods=["PUT"]),
+            Route(f"{control}/ledger", get_ledger),
         ],
-        exception_handlers=aimlapi.EXCEPTION_HANDLERS,
+        exception_handlers={HTTPException: aimlapi.error_response},
         debug=True,  # a defect of the simulator is answered with its traceback
     )
     app.state.service = service
@@ -43,20 +63,12 @@ def control_url(base_url: str, simulation: Simulation) -> str:
     return f"{base_url}/_simulator/{simulation.control_token}"
 
 
-def controlled(request: Request) -> SimulatedService:
-    """The service that a control request is about. Raises 404 for a wrong token, as for any unknown path."""
-    service: SimulatedService = request.app.state.service
-    if not hmac.compare_digest(request.path_params["token"].encode(), service.simulation.control_token.encode()):
-        raise HTTPException(404)
-    return service
-
-
 async def put_faults(request: Request) -> Response:
     """Replace the faults in force by those of the body. The answer tells how often each had happened."""
-    faults: Faults = controlled(request).faults
-    fired = faults.fired
+    service: SimulatedService = request.app.state.service
+    fired = service.faults.fired
     try:
-        faults.replace(await request.json())
+        service.faults.replace(await request.json())
     except UsageError as error:
         return JSONResponse({"message": str(error)}, 400)
     return JSONResponse({"fired": fired})
@@ -64,8 +76,8 @@ async def put_faults(request: Request) -> Response:
 
 async def get_ledger(request: Request) -> Response:
     """What was accepted, what of it more than once, and where the API key leaked."""
-    ledger: Ledger = controlled(request).ledger
-    accepted = [vars(generation) for generation in ledger.accepted()]
+    service: SimulatedService = request.app.state.service
+    ledger, accepted = service.ledger, [vars(generation) for generation in service.ledger.accepted()]
     return JSONResponse({"accepted": accepted, "duplicates": ledger.duplicates(), "key_leaks": ledger.key_leaks()})
 
 

@@ -13,7 +13,6 @@ and that server loses, cuts and replaces answers.
 """
 
 from batchgen.testing.bench import Imitation, NotConformant
-from batchgen.testing.conformance import CASES, check_case
-from batchgen.testing.kills import MOMENTS, check_kill
+from batchgen.testing.conformance import CASES, MOMENTS, check_case, check_kill
 
 __all__ = ["CASES", "MOMENTS", "Imitation", "NotConformant", "check_case", "check_kill"]

@@ -1,8 +1,7 @@
-"""The bench of the conformance suite: a plug-in, its imitated service, a proxy between them, and the faults of it."""
+"""The bench of the conformance suite: a plug-in, its imitated service, and a proxy between them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -11,30 +10,10 @@ from batchgen import clock
 from batchgen.services.base import Adoption, SentAttempt, Service, Submission
 from batchgen.services.outcomes import Accepted, FetchOutcome, Working
 from batchgen.services.registry import Plugin
-from batchgen.testing.proxy import Fault, Proxy, cut, replaced
+from batchgen.testing.proxy import Fault, Proxy
 
 KEY = "conformance-key-never-to-be-seen"
 POLLS_MAX = 200  # of a generation of the imitation, which should take no longer than a second
-
-LOST = (
-    *(Fault(f"the answer is cut after {share:.0%}", True, cut(share)) for share in (0, 0.1, 0.5, 0.9, 1)),
-    *(Fault(f"the answer is {status}", True, replaced(status, "{}")) for status in (500, 502, 503, 504, 408)),
-    Fault("the answer is no JSON", True, replaced(200, "<html>welcome</html>")),
-    Fault("the answer is JSON of another kind", True, replaced(200, '["ok"]')),
-    Fault("the answer is empty", True, replaced(204)),
-    Fault("the answer is a redirect", True, replaced(302, headers="Location: /elsewhere\r\n")),
-)
-"""Answers to a create request that the service has accepted."""
-NEVER_CAME = Fault("the request is lost on the way", False, lambda _answer: b"")
-THROTTLING = Fault("the service refuses with 429", False, replaced(429, "{}", "Retry-After: 7\r\n"))
-BAD_KEY = Fault("the service refuses the key, and repeats it", False, replaced(401, json.dumps({"message": KEY})))
-SAYING_NOTHING = (
-    Fault("no answer", False, lambda _answer: b""),
-    Fault("half an answer", True, cut(0.5)),
-    *(Fault(f"the answer is {status}", False, replaced(status, "{}")) for status in (401, 403, 429, 500, 502, 503)),
-    Fault("the answer is no JSON", False, replaced(200, "<html>welcome</html>")),
-)
-"""What comes in place of the answer to a question, and says nothing about a generation."""
 
 
 class Imitation(Protocol):

@@ -1,15 +1,21 @@
-"""What a plug-in must do before it may call itself safe: a list of cases, each about one promise of the protocol."""
+"""What a plug-in must do before it may call itself safe: cases, each about one promise of the protocol, and runs of
+`batchgen` that are killed around a paid request, and go on with the same command."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 from batchgen import clock
+from batchgen.errors import ExitCode
 from batchgen.services.account import Account
-from batchgen.services.base import History, TransactionKind, TransactionPage
+from batchgen.services.base import Adoption, History, TransactionKind, TransactionPage
 from batchgen.services.outcomes import (
     Absent,
     Accepted,
@@ -24,22 +30,33 @@ from batchgen.services.outcomes import (
     Unknown,
     Working,
 )
-from batchgen.testing.bench import (
-    BAD_KEY,
-    KEY,
-    LOST,
-    NEVER_CAME,
-    SAYING_NOTHING,
-    THROTTLING,
-    Bench,
-    Imitation,
-    NotConformant,
-    expect,
-    expect_no_key,
-)
-from batchgen.testing.proxy import Fault, proxied, replaced
+from batchgen.testing.bench import KEY, Bench, Imitation, NotConformant, expect, expect_no_key
+from batchgen.testing.proxy import Fault, Proxy, cut, proxied, replaced
 
 Case = Callable[[Bench], Awaitable[None]]
+MOMENTS = ("sent", "accepted")
+"""When a run is killed: before the service has its first request, or before the run has the answer to it."""
+LIMITS = {"in_flight": 4, "submits_per_minute": 600, "unconfirmed_minutes": 0.1, "on_unconfirmed": "resubmit"}
+RUN_SECONDS = 120
+LOST = (
+    *(Fault(f"the answer is cut after {share:.0%}", True, cut(share)) for share in (0, 0.1, 0.5, 0.9, 1)),
+    *(Fault(f"the answer is {status}", True, replaced(status, "{}")) for status in (500, 502, 503, 504, 408)),
+    Fault("the answer is no JSON", True, replaced(200, "<html>welcome</html>")),
+    Fault("the answer is JSON of another kind", True, replaced(200, '["ok"]')),
+    Fault("the answer is empty", True, replaced(204)),
+    Fault("the answer is a redirect", True, replaced(302, headers="Location: /elsewhere\r\n")),
+)
+"""Answers to a create request that the service has accepted."""
+NEVER_CAME = Fault("the request is lost on the way", False, lambda _answer: b"")
+THROTTLING = Fault("the service refuses with 429", False, replaced(429, "{}", "Retry-After: 7\r\n"))
+BAD_KEY = Fault("the service refuses the key, and repeats it", False, replaced(401, json.dumps({"message": KEY})))
+SAYING_NOTHING = (
+    Fault("no answer", False, lambda _answer: b""),
+    Fault("half an answer", True, cut(0.5)),
+    *(Fault(f"the answer is {status}", False, replaced(status, "{}")) for status in (401, 403, 429, 500, 502, 503)),
+    Fault("the answer is no JSON", False, replaced(200, "<html>welcome</html>")),
+)
+"""What comes in place of the answer to a question, and says nothing about a generation."""
 
 
 async def a_request_is_sent_once_and_followed_to_its_files(bench: Bench) -> None:
@@ -220,7 +237,7 @@ CASES: tuple[Case, ...] = (
     a_question_never_raises,
     the_key_goes_to_the_service_alone,
 )
-"""Every case within one process. `kills.py` has those in which a run is killed."""
+"""Every case within one process."""
 
 
 async def check_case(case: Case, imitation: Imitation) -> None:
@@ -230,3 +247,44 @@ async def check_case(case: Case, imitation: Imitation) -> None:
         imitation.plugin.connect(Account(proxy.base_url, KEY), None) as service,
     ):
         await case(Bench(imitation, proxy, service))
+
+
+async def check_kill(moment: str, imitation: Imitation, folder: Path) -> None:
+    """Kill a run at a moment of its first create request, run the same command again, and compare both sides.
+
+    Where a service can prove nothing about a lost request, its job is held for a person. Raises `NotConformant` where a
+    job is paid for twice, or otherwise not delivered.
+    """
+    manifest = folder / "conformance.yaml"
+    header = {"service": imitation.service, "limits": LIMITS}
+    manifest.write_text(json.dumps({**header, "jobs": list(imitation.jobs)}), encoding="utf-8")
+    async with proxied(imitation.base_url, imitation.is_create) as proxy:
+        process = await start(imitation, proxy, manifest)
+
+        async def kill(now: str) -> None:
+            if now == moment and process.returncode is None:
+                process.kill()
+                await process.wait()
+
+        proxy.on_create = kill
+        output, _ = await asyncio.wait_for(process.communicate(), RUN_SECONDS)
+        expect(process.returncode == -9, f"the run was not killed: {output.decode()}")
+        proxy.on_create = None
+        async with imitation.plugin.connect(Account(proxy.base_url, KEY), None) as service:
+            adopts = service.features.adopt is not Adoption.NONE
+        process = await start(imitation, proxy, manifest)
+        output, _ = await asyncio.wait_for(process.communicate(), RUN_SECONDS)
+    jobs, accepted = len(imitation.jobs), len(imitation.accepted())
+    is_held = not adopts and process.returncode == ExitCode.INCOMPLETE and b"held for a person" in output
+    expect(process.returncode == 0 or is_held, f"not every job was delivered: {output.decode()}")
+    expect(accepted == jobs or (is_held and accepted < jobs), f"{accepted} generations were accepted for {jobs} jobs")
+    expect(KEY not in output.decode(), "the key is in the output")
+
+
+async def start(imitation: Imitation, proxy: Proxy, manifest: Path) -> asyncio.subprocess.Process:
+    variables = imitation.plugin.variables
+    account = {variables.key: KEY, variables.base_url: proxy.base_url}
+    command = (sys.executable, "-m", "batchgen", "run", str(manifest))
+    return await asyncio.create_subprocess_exec(
+        *command, env={**os.environ, **account}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )

@@ -30,7 +30,6 @@ class Proxy:
         self.host, self.port = urlsplit(service_url).hostname, urlsplit(service_url).port
         self.is_create = is_create
         self.base_url = ""
-        self.connections: set[asyncio.Task[None]] = set()
         self.requests: list[bytes] = []
         self.creates = 0
         """How many of them cost money."""
@@ -42,12 +41,8 @@ class Proxy:
         """Called with "sent" before a create request is forwarded, and with "accepted" before it is answered."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if task := asyncio.current_task():
-            self.connections.add(task)
-            task.add_done_callback(self.connections.discard)
         try:
-            raw = await read_message(reader)
-            if raw:
+            if raw := await read_message(reader):
                 writer.write(await self.answer(raw))
                 await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
@@ -98,7 +93,7 @@ async def read_message(reader: asyncio.StreamReader) -> bytes:
 
 @asynccontextmanager
 async def proxied(service_url: str, is_create: IsCreate) -> AsyncIterator[Proxy]:
-    """A proxy in front of a service; it ends when the context is left."""
+    """A proxy in front of a service; it takes no more connections once the context is left."""
     proxy = Proxy(service_url, is_create)
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     proxy.base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -106,10 +101,6 @@ async def proxied(service_url: str, is_create: IsCreate) -> AsyncIterator[Proxy]
         yield proxy
     finally:
         server.close()
-        connections = list(proxy.connections)
-        for connection in connections:
-            connection.cancel()
-        await asyncio.gather(*connections, return_exceptions=True)
 
 
 def replaced(status: int, body: str = "", headers: str = "") -> Callable[[bytes], bytes]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from batchgen.files.video import NotVideo, Undecodable, check
 from batchgen.simulator.clips import CHANGED_SUFFIX
-from batchgen.simulator.ledger import Generation, Ledger
+from batchgen.simulator.ledger import Generation, Ledger, usd
 from tests.campaign.processes import KEY, Service, rows
 from tests.events import check_events
 
@@ -165,8 +165,8 @@ def delivery_defect(
         check(path)
     except (NotVideo, Undecodable) as error:
         return f"{job['output_path']}: {error}"
-    if job["cost_usd"] is None or Decimal(job["cost_usd"]) != generation.cost_usd:
-        return f"{job['key']} cost {generation.cost_usd} USD, its attempt says {job['cost_usd']}"
+    if job["cost_usd"] is None or Decimal(job["cost_usd"]) != usd(generation.micro_usd):
+        return f"{job['key']} cost {usd(generation.micro_usd)} USD, its attempt says {job['cost_usd']}"
     return None
 
 
@@ -213,7 +213,9 @@ def check_totals(query: Query, generations: list[Generation]) -> Iterator[str]:
     """The batch's running totals are what the service charged or named as charge, and the bytes that were delivered."""
     (batch,) = query("SELECT * FROM batches")
     # A stuck generation has not ended: it counts as the price that the answer to its create named.
-    charged = sum((generation.cost_usd for generation in generations if generation.outcome != "error"), Decimal(0))
+    charged = sum(
+        (usd(generation.micro_usd) for generation in generations if generation.outcome != "error"), Decimal(0)
+    )
     if Decimal(batch["spent_nanousd"]).scaleb(-9) != charged:
         yield f"the service charged {charged} USD, the batch says {batch['spent_nanousd']} billionths"
     sizes = "SELECT coalesce(sum(bytes), 0) AS bytes FROM outputs WHERE delivered_at IS NOT NULL"

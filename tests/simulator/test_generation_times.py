@@ -8,7 +8,7 @@ from statistics import median, quantiles
 import pytest
 
 from batchgen.catalogue.durations import typical_seconds
-from batchgen.simulator.aimlapi.models import clip_seconds
+from batchgen.simulator.aimlapi.generations import clip_seconds
 from batchgen.simulator.faults import uniform
 from batchgen.simulator.service import generation_seconds
 

@@ -10,8 +10,7 @@ import pytest
 
 from batchgen.catalogue.register import endpoints, models
 from batchgen.jobtable.pricelist import PriceList
-from batchgen.simulator.aimlapi.generations import parse
-from batchgen.simulator.aimlapi.models import clip_seconds, price
+from batchgen.simulator.aimlapi.generations import clip_seconds, parse, price
 from batchgen.simulator.ledger import usd
 
 from .client import MASTER, STANDARD, UNIVERSAL, simulated
@@ -27,12 +26,6 @@ async def test_the_catalogue_lists_every_documented_model_and_needs_no_key() -> 
         assert {row["type"] for row in rows} == {"internal/video-generations/submit"}
         assert [row["aliases"] for row in rows if row["id"] == MASTER] == [[ALIAS]]
         assert not any("pricing" in row for row in rows)
-
-
-async def test_models_are_listed_by_id_or_alias() -> None:
-    async with simulated() as client:
-        rows = (await client.get("/v1/models", params={"id": f"{STANDARD},{ALIAS},unknown"})).json()["data"]
-        assert {row["id"] for row in rows} == {STANDARD, MASTER}
 
 
 async def test_prices_come_in_three_shapes_and_are_what_a_create_costs() -> None:

@@ -8,11 +8,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ExceptionHandler
 
 from batchgen.catalogue import register
 from batchgen.clock import utcnow
-from batchgen.simulator.aimlapi import account, generations, models
+from batchgen.simulator.aimlapi import generations, questions
 from batchgen.simulator.calls import Endpoint
 from batchgen.simulator.ledger import RequestRecord
 
@@ -21,11 +20,11 @@ GENERATION_PATHS = sorted({path for model in register.models() for path in regis
 ROUTES = (
     *(Route(path, Endpoint("create", generations.create), methods=["POST"]) for path in GENERATION_PATHS),
     *(Route(path, Endpoint("fetch", generations.fetch), methods=["GET"]) for path in GENERATION_PATHS),
-    Route("/v2/logs", Endpoint("log", account.log), methods=["GET"]),
-    Route("/v2/billing", Endpoint("billing", account.balance), methods=["GET"]),
-    Route("/v2/billing/transactions", Endpoint("billing", account.transactions), methods=["GET"]),
-    Route("/v1/models", Endpoint("models", models.catalogue, needs_key=False), methods=["GET"]),
-    Route("/models/metrics", Endpoint("models", models.metrics, needs_key=False), methods=["GET"]),
+    Route("/v2/logs", Endpoint("log", questions.log), methods=["GET"]),
+    Route("/v2/billing", Endpoint("billing", questions.balance), methods=["GET"]),
+    Route("/v2/billing/transactions", Endpoint("billing", questions.transactions), methods=["GET"]),
+    Route("/v1/models", Endpoint("models", questions.catalogue, needs_key=False), methods=["GET"]),
+    Route("/models/metrics", Endpoint("models", questions.metrics, needs_key=False), methods=["GET"]),
 )
 
 
@@ -45,6 +44,3 @@ async def error_response(request: Request, error: Exception) -> Response:
     if error.status_code != 401 and record and record.reserved_id:
         headers["x-inference-id"] = record.reserved_id
     return JSONResponse(content, error.status_code, headers)
-
-
-EXCEPTION_HANDLERS: dict[type[Exception], ExceptionHandler] = {HTTPException: error_response}

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import re
 import secrets
 import uuid
 from datetime import datetime
@@ -13,27 +14,28 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from batchgen.catalogue.links import media
+from batchgen.catalogue.links import first_frame, media
+from batchgen.catalogue.prices import with_defaults
 from batchgen.catalogue.register import UNIVERSAL, canonical, endpoints, is_known
 from batchgen.catalogue.rules import schemes
 from batchgen.catalogue.validation import checked, parameters
 from batchgen.clock import utcnow
 from batchgen.files.media import is_base64
-from batchgen.simulator.aimlapi.models import clip_seconds, price
-from batchgen.simulator.calls import Call
-from batchgen.simulator.connection import Silence, Truncated
+from batchgen.simulator.calls import Call, Silence, Truncated
 from batchgen.simulator.faults import NAMES, Fault, uniform
 from batchgen.simulator.file_server import signed_url
-from batchgen.simulator.ledger import CREDITS_PER_MICRO_USD, Generation, GenerationRequest
+from batchgen.simulator.ledger import CREDITS_PER_MICRO_USD, Generation, GenerationRequest, usd
 from batchgen.simulator.service import error_of
 
-FIRST_IMAGES = ("image_url", "first_frame_image")
-FAULT_BEFORE_READING = "reset_before_accept"
-CREATE_FAULTS = [name for name in NAMES["create"] if name != FAULT_BEFORE_READING]
+DATA_URI = re.compile('"data:[^",]*;base64,([^"]*)"')  # in JSON
+CREATE_FAULTS = [name for name in NAMES["create"] if name != "reset_before_accept"]
 UNANSWERED = ("accept_then_drop", "accept_then_stall", "accept_then_truncate")
 FETCH_FAULTS = ("drop", "stall", "500", "502", "503", "429", "unknown_status", "not_found_lag")
 LAST_FETCH_FAULTS = ("completed_without_url", "error_without_message", "status_case")
 GARBAGE = ("<html><body>OK</body></html>", '{"status":"queued"}', "null", "", '{"id":')
+MICRO_USD_PER_SECOND = {"kling.*master": 294_000, "kling": 58_820, "veo|sora": 420_000, "": 105_000}
+"""The price of a second of the clip: the first pattern that the model's name contains decides."""
+DEFAULT_CLIP_SECONDS = 5.0  # of a model that has no default
 STATUS_WORDS = {"waiting": 0.03, "queued": 0.12, "active": 0.3, "generating": 1.0}
 """The words of a generation in progress, each until a share of its time has passed."""
 FAILURE = {"name": "GenerationError", "message": "Failed to generate the video. Please try again."}
@@ -42,7 +44,7 @@ FAILURE = {"name": "GenerationError", "message": "Failed to generate the video. 
 async def create(call: Call) -> ASGIApp:
     """`POST` on any generation path."""
     service, record = call.service, call.record
-    if service.faults.draw("create", "arrival", [FAULT_BEFORE_READING]):
+    if service.faults.draw("create", "arrival", ["reset_before_accept"]):
         return Silence("reset")
     request, image = await asyncio.to_thread(parse, record.path, await call.request.body())
     record.model = request.model
@@ -61,7 +63,7 @@ async def create(call: Call) -> ASGIApp:
     headers = {
         "x-inference-id": generation.id,
         "x-aimlapi-credits-used": str(generation.micro_usd * CREDITS_PER_MICRO_USD),
-        "x-aimlapi-usd-spent": str(generation.cost_usd),
+        "x-aimlapi-usd-spent": str(usd(generation.micro_usd)),
     }
     if generation.client_request_id:
         headers["x-client-request-id"] = generation.client_request_id
@@ -140,12 +142,12 @@ def parse(path: str, body: bytes) -> tuple[GenerationRequest, bytes | None]:
             raise HTTPException(400, "the body must be a JSON object")
         if reason := refusal(path, params):
             raise HTTPException(400, reason)
-        text, images = without_images(params)
-        digest = sha256(text.encode()).hexdigest()[:32]
+        text = without_images(params)
+        digest = digest_of(text.encode())
     except (ValueError, RecursionError):  # no JSON, nested too deep, or text that is not Unicode
         raise HTTPException(400, "the body is not valid JSON") from None
     model = canonical(params["model"])
-    seconds, image = clip_seconds(model, path, params), next(iter(images), None)
+    seconds, image = clip_seconds(model, path, params), decode_data_uri(first_frame(params) or "")
     request = GenerationRequest(
         model=model,
         endpoint=path,
@@ -154,10 +156,10 @@ def parse(path: str, body: bytes) -> tuple[GenerationRequest, bytes | None]:
         prompt=str(params.get("prompt") or model),
         seconds=seconds,
         aspect=_aspect(params.get("aspect_ratio", params.get("ratio"))),
-        image=image,
+        image=digest_of(image) if image else None,
         micro_usd=price(model, seconds),
     )
-    return request, images.get(image or "")
+    return request, image
 
 
 def refusal(path: str, body: dict[str, Any]) -> str | None:
@@ -185,34 +187,28 @@ def refusal(path: str, body: dict[str, Any]) -> str | None:
     return "; ".join(reasons) or None
 
 
-def decode_data_uri(value: object) -> bytes | None:
+def decode_data_uri(value: str) -> bytes | None:
     """The bytes of a base64 data URI; `None` for anything else."""
-    if not isinstance(value, str) or not value.startswith("data:") or ";base64," not in value:
-        return None
+    match = DATA_URI.fullmatch(f'"{value}"')
     try:
-        return base64.b64decode(value.partition(";base64,")[2], validate=True)
+        return base64.b64decode(match[1], validate=True) if match else None
     except ValueError:
         return None
 
 
-def without_images(params: dict[str, Any]) -> tuple[str, dict[str, bytes]]:
-    """A body in the form by which two are compared, with the digest of each image in place of its data URI; and the
-    images by their digests, the one first that the video shows."""
-    images: dict[str, bytes] = {}
+def without_images(params: dict[str, Any]) -> str:
+    """A body in the form by which two are compared, with the digest of each image in place of its data URI."""
 
-    def replace(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: replace(item) for name, item in value.items()}
-        if isinstance(value, list):
-            return [replace(item) for item in value]
-        if (content := decode_data_uri(value)) is None:
-            return value
-        digest = sha256(content).hexdigest()[:32]
-        images[digest] = content
-        return f"data:{digest}"
+    def replace(match: re.Match[str]) -> str:
+        content = decode_data_uri(match[0][1:-1])
+        return match[0] if content is None else f'"data:{digest_of(content)}"'
 
-    ordered = sorted(params.items(), key=lambda item: item[0] not in FIRST_IMAGES)
-    return json.dumps(replace(dict(ordered)), sort_keys=True, separators=(",", ":"), ensure_ascii=False), images
+    text = json.dumps(params, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return DATA_URI.sub(replace, text)
+
+
+def digest_of(content: bytes) -> str:
+    return sha256(content).hexdigest()[:32]
 
 
 def _aspect(ratio: object) -> float | None:
@@ -221,3 +217,18 @@ def _aspect(ratio: object) -> float | None:
         return float(width) / float(height)
     except (ValueError, ZeroDivisionError):
         return None  # absent, or a word such as "auto"
+
+
+def price(model: str, seconds: float) -> int:
+    """Millionths of a dollar for a clip of `seconds`."""
+    rate = next(rate for pattern, rate in MICRO_USD_PER_SECOND.items() if re.search(pattern, model))
+    return round(rate * seconds)
+
+
+def clip_seconds(model: str, path: str, params: dict[str, Any]) -> float:
+    """The length that a request asks for, as a number or as digits; where it names none, the model's default."""
+    duration = with_defaults(model, path, params).get("duration", DEFAULT_CLIP_SECONDS)
+    try:
+        return max(1.0, float(str(duration)))
+    except ValueError:
+        return DEFAULT_CLIP_SECONDS

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from batchgen.errors import ExitCode
 from batchgen.jobtable.schema import metadata
-from batchgen.simulator.ledger import Generation, Ledger
+from batchgen.simulator.ledger import Generation, Ledger, usd
 from tests.campaign.audit import Query, audit
 from tests.campaign.postgres import limits
 from tests.campaign.postgres.cluster import Cluster
@@ -189,7 +189,7 @@ def check_limits(trial: RoundTrial, round_: Round, service: Service, query: Quer
         ),
     }
     if round_.max_cost is not None:
-        affordable = limits.affordable([generation.cost_usd for generation in generations], round_.max_cost)
+        affordable = limits.affordable([usd(generation.micro_usd) for generation in generations], round_.max_cost)
         excesses["paid for beyond max_cost"] = max(0, -affordable)
         if affordable > 0:
             trial.add_problem(f"{affordable} more job(s) could have been paid for: a dead worker's share is not back")
