@@ -49,8 +49,7 @@ class Stop:
 def stop_of(context: RunContext, now: datetime) -> Stop | None:
     """What keeps a run from sending more, where that needs a person; None while nothing does."""
     if context.disk:
-        hint = f"{context.disk_advice}, then run the same command: what is paid waits"
-        return Stop(StopKind.DISK, context.disk, hint)
+        return Stop(StopKind.DISK, context.disk, context.disk_advice)
     if blocked := context.blocked:
         hint = f"{advice_of(blocked, context.service.variables)}, then run the same command"
         return Stop(STOP_OF[blocked.trouble], blocked.reason, hint)

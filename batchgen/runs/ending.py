@@ -137,8 +137,7 @@ def judge_jobs(connection: Connection, context: RunContext, stopped_by: signal.S
     if not missing:
         return Ending(ExitCode.DELIVERED, explain_delivered(summary, selected, left_out) + not_selected, summary)
     if context.disk:
-        advice = f"{context.disk_advice.capitalize()}, then run the same command: what is paid waits"
-        return Ending(ExitCode.STORAGE, f"{context.disk}. {advice}", summary)
+        return Ending(ExitCode.STORAGE, f"{context.disk}. {context.disk_advice.capitalize()}", summary)
     if context.obstacles:
         message = f"{missing} of {selected} jobs not delivered; {explain_obstacles(context.obstacles)}"
         return Ending(ExitCode.STORAGE, message, summary)
