@@ -14,14 +14,14 @@ from sqlalchemy import Connection
 from batchgen import clock
 from batchgen.errors import BatchgenError, ServiceUnreachable, StorageError
 from batchgen.jobs import Job, State
-from batchgen.jobtable import ledger
+from batchgen.jobtable import charges, ledger, submission
 from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.sync import OnChanged, SyncResult
 from batchgen.limits import budget
-from batchgen.limits.budget import Choice, Terms
+from batchgen.limits.budget import LOOKAHEAD, Choice, Hold, Terms
 from batchgen.limits.credit_wait import CreditWait
 from batchgen.limits.generation_times import GenerationTimes
 from batchgen.limits.steering import Steering, read_enrolled, read_steering
@@ -189,9 +189,21 @@ class RunContext:
             self.terms = replace(self.terms, max_cost=limits.max_cost)
 
     def choose(self, connection: Connection, now: datetime, capacity: int, barred: Collection[str] = ()) -> Choice:
-        """Choose the pending jobs that keep to the terms in force, of no model in `barred`."""
-        terms = (self.terms_in_force, self.prices, self.times)
-        return budget.choose(connection, self.batch_id, self.service.name, *terms, now, capacity, barred)
+        """Up to `capacity` pending jobs that keep to the terms in force, in their order, each with its expected cost.
+
+        None is of a model in `barred`, which may take none now or was not found.
+        """
+        terms, prices = self.terms_in_force, self.prices
+        most = capacity + LOOKAHEAD * bool(terms.until)
+        pending = submission.ready(connection, self.batch_id, most, terms.selected, barred)
+        in_time = [job for job in pending if not terms.until or now + self.times.p90(*job.kind) <= terms.until]
+        hold = Hold.TIME if len(in_time) < len(pending) else None
+        if terms.max_cost is None:
+            return Choice(budget.priced(in_time[:capacity], prices), hold)
+        prices = replace(prices, charged=charges.load(connection, self.service.name))
+        totals = ledger.totals(connection, self.batch_id)
+        choice = budget.choose(budget.priced(in_time[:capacity], prices), totals, terms.max_cost)
+        return choice if choice.hold else replace(choice, hold=hold)
 
     async def fetch(self, job: Job) -> FetchOutcome:
         """Ask the service how the generation of a job is doing. One that was sent elsewhere is not asked for here."""

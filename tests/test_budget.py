@@ -13,11 +13,11 @@ from batchgen.jobs import ChargeSource, Job, State
 from batchgen.jobtable import charges, ledger, pricelist, reconciliation, schema, submission
 from batchgen.jobtable.ledger import Totals
 from batchgen.jobtable.pricelist import PriceList
-from batchgen.limits.budget import Choice, Hold, Terms, choose, expected_cost, explanation, hold_of
-from batchgen.limits.generation_times import GenerationTimes
+from batchgen.limits.budget import Choice, Hold, Terms, expected_cost, explanation, hold_of
 from batchgen.services.base import Listing
 from batchgen.services.outcomes import Accepted
 from tests.processes import gather
+from tests.scripted import ScriptedService, context_of
 from tests.table import ACCOUNT, HOUR, LEASE, MINUTE, MODEL, RUN, Table, spec
 
 PRICES = {"kind": "variants", "variants": [
@@ -35,9 +35,10 @@ def usd(amount: str) -> Decimal:
 def pick(
     table: Table, cap: str | None = None, prices: PriceList = KNOWN, capacity: int = 100, **terms: object
 ) -> Choice:
-    times = GenerationTimes({}, {})
-    run_terms = Terms(max_cost=usd(cap) if cap else None, **terms)  # type: ignore[arg-type]
-    return table.change(choose, table.batch_id, "aimlapi", run_terms, prices, times, table.now, capacity)
+    context = context_of(table, ScriptedService())
+    context.terms = Terms(max_cost=usd(cap) if cap else None, **terms)  # type: ignore[arg-type]
+    context.prices = prices
+    return table.change(context.choose, table.now, capacity)
 
 
 def claim(table: Table, cap: str | None = None, prices: PriceList = KNOWN, capacity: int = 100) -> list[Job]:
@@ -303,19 +304,18 @@ SPEND = """
 import sys
 from datetime import datetime, UTC, timedelta
 from decimal import Decimal
-from batchgen.limits.budget import Terms, choose
+from batchgen.limits.budget import choose, priced
 from batchgen.jobtable.database import Database
-from batchgen.jobtable import submission
+from batchgen.jobtable import ledger, submission
 from batchgen.jobtable.pricelist import PriceList
-from batchgen.limits.generation_times import GenerationTimes
 from batchgen.services.outcomes import Accepted
 path, worker = sys.argv[1].split("|")
 now = datetime(2026, 3, 1, 12, tzinfo=UTC)
 until = now + timedelta(minutes=5)
 prices = PriceList(listed={MODEL: PRICES})
-terms = Terms(max_cost=Decimal("20.2"))
 def claim(connection):
-    chosen = choose(connection, 1, "aimlapi", terms, prices, GenerationTimes({}, {}), now, 3).chosen
+    pending = priced(submission.ready(connection, 1, 3), prices)
+    chosen = choose(pending, ledger.totals(connection, 1), Decimal("20.2")).chosen
     return submission.intend(connection, 1, worker, now, until, "aimlapi", "0badcafe", chosen)
 with Database(path) as database:
     print("ready", flush=True); sys.stdin.readline()
