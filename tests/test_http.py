@@ -13,7 +13,6 @@ import pytest
 from batchgen.services import failures, file_server, http
 from batchgen.services.aimlapi import AimlApi, handle_of
 from batchgen.services.base import AT_ONCE, Submission
-from batchgen.services.body import BODY_BYTES_MAX
 from batchgen.services.outcomes import Accepted, Working
 from tests.certificates import server_tls, trusting_the_authority
 from tests.listening import MEGABYTE, answer_ok, hang, listening, read_head, sends
@@ -148,7 +147,7 @@ async def test_a_large_create_has_the_time_to_be_uploaded(monkeypatch: pytest.Mo
 @pytest.mark.parametrize("headers", [{}, {"Content-Encoding": "gzip"}])
 @pytest.mark.parametrize("more", [0, 1])
 async def test_a_json_answer_is_read_up_to_a_limit_of_decoded_bytes(headers: dict[str, str], more: int) -> None:
-    body = bytes(BODY_BYTES_MAX + more)
+    body = bytes(http.BODY_BYTES_MAX + more)
     sent = gzip.compress(body, 1) if headers else body
     async with serving(answer(200, sent, headers)) as wire, http.api_client() as client:
         if more:
@@ -202,7 +201,7 @@ async def test_what_came_before_a_connection_broke_is_read_first() -> None:
     async with (
         listening(sends(cut)) as port,
         file_server.client(1) as client,
-        client.stream("GET", f"http://127.0.0.1:{port}/") as response,
+        file_server.open_file(client, f"http://127.0.0.1:{port}/", {}, f"http://127.0.0.1:{port}") as response,
     ):
         chunks = http.stream_body(response)
         assert await anext(chunks) == b"half"
@@ -225,7 +224,8 @@ async def test_a_download_over_tls_that_turns_to_nonsense_is_a_failure_of_the_ne
         client = file_server.client(1)
     async with listening(corrupt, server_tls()) as port, client:
         with pytest.raises(failures.FAILURES):
-            async with client.stream("GET", f"https://127.0.0.1:{port}/") as response:
+            address = f"https://127.0.0.1:{port}"
+            async with file_server.open_file(client, address, {}, address) as response:
                 async for _ in http.stream_body(response):
                     pass
 

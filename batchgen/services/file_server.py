@@ -90,9 +90,8 @@ async def open_file(
     progress = FileProgress(base_url)
     request = client.build_request(method, url, headers=headers, extensions={"trace": progress})
     for _ in range(1 + REDIRECTS_MAX):
-        with progress.classifying():
-            async with asyncio.timeout(HEAD_SECONDS):
-                response = await client.send(request, stream=True)
+        async with progress.classifying(), asyncio.timeout(HEAD_SECONDS):
+            response = await client.send(request, stream=True)
         try:
             if not response.has_redirect_location:
                 yield response

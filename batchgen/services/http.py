@@ -9,8 +9,9 @@ import asyncio
 import logging
 import os
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+import zlib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from http.cookiejar import CookieJar
@@ -21,7 +22,6 @@ import httpx2 as httpx
 from batchgen import __version__
 from batchgen.errors import UsageError, os_reason
 from batchgen.services.base import AT_ONCE
-from batchgen.services.body import BodyRefused, decoded
 from batchgen.services.failures import (
     BAD_ADDRESS,
     FAILURES,
@@ -40,6 +40,9 @@ SUBMIT_SECONDS = 180.0  # a slow create is worth waiting for: nobody knows wheth
 UPLOAD_BYTES_PER_SECOND = 100_000  # a create may take longer, by its size at the rate of a slow line
 QUESTION_SECONDS = 30.0  # a whole question with its answer; a poll is asked again anyway
 KEPT_CONNECTIONS = 8  # for questions: the library looks at each that is idle before and after every request
+BODY_BYTES_MAX = 16 << 20  # of a decoded JSON answer, as a few kB may be gigabytes; a page of 100 rows has some 100 kB
+ENCODINGS = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
+"""The encodings that an answer may have, with zlib's parameter for each: their decoder can be told where to stop."""
 KEEP_ALIVE_SECONDS = 20.0  # below the idle time-outs of common load balancers (60 s)
 HANDSHAKES = frozenset({"connect_tcp", "start_tls", "setup_socks5_connection"})  # the trace events before a request
 
@@ -73,8 +76,8 @@ class Progress:
             self._sent = self._sent or not is_tunnel
             self._connecting = not self._sent
 
-    @contextmanager
-    def classifying(self) -> Iterator[None]:
+    @asynccontextmanager
+    async def classifying(self) -> AsyncIterator[None]:
         """Turn every exception into one of `FAILURES` or `BAD_ADDRESS`, as `classify` does."""
         try:
             yield
@@ -82,6 +85,9 @@ class Progress:
             if (failure := self.classify(error)) is not error:
                 raise failure from error
             raise
+        finally:
+            if self._connecting and self._connection:  # httpx leaves that to a SOCKS proxy open which refused
+                await self._connection.aclose()
 
     def classify(self, error: Exception) -> Exception:
         """The failure that `error` amounts to: one of `NOT_SENT` exactly where that is proven.
@@ -99,11 +105,6 @@ class Progress:
             return error if isinstance(error, NOT_SENT) else httpx.ConnectError(describe(error))
         return error if isinstance(error, FAILURES + BAD_ADDRESS) else httpx.TransportError(describe(error))
 
-    async def close_failed_handshake(self) -> None:
-        """Close the connection to a SOCKS proxy that refused: httpx leaves it open."""
-        if self._connecting and self._connection:
-            await self._connection.aclose()
-
 
 class NoCookies(CookieJar):
     """Reads no cookie: no request depends on an earlier answer, and the library prints a traceback for an odd one."""
@@ -112,19 +113,10 @@ class NoCookies(CookieJar):
 
 
 class Client(httpx.AsyncClient):
-    """An `httpx.AsyncClient` whose failures are all `FAILURES`, and `NOT_SENT` only where nothing was sent."""
+    """A client for so many requests at one time. What sends by it does so in `Progress.classifying`."""
 
     free_connections: asyncio.Semaphore
     """`exchange` waits here, before its time limit runs, and not in the library's pool of connections."""
-
-    async def send(self, request: httpx.Request, **options: Any) -> Response:
-        """Send a request. Raises `FAILURES`, `BAD_ADDRESS`."""
-        progress: Progress = request.extensions.setdefault("trace", Progress())
-        try:
-            with progress.classifying():
-                return await super().send(request, **options)
-        finally:
-            await progress.close_failed_handshake()
 
 
 @lru_cache(1024)
@@ -217,13 +209,13 @@ async def exchange(
     """
     headers = {**(headers or {}), "Authorization": f"{scheme} {api_key}"} if api_key else headers
     progress = Progress()
-    with progress.classifying():
-        async with (
-            client.free_connections,
-            asyncio.timeout(seconds),
-            client.stream(method, url, headers=headers, content=content, extensions={"trace": progress}) as response,
-        ):
-            body = await read_body(response)
+    async with (
+        progress.classifying(),
+        client.free_connections,
+        asyncio.timeout(seconds),
+        client.stream(method, url, headers=headers, content=content, extensions={"trace": progress}) as response,
+    ):
+        body = await read_body(response)
     LOG.debug(f"http.{response.status_code}", extra={"method": method, "url": without_key(url, api_key)})
     return Answer(
         response.status_code,
@@ -236,14 +228,31 @@ async def exchange(
 async def stream_body(response: Response) -> AsyncIterator[bytes]:
     """The body as it is sent, in pieces as they arrive. Whatever interrupts it is one of `FAILURES`."""
     progress: Progress = response.request.extensions["trace"]
-    with progress.classifying():
+    async with progress.classifying():
         async for piece in response.aiter_raw():
             yield piece
 
 
 async def read_body(response: Response) -> bytes:
-    """The decoded body. Raises `IncompleteBody` where it cannot be had whole."""
-    try:
-        return await decoded(response.aiter_raw(), response.headers.get("content-encoding", ""))
-    except BodyRefused as error:
-        raise IncompleteBody(str(error)) from None
+    """The decoded body, of at most `BODY_BYTES_MAX`. Raises `IncompleteBody` where it cannot be had whole."""
+    body, decoder = bytearray(), decoder_of(response.headers.get("content-encoding", "").strip().lower())
+    async for piece in response.aiter_raw():
+        try:
+            # zlib takes 0 for "no limit"; here it is at least 1.
+            body += decoder.decompress(piece, BODY_BYTES_MAX + 1 - len(body)) if decoder else piece
+        except zlib.error as error:
+            raise IncompleteBody(f"the answer is not in the encoding that it names: {error}") from None
+        if len(body) > BODY_BYTES_MAX:
+            raise IncompleteBody(f"the answer is longer than {BODY_BYTES_MAX >> 20} MB")
+    if decoder and body and not decoder.eof:
+        raise IncompleteBody("the answer's encoding ends early")
+    return bytes(body)
+
+
+def decoder_of(encoding: str) -> Any:
+    """What decodes a body; None where it is not encoded."""
+    if encoding in ("", "identity"):
+        return None
+    if encoding not in ENCODINGS:
+        raise IncompleteBody(f"the answer has an encoding that was not asked for: {encoding!r}")
+    return zlib.decompressobj(ENCODINGS[encoding])
