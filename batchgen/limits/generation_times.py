@@ -16,7 +16,7 @@ from batchgen.catalogue.durations import typical_seconds
 from batchgen.jobs import Job, TimingKind
 from batchgen.jobtable.timings import Timing
 from batchgen.limits.lognormal_fit import PRIOR_SIGMA, fit
-from batchgen.limits.poll_schedule import PollSchedule, TimeDistribution
+from batchgen.limits.poll_schedule import Z_90, Z_99, PollSchedule, TimeDistribution
 
 POLL_COST = 0.0024
 """What a poll is worth, as a share of the median: 0.5 s of delay for a generation of 210 s, so about 8 polls."""
@@ -37,8 +37,6 @@ EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 SHORTEST_SECONDS = 0.05  # between two polls of a generation
 LATE_SECONDS = 300.0  # between two polls of a generation that is past its deadline
 LONGEST_SECONDS = 1_800.0  # between two polls, whatever was learned: a clock that was set may have taught nonsense
-LONGEST_GENERATION_SECONDS = 6 * 3_600.0  # that a quantile may be: a longer time is a clock that was set, not a video
-Z_90, Z_99 = 1.2816, 2.3263  # of a normal distribution, 90 % and 99 % lie below the mean and so many sigmas
 
 
 @dataclass(slots=True)
@@ -110,15 +108,11 @@ class GenerationTimes:
 
     def p90(self, model: str, clip_seconds: float) -> timedelta:
         """The time within which nine of ten such generations end."""
-        return self._quantile(model, clip_seconds, Z_90)
+        return timedelta(seconds=self.times(model, clip_seconds).quantile(Z_90))
 
     def p99(self, model: str, clip_seconds: float) -> timedelta:
         """The time within which 99 of 100 such generations end."""
-        return self._quantile(model, clip_seconds, Z_99)
-
-    def _quantile(self, model: str, clip_seconds: float, z: float) -> timedelta:
-        times = self.times(model, clip_seconds)
-        return timedelta(seconds=math.exp(min(times.mu + z * times.sigma, math.log(LONGEST_GENERATION_SECONDS))))
+        return timedelta(seconds=self.times(model, clip_seconds).quantile(Z_99))
 
     def take_over(self, measured: Mapping[str, float]) -> None:
         """Begin from the service's own medians, which came after the first polls were planned."""
