@@ -27,7 +27,7 @@ from batchgen.files.video import NotVideo, Undecodable
 from batchgen.jobs import Job, Output, State
 from batchgen.jobtable import delivery, polling
 from batchgen.jobtable.transition import next_due
-from batchgen.limits.backoff import backoff
+from batchgen.limits.rate import backoff
 from batchgen.services import file_server
 from batchgen.services.file_server import NoFile
 from batchgen.stage import LEASE, Stage

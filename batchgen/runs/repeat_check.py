@@ -19,7 +19,7 @@ from batchgen.jobtable import repeats, submission, takeover
 from batchgen.jobtable.enrolled import ids_of
 from batchgen.jobtable.repeats import Repeat
 from batchgen.jobtable.sync import SyncResult
-from batchgen.limits.backoff import backoff
+from batchgen.limits.rate import backoff
 from batchgen.limits.steering import read_enrolled, read_steering
 from batchgen.services.base import History, PastGeneration
 from batchgen.services.outcomes import Failed, Unavailable
