@@ -22,10 +22,9 @@ from batchgen.jobtable import billing, commands, leases
 from batchgen.jobtable.batches import Batch, StoredBatch
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import jobs
-from batchgen.jobtable.selection import Selected, Selection
+from batchgen.jobtable.selection import Selected
 from batchgen.jobtable.statistics import STUCK_FAILURES
 from batchgen.jobtable.sync import SyncResult
-from batchgen.limits.budget import Terms
 from batchgen.limits.steering import deadline_after
 from batchgen.manifest.limits import Limits
 from batchgen.runner import Runner
@@ -98,8 +97,7 @@ async def collect(
             folder=folder,
             limits=Limits(),
             models=(),
-            terms=Terms(selected=Selected([])),
-            selection=Selection(),
+            selected=Selected([]),
         )
         stop = stop_of(await Collector(database, service, spec, {*moved, *active}).run())
     return Collected([*moved, *active], stop)

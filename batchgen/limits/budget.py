@@ -11,33 +11,15 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
-from sqlalchemy import Connection
-
 from batchgen.catalogue.amounts import amount_text
-from batchgen.jobtable import ledger, submission
+from batchgen.jobtable import ledger
 from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.ledger import Totals
 from batchgen.jobtable.pricelist import PriceList
-from batchgen.jobtable.selection import Selected
 from batchgen.jobtable.submission import Candidate
 
 LOOKAHEAD = 200
 """Jobs read beyond those that fit, when some would not be done in time: a shorter one may stand behind a longer one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """What a run has to keep to. None: no such limit."""
-
-    max_cost: Decimal | None = None
-    """USD, for all that the batch has ever spent."""
-    until: datetime | None = None
-    selected: Selected | None = None
-    """The jobs that may be submitted; None: all."""
-
-    @property
-    def are_bounded(self) -> bool:
-        return self != Terms()
 
 
 class Hold(StrEnum):
@@ -96,12 +78,12 @@ def priced(jobs: Sequence[Candidate], prices: PriceList) -> list[Candidate]:
     ]
 
 
-def explanation(choice: Choice, terms: Terms, how: str = "") -> str:
+def explanation(choice: Choice, max_cost: Decimal | None, until: datetime | None, how: str = "") -> str:
     """Why a run submits no more, and what a person does about it (`how`); "" where nothing holds it back."""
     match choice.hold:
         case Hold.BUDGET:
             following = f", and the next job costs {amount_text(choice.next_cost)}" if choice.next_cost else ""
-            cap = amount_text(terms.max_cost or Decimal(0))
+            cap = amount_text(max_cost or Decimal(0))
             return (
                 f"{BUDGET_REACHED} {cap} USD is reached{following}."
                 f" {how or 'Raise `max_cost` in the manifest, or give --max-cost'}, and the same command goes on"
@@ -109,9 +91,9 @@ def explanation(choice: Choice, terms: Terms, how: str = "") -> str:
         case Hold.PRICE:
             return CHARGE_UNKNOWN
         case Hold.TIME:
-            until = f"{terms.until.astimezone():%Y-%m-%d %H:%M}" if terms.until else ""
+            at = f"{until.astimezone():%Y-%m-%d %H:%M}" if until else ""
             later = f"{how}, and" if how else "With a later --until"
-            return f"{NOT_IN_TIME} {until}. {later} the same command goes on"
+            return f"{NOT_IN_TIME} {at}. {later} the same command goes on"
     return ""
 
 
@@ -119,12 +101,3 @@ def hold_of(message: str | None) -> Hold | None:
     """What held back the next job of a run that ended with this sentence; None where it does not say so."""
     beginnings = {BUDGET_REACHED: Hold.BUDGET, CHARGE_UNKNOWN: Hold.PRICE, NOT_IN_TIME: Hold.TIME}
     return next((hold for words, hold in beginnings.items() if message and message.startswith(words)), None)
-
-
-def expected_cost(connection: Connection, batch_id: int, terms: Terms, prices: PriceList, most: int) -> Decimal:
-    """USD that the first `most` pending jobs are expected to cost, within the cap; unknown prices count nothing."""
-    pending = priced(submission.ready(connection, batch_id, most, terms.selected), prices)
-    cost = sum((job.estimated_usd or Decimal(0) for job in pending), Decimal(0))
-    if terms.max_cost is None:
-        return cost
-    return min(cost, max(terms.max_cost - ledger.totals(connection, batch_id).committed, Decimal(0)))

@@ -24,7 +24,6 @@ from batchgen.jobtable.kinds import LimitKind, SettingName
 from batchgen.jobtable.schema import batches
 from batchgen.jobtable.settings import Setting
 from batchgen.limits import rate
-from batchgen.limits.budget import Terms
 from batchgen.limits.rate import LimitKey
 from batchgen.manifest.header import read_limit
 from batchgen.manifest.limits import NAMES, Limits
@@ -59,11 +58,10 @@ class Steering:
         changes = {str(name): self.values[name] for name in STEERED_LIMITS if name in self.values}
         return replace(own, **changes) if changes else own
 
-    def terms(self, own: Terms) -> Terms:
-        """The terms in force, likewise."""
-        names = (SettingName.MAX_COST, SettingName.UNTIL)
-        changes = {str(name): self.values[name] for name in names if name in self.values}
-        return replace(own, **changes) if changes else own
+    def until(self, own: datetime | None) -> datetime | None:
+        """The time in force by which the last generation has to end, likewise."""
+        until: datetime | None = self.values.get(SettingName.UNTIL, own)
+        return until
 
 
 def read_steering(connection: Connection, batch_id: int) -> Steering:

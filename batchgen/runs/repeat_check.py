@@ -148,7 +148,7 @@ class RepeatCheck:
         """
         context, service, now = self.context, self.context.service, clock.utcnow()
         where = (context.batch_id, service.name, context.folder, context.orphans)
-        search = repeats.RepeatSearch(*where, past, context.terms.selected)
+        search = repeats.RepeatSearch(*where, past, context.selected)
         comparison = await context.database.read(repeats.compare, search)
         matches: Sequence[Repeat] = comparison.repeats
         if self.on_changed == "keep":
