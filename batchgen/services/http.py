@@ -1,4 +1,4 @@
-"""HTTP by httpx2: three kinds of client, a time limit on every request, and which failure it amounts to.
+"""HTTP by httpx2: three kinds of client, how far a request has come and which failure it amounts to, whole answers.
 
 Only `client.py` (to the API) and `file_server.py` (to file servers) send requests, through this module.
 """
@@ -48,7 +48,6 @@ HANDSHAKES = frozenset({"connect_tcp", "start_tls", "setup_socks5_connection"}) 
 
 for library in ("httpx2", "httpcore2"):  # They log reason phrases and headers, in which a server may repeat the key.
     logging.getLogger(library).setLevel(logging.WARNING)
-LOG = logging.getLogger("batchgen.http")
 Response = httpx.Response
 
 
@@ -116,7 +115,7 @@ class Client(httpx.AsyncClient):
     """A client for so many requests at one time. What sends by it does so in `Progress.classifying`."""
 
     free_connections: asyncio.Semaphore
-    """`exchange` waits here, before its time limit runs, and not in the library's pool of connections."""
+    """A request waits here, before its time limit runs, and not in the library's pool of connections."""
 
 
 @lru_cache(1024)
@@ -192,31 +191,9 @@ class Answer:
         return self.status in (200, 203)
 
 
-async def exchange(
-    client: Client,
-    method: str,
-    url: str,
-    headers: Mapping[str, str] | None = None,
-    content: bytes | None = None,
-    *,
-    api_key: str = "",
-    scheme: str = "Bearer",
-    seconds: float,
-) -> Answer:
-    """Send a request, with the `api_key` if there is one, and read the answer; all of it within `seconds`.
-
-    The time begins once the client has a free connection. Raises `FAILURES`, `BAD_ADDRESS`.
-    """
-    headers = {**(headers or {}), "Authorization": f"{scheme} {api_key}"} if api_key else headers
-    progress = Progress()
-    async with (
-        progress.classifying(),
-        client.free_connections,
-        asyncio.timeout(seconds),
-        client.stream(method, url, headers=headers, content=content, extensions={"trace": progress}) as response,
-    ):
-        body = await read_body(response)
-    LOG.debug(f"http.{response.status_code}", extra={"method": method, "url": without_key(url, api_key)})
+async def read_answer(response: Response, api_key: str) -> Answer:
+    """The whole answer, from which the key is blotted out. Raises `FAILURES`."""
+    body = await read_body(response)
     return Answer(
         response.status_code,
         one_line(without_key(response.reason_phrase, api_key), REASON_CHARS_MAX),
