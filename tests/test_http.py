@@ -209,7 +209,7 @@ async def test_what_came_before_a_connection_broke_is_read_first() -> None:
         file_server.client(1) as client,
         file_server.open_file(client, f"http://127.0.0.1:{port}/", {}, f"http://127.0.0.1:{port}") as response,
     ):
-        chunks = http.stream_body(response)
+        chunks = file_server.stream_body(response)
         assert await anext(chunks) == b"half"
         with pytest.raises(failures.FAILURES, match="4 bytes, expected 100"):
             await anext(chunks)
@@ -232,7 +232,7 @@ async def test_a_download_over_tls_that_turns_to_nonsense_is_a_failure_of_the_ne
         with pytest.raises(failures.FAILURES):
             address = f"https://127.0.0.1:{port}"
             async with file_server.open_file(client, address, {}, address) as response:
-                async for _ in http.stream_body(response):
+                async for _ in file_server.stream_body(response):
                     pass
 
 

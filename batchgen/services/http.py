@@ -202,14 +202,6 @@ async def read_answer(response: Response, api_key: str) -> Answer:
     )
 
 
-async def stream_body(response: Response) -> AsyncIterator[bytes]:
-    """The body as it is sent, in pieces as they arrive. Whatever interrupts it is one of `FAILURES`."""
-    progress: Progress = response.request.extensions["trace"]
-    async with progress.classifying():
-        async for piece in response.aiter_raw():
-            yield piece
-
-
 async def read_body(response: Response) -> bytes:
     """The decoded body, of at most `BODY_BYTES_MAX`. Raises `IncompleteBody` where it cannot be had whole."""
     body, decoder = bytearray(), decoder_of(response.headers.get("content-encoding", "").strip().lower())
