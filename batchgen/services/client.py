@@ -11,10 +11,12 @@ from urllib.parse import urlencode
 
 from batchgen import clock
 from batchgen.services import answers, failures, http
+from batchgen.services.base import AT_ONCE
 from batchgen.services.outcomes import Blocked, NoAnswer, NotSent, Trouble, Unavailable, Unknown
 from batchgen.services.text import without_key
 
 LOG = logging.getLogger("batchgen.http")
+KEPT_CONNECTIONS = 8  # for questions: the library looks at each that is idle before and after every request
 
 
 class ApiClient:
@@ -30,8 +32,8 @@ class ApiClient:
         self.clock_offset = timedelta(0)
         """How far the service's clock is ahead of this machine's, by the last answer."""
         self._api_key, self._scheme = api_key, scheme
-        self._creates = http.paid_request_client()
-        self._questions = http.api_client()
+        self._creates = http.new_client(AT_ONCE)  # for each a new connection: a kept one may be half dead
+        self._questions = http.new_client(AT_ONCE, kept=KEPT_CONNECTIONS)
 
     async def close(self) -> None:
         await self._creates.aclose()

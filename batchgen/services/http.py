@@ -1,4 +1,4 @@
-"""HTTP by httpx2: three kinds of client, how far a request has come and which failure it amounts to, whole answers.
+"""HTTP by httpx2: its clients, how far a request has come and which failure it amounts to, whole answers.
 
 Only `client.py` (to the API) and `file_server.py` (to file servers) send requests, through this module.
 """
@@ -21,7 +21,6 @@ import httpx2 as httpx
 
 from batchgen import __version__
 from batchgen.errors import UsageError, os_reason
-from batchgen.services.base import AT_ONCE
 from batchgen.services.failures import (
     BAD_ADDRESS,
     FAILURES,
@@ -39,7 +38,6 @@ POOL_SECONDS = 15.0  # for a connection of the pool; there are no more requests 
 SUBMIT_SECONDS = 180.0  # a slow create is worth waiting for: nobody knows whether one that was given up is charged
 UPLOAD_BYTES_PER_SECOND = 100_000  # a create may take longer, by its size at the rate of a slow line
 QUESTION_SECONDS = 30.0  # a whole question with its answer; a poll is asked again anyway
-KEPT_CONNECTIONS = 8  # for questions: the library looks at each that is idle before and after every request
 BODY_BYTES_MAX = 16 << 20  # of a decoded JSON answer, as a few kB may be gigabytes; a page of 100 rows has some 100 kB
 ENCODINGS = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
 """The encodings that an answer may have, with zlib's parameter for each: their decoder can be told where to stop."""
@@ -125,18 +123,11 @@ def destination_of(url: str) -> tuple[str, str, int | None]:
     return parsed.scheme, parsed.host, parsed.port
 
 
-def paid_request_client() -> Client:
-    """For requests that cost money: each has a new connection, since a kept one may be half dead."""
-    return new_client(AT_ONCE, kept=0)
+def new_client(connections: int, *, kept: int = 0, seconds: float | None = None) -> Client:
+    """A client that waits `seconds` for each piece. It follows no redirect, which would take the key to another host.
 
-
-def api_client() -> Client:
-    """For questions to the API, on kept connections. Follows no redirect: one would take the key to another host."""
-    return new_client(AT_ONCE, kept=KEPT_CONNECTIONS)
-
-
-def new_client(connections: int, *, kept: int, seconds: float | None = None) -> Client:
-    """A client that waits `seconds` for each piece. Raises `UsageError` for a proxy or certificates it cannot use."""
+    Raises `UsageError` for a proxy or certificates that it cannot use.
+    """
     try:
         client = Client(
             verify=trusted_certificates(),
