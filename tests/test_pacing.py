@@ -22,8 +22,8 @@ from batchgen.limits.generation_times import (
     SCOUTS,
     STUCK_SHARE,
     GenerationTimes,
+    fit,
 )
-from batchgen.limits.lognormal_fit import fit
 from batchgen.limits.poll_schedule import TAIL_STEP, PollSchedule, TimeDistribution
 from batchgen.limits.rate import backoff
 from tests.benchmarks.polling import (

@@ -13,7 +13,7 @@ The distribution is lognormal and is learned (`generation_times.py`):
   at ages that grow by a factor (exponential search: Bentley and Yao, 1976), a little apart from those of the other
   scouts, and more often around the guess. All other generations wait for what the scouts find.
 - Some have ended: the distribution is fitted to these and to the ages of the unfinished ones, which are censored times
-  (survival analysis; `lognormal_fit.py`). It is wide while few have ended. Every generation follows its optimal
+  (survival analysis; `fit`). It is wide while few have ended. Every generation follows its optimal
   schedule; while few have ended, polls that were planned for later are brought forward.
 """
 
