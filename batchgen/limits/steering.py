@@ -68,14 +68,13 @@ class Steering:
 def read_steering(connection: Connection, batch_id: int) -> Steering:
     """The settings of a batch that are in force now. Raises `UsageError` for one that cannot be read."""
     current = settings.current(connection, batch_id)
-    if not current:
-        return NO_STEERING
     rows = {setting.name: setting for setting in current if setting.value is not None}
+    ids = {name: setting.id for name, setting in rows.items()}
     return Steering(
-        version=max(setting.id for setting in current),
+        version=max((setting.id for setting in current), default=0),
         pause=rows.get(SettingName.PAUSED),
-        manifest=rows[SettingName.MANIFEST].id if SettingName.MANIFEST in rows else 0,
-        prioritized=max((row.id for name, row in rows.items() if name is SettingName.PRIORITIZED), default=0),
+        manifest=ids.get(SettingName.MANIFEST, 0),
+        prioritized=ids.get(SettingName.PRIORITIZED, 0),
         rows=rows,
         values={name: read_value(name, row.value or "") for name, row in rows.items() if name in STEERED},
     )
@@ -84,7 +83,7 @@ def read_steering(connection: Connection, batch_id: int) -> Steering:
 def steering_of(connection: Connection, batch: str) -> Steering:
     """The settings in force of a batch by its name; none where it was never run."""
     batch_id = connection.execute(select(batches.c.id).where(batches.c.name == batch)).scalar()
-    return NO_STEERING if batch_id is None else read_steering(connection, batch_id)
+    return Steering() if batch_id is None else read_steering(connection, batch_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +248,3 @@ def read_in_force(connection: Connection, batch_id: int, run_ids: Collection[str
             is_default = own == getattr(Limits(), name, None)
             values.append(ValueInForce(name, own_text, Source.DEFAULT if is_default else Source.MANIFEST))
     return InForce(steering.pause, values)
-
-
-NO_STEERING = Steering()
