@@ -1,6 +1,6 @@
-"""Which pending jobs may be submitted at all: within the cap on spending, in time to be done, and selected for the run.
+"""The cap on spending: which pending jobs fit under it, and what holds the next one back.
 
-Decided from rows, in the transaction that claims, so that several processes share one cap to the cent.
+Decided from rows, in the transaction that claims (`RunContext.choose`): several processes share one cap to the cent.
 """
 
 from __future__ import annotations
