@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -14,14 +15,14 @@ from sqlalchemy import Connection
 from batchgen import clock
 from batchgen.errors import BatchgenError, ServiceUnreachable, StorageError
 from batchgen.jobs import Job, State
-from batchgen.jobtable import ledger
+from batchgen.jobtable import charges, ledger, submission
 from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.pricelist import PriceList
-from batchgen.jobtable.selection import Selection
+from batchgen.jobtable.selection import Selected, Selection
 from batchgen.jobtable.sync import OnChanged, SyncResult
 from batchgen.limits import budget
-from batchgen.limits.budget import Choice, Terms
+from batchgen.limits.budget import LOOKAHEAD, Choice, Hold
 from batchgen.limits.credit_wait import CreditWait
 from batchgen.limits.generation_times import GenerationTimes
 from batchgen.limits.steering import Steering, read_enrolled, read_steering
@@ -37,7 +38,7 @@ OUTAGE = timedelta(hours=6)  # after it, the run gives up a service that answere
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSpec:
-    """A manifest whose jobs are rows, and the terms on which a run sends them."""
+    """A manifest whose jobs are rows, and what a run that sends them has to keep to."""
 
     batch: Batch
     jobs: int
@@ -46,9 +47,12 @@ class RunSpec:
     folder: Path
     limits: Limits
     models: Sequence[str]
-    terms: Terms
-    selection: Selection
-    """The options that `terms.selected` comes from."""
+    until: datetime | None = None
+    """By when the last generation has to end."""
+    selected: Selected | None = None
+    """The jobs that may be submitted; None: all."""
+    selection: Selection = field(default_factory=Selection)
+    """The options that `selected` comes from."""
     on_changed: OnChanged = "refuse"
     """What a person said of jobs that were edited, or paid for before."""
     typed: str | None = None
@@ -102,8 +106,10 @@ class RunContext:
     times: GenerationTimes
     models: Sequence[str] = ()
     """The models of the batch."""
-    terms: Terms = field(default_factory=Terms)
-    """Of the run's options and manifest, likewise (`terms_in_force`)."""
+    until: datetime | None = None
+    """Of the run's options, likewise (`until_in_force`)."""
+    selected: Selected | None = None
+    """See `RunSpec.selected`."""
     steering: Steering = field(default_factory=Steering)
     """What a person has set, as it was last read."""
     in_flight_at_pause: int | None = None
@@ -167,8 +173,14 @@ class RunContext:
         return self.steering.limits(self.limits)
 
     @property
-    def terms_in_force(self) -> Terms:
-        return self.steering.terms(self.terms)
+    def until_in_force(self) -> datetime | None:
+        return self.steering.until(self.until)
+
+    @property
+    def may_leave_jobs(self) -> bool:
+        """Whether pending jobs may stay behind for a cap, a time or a selection."""
+        is_capped = self.limits_in_force.max_cost is not None
+        return is_capped or self.until_in_force is not None or self.selected is not None
 
     def heed(self, connection: Connection) -> None:
         """Read what a person has set. A transaction that claims does this first, so that it acts on nothing older."""
@@ -183,15 +195,33 @@ class RunContext:
         if steering.manifest == self.manifest:
             return
         limits, self.manifest = read_enrolled(steering).limits, steering.manifest
-        if self.is_worker:
-            self.limits = limits
-        if not self.has_typed_cap:
-            self.terms = replace(self.terms, max_cost=limits.max_cost)
+        max_cost = self.limits.max_cost if self.has_typed_cap else limits.max_cost
+        self.limits = replace(limits if self.is_worker else self.limits, max_cost=max_cost)
 
     def choose(self, connection: Connection, now: datetime, capacity: int, barred: Collection[str] = ()) -> Choice:
-        """Choose the pending jobs that keep to the terms in force, of no model in `barred`."""
-        terms = (self.terms_in_force, self.prices, self.times)
-        return budget.choose(connection, self.batch_id, self.service.name, *terms, now, capacity, barred)
+        """Up to `capacity` pending jobs that keep to the cap and the time in force, in their order, with their costs.
+
+        None is of a model in `barred`, which may take none now or was not found.
+        """
+        until, max_cost, prices = self.until_in_force, self.limits_in_force.max_cost, self.prices
+        most = capacity + LOOKAHEAD * bool(until)
+        pending = submission.ready(connection, self.batch_id, most, self.selected, barred)
+        in_time = [job for job in pending if not until or now + self.times.p90(*job.kind) <= until]
+        hold = Hold.TIME if len(in_time) < len(pending) else None
+        if max_cost is None:
+            return Choice(budget.priced(in_time[:capacity], prices), hold)
+        prices = replace(prices, charged=charges.load(connection, self.service.name))
+        totals = ledger.totals(connection, self.batch_id)
+        choice = budget.choose(budget.priced(in_time[:capacity], prices), totals, max_cost)
+        return choice if choice.hold else replace(choice, hold=hold)
+
+    def expected_cost(self, connection: Connection, most: int) -> Decimal:
+        """USD that the first `most` pending jobs are expected to cost, within the cap; unknown prices count nothing."""
+        pending = submission.ready(connection, self.batch_id, most, self.selected)
+        cost = sum((job.estimated_usd or Decimal(0) for job in budget.priced(pending, self.prices)), Decimal(0))
+        if (max_cost := self.limits_in_force.max_cost) is None:
+            return cost
+        return min(cost, max(max_cost - ledger.totals(connection, self.batch_id).committed, Decimal(0)))
 
     async def fetch(self, job: Job) -> FetchOutcome:
         """Ask the service how the generation of a job is doing. One that was sent elsewhere is not asked for here."""

@@ -27,7 +27,7 @@ from batchgen.files.video import NotVideo, Undecodable
 from batchgen.jobs import Job, Output, State
 from batchgen.jobtable import delivery, polling
 from batchgen.jobtable.transition import next_due
-from batchgen.limits.backoff import backoff
+from batchgen.limits.rate import backoff
 from batchgen.services import file_server
 from batchgen.services.file_server import NoFile
 from batchgen.stage import LEASE, Stage
@@ -192,8 +192,7 @@ class Downloader(Stage):
             self.without_space.add(job.key)
             # It may be a disk of its own. One large file may be odd; after two, what is bought may not fit either.
             if len(self.without_space) > 1 or await self.on_disk(part.outputs.is_scarce, part.target):
-                advice = "Free some disk, then run the same command: what is paid waits"
-                self.context.refuse(StorageError(f"{reason}. {advice}"))
+                self.context.refuse(StorageError(f"{reason}. {disk_advice(error).capitalize()}"))
             raise Obstructed(reason) from error
         finally:
             if part.is_open:
@@ -227,4 +226,6 @@ def decisive(faults: Sequence[Exception]) -> Exception | None:
 
 def disk_advice(fault: Exception) -> str:
     """What a person does about a fault that the next file would meet as well; "" for any other."""
-    return DISK_ERRORS.get(fault.errno or 0, "") if isinstance(fault, OSError) else ""
+    if not isinstance(fault, OSError) or fault.errno not in DISK_ERRORS:
+        return ""
+    return ", ".join(filter(None, (DISK_ERRORS[fault.errno], "then run the same command: what is paid waits")))

@@ -32,7 +32,7 @@ from batchgen.jobtable.sync import SyncResult
 from batchgen.jobtable.timings import Timing
 from batchgen.limits import rate
 from batchgen.limits.adaptive import LearnedLimits
-from batchgen.limits.forecast import Forecast, Waiting, forecast
+from batchgen.limits.forecast import Forecast, forecast
 from batchgen.limits.generation_times import GenerationTimes
 from batchgen.manifest.limits import AUTO, Limits
 
@@ -161,7 +161,7 @@ async def make_plan(database: Database, request: PlanRequest, now: datetime) -> 
         to_send=len(costs),
         unpriced=costs.count(None),
         by_charges=sum(cost != quote for cost, quote in zip(costs, quotes, strict=True)),
-        cost=sum((cost for cost in costs if cost is not None), Decimal(0)),
+        cost=sum(filter(None, costs), Decimal(0)),
         affordable=affordable,
         affordable_cost=affordable_cost,
         in_flight=in_flight,
@@ -169,7 +169,7 @@ async def make_plan(database: Database, request: PlanRequest, now: datetime) -> 
         p50_at=now + timedelta(seconds=finish.p50),
         p90_at=now + timedelta(seconds=finish.p90),
         in_time=finish.sent,
-        in_time_cost=sum((cost for cost in compress(costs, finish.chosen) if cost is not None), Decimal(0)),
+        in_time_cost=sum(filter(None, compress(costs, finish.chosen)), Decimal(0)),
     )
 
 
@@ -263,20 +263,10 @@ def forecast_finish(
 ) -> Forecast:
     """Simulate the affordable jobs beside all that the service is working on already."""
     generation_times = GenerationTimes(request.medians, table.timings, request.speed)
-    by_kind: dict[TimingKind, Waiting] = {}
-    waiting = []
-    for job in table.pending[:affordable]:
-        if job.kind not in by_kind:
-            longest = generation_times.p90(*job.kind).total_seconds()
-            by_kind[job.kind] = Waiting(generation_times.times(*job.kind), longest)
-        waiting.append(by_kind[job.kind])
-    running = [
-        (
-            generation_times.times(*timing_kind(row.model, row.clip_seconds)),
-            max((now - row.answered_at).total_seconds(), 0),
-        )
-        for row in table.generating
-    ]
+    waiting = [generation_times.times(*job.kind) for job in table.pending[:affordable]]
+    ages = (max((now - row.answered_at).total_seconds(), 0) for row in table.generating)
+    kinds = (timing_kind(row.model, row.clip_seconds) for row in table.generating)
+    running = [(generation_times.times(*kind), age) for kind, age in zip(kinds, ages, strict=True)]
     until = (request.until - now).total_seconds() if request.until else None
     return forecast(waiting, running, in_flight, per_minute, until)
 

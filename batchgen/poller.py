@@ -19,9 +19,8 @@ from batchgen.jobtable.timings import Timing
 from batchgen.jobtable.transition import claim_due, next_due
 from batchgen.limits import adaptive, rate
 from batchgen.limits.adaptive import FEWEST_TO_CORRECT, MINUTE
-from batchgen.limits.backoff import backoff
 from batchgen.limits.generation_times import SHORTEST_SECONDS
-from batchgen.limits.rate import LimitKey
+from batchgen.limits.rate import LimitKey, backoff
 from batchgen.services.outcomes import Failed, FetchOutcome, Finished, Throttled, Trouble, Unavailable, Working
 from batchgen.stage import LEASE, Stage
 

@@ -12,7 +12,7 @@ from batchgen import clock
 from batchgen.jobs import Job, State
 from batchgen.jobtable import leases, reconciliation, settings, submission
 from batchgen.jobtable.transition import claim_due, next_due
-from batchgen.limits.backoff import backoff
+from batchgen.limits.rate import backoff
 from batchgen.services.base import Adoption
 from batchgen.services.outcomes import Absent, Adopted, Ambiguous, FindOutcome, Trouble, Unavailable
 from batchgen.stage import LEASE, Stage

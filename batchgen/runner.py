@@ -52,7 +52,8 @@ class Runner:
         self.context = RunContext(
             *(database, service, spec.synced.batch_id, self.id, spec.folder, spec.limits, GenerationTimes({}, {})),
             models=spec.models,
-            terms=spec.terms,
+            until=spec.until,
+            selected=spec.selected,
             is_worker=spec.is_worker,
             has_typed_cap=spec.has_typed_cap,
             waits_for_credits=spec.waits_for_credits,
@@ -136,7 +137,7 @@ class Runner:
 
         Most answers come within a moment, for which the run waits: then even its first polls are planned well.
         """
-        self.context.awaits_prices = self.context.terms_in_force.max_cost is not None
+        self.context.awaits_prices = self.context.limits_in_force.max_cost is not None
         self.context.awaits_history = True
         repeats = RepeatCheck(self.context, self.spec, self.wait, self.upkeep.has_prices)
         questions = [repeats.check, self.poller.learn_medians, self.upkeep.ask_money]

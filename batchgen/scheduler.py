@@ -263,8 +263,8 @@ class Scheduler(Stage):
     def leave_to_others(self, connection: Connection, job: Job, reason: str, now: datetime) -> None:
         """Only a machine with the job's local files can send it: it is pending again, and this run leaves it alone."""
         submission.returned(connection, job, NotSent(f"{reason}; nothing was sent"), now)
-        if self.context.terms.selected:
-            self.context.terms.selected.drop(job.id)
+        if self.context.selected:
+            self.context.selected.drop(job.id)
 
     def return_not_found(self, connection: Connection, job: Job, outcome: Blocked, now: datetime) -> None:
         """At an address that has accepted jobs, only this one's model is missing. Another may not be the service."""

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from decimal import Decimal
 from random import Random
 
 import pytest
 from sqlalchemy import insert
 
+from batchgen.context import RunContext
 from batchgen.jobs import ChargeSource, Job, State
 from batchgen.jobtable import charges, ledger, pricelist, reconciliation, schema, submission
 from batchgen.jobtable.ledger import Totals
 from batchgen.jobtable.pricelist import PriceList
-from batchgen.limits.budget import Choice, Hold, Terms, choose, expected_cost, explanation, hold_of
-from batchgen.limits.generation_times import GenerationTimes
+from batchgen.limits.budget import Choice, Hold, explanation, hold_of
+from batchgen.manifest.limits import Limits
 from batchgen.services.base import Listing
 from batchgen.services.outcomes import Accepted
 from tests.processes import gather
+from tests.scripted import ScriptedService, context_of
 from tests.table import ACCOUNT, HOUR, LEASE, MINUTE, MODEL, RUN, Table, spec
 
 PRICES = {"kind": "variants", "variants": [
@@ -32,12 +35,22 @@ def usd(amount: str) -> Decimal:
     return Decimal(amount)
 
 
+def context_with(table: Table, cap: str | None, prices: PriceList) -> RunContext:
+    context = context_of(table, ScriptedService(), Limits(max_cost=usd(cap) if cap else None))
+    context.prices = prices
+    return context
+
+
 def pick(
-    table: Table, cap: str | None = None, prices: PriceList = KNOWN, capacity: int = 100, **terms: object
+    table: Table,
+    cap: str | None = None,
+    prices: PriceList = KNOWN,
+    capacity: int = 100,
+    until: datetime | None = None,
 ) -> Choice:
-    times = GenerationTimes({}, {})
-    run_terms = Terms(max_cost=usd(cap) if cap else None, **terms)  # type: ignore[arg-type]
-    return table.change(choose, table.batch_id, "aimlapi", run_terms, prices, times, table.now, capacity)
+    context = context_with(table, cap, prices)
+    context.until = until
+    return table.change(context.choose, table.now, capacity)
 
 
 def claim(table: Table, cap: str | None = None, prices: PriceList = KNOWN, capacity: int = 100) -> list[Job]:
@@ -265,24 +278,27 @@ def test_a_job_that_would_not_be_done_in_time_is_skipped_for_a_shorter_one(table
     assert ([candidate.estimated_usd for candidate in choice.chosen], choice.hold) == ([usd("0.3")], Hold.TIME)
     choice = pick(table, until=table.now + MINUTE)
     assert (choice.chosen, choice.hold) == ([], Hold.TIME)
-    text = explanation(choice, Terms(until=table.now))
+    text = explanation(choice, None, table.now)
     assert ("would not be done by" in text, hold_of(text)) == (True, Hold.TIME)
 
 
 def test_the_explanation_says_the_cap_and_what_the_next_job_costs(table: Table) -> None:
     sync(table, 5)
     claim(table, "1")
-    text = explanation(pick(table, "1"), Terms(max_cost=usd("1")))
+    text = explanation(pick(table, "1"), usd("1"), None)
     assert "the budget of 1 USD is reached, and the next job costs 0.3. Raise `max_cost`" in text
     assert hold_of(f"{text}; the batch has cost more") is Hold.BUDGET
 
 
 def test_the_forecast_counts_pending_jobs_within_the_cap(table: Table) -> None:
     sync(table, 5)
-    assert table.database.read_now(expected_cost, table.batch_id, Terms(), KNOWN, 100) == usd("1.5")
-    assert table.database.read_now(expected_cost, table.batch_id, Terms(), KNOWN, 2) == usd("0.6")
-    assert table.database.read_now(expected_cost, table.batch_id, Terms(max_cost=usd("1")), KNOWN, 100) == usd("1")
-    assert table.database.read_now(expected_cost, table.batch_id, Terms(), UNKNOWN, 100) == 0
+    for cap, prices, most, cost in (
+        (None, KNOWN, 100, "1.5"),
+        (None, KNOWN, 2, "0.6"),
+        ("1", KNOWN, 100, "1"),
+        (None, UNKNOWN, 100, "0"),
+    ):
+        assert table.database.read_now(context_with(table, cap, prices).expected_cost, most) == usd(cost)
 
 
 def test_missing_charges_are_taken_from_the_transactions(table: Table) -> None:
@@ -316,19 +332,18 @@ SPEND = """
 import sys
 from datetime import datetime, UTC, timedelta
 from decimal import Decimal
-from batchgen.limits.budget import Terms, choose
+from batchgen.limits.budget import choose, priced
 from batchgen.jobtable.database import Database
-from batchgen.jobtable import submission
+from batchgen.jobtable import ledger, submission
 from batchgen.jobtable.pricelist import PriceList
-from batchgen.limits.generation_times import GenerationTimes
 from batchgen.services.outcomes import Accepted
 path, worker = sys.argv[1].split("|")
 now = datetime(2026, 3, 1, 12, tzinfo=UTC)
 until = now + timedelta(minutes=5)
 prices = PriceList(listed={MODEL: PRICES})
-terms = Terms(max_cost=Decimal("20.2"))
 def claim(connection):
-    chosen = choose(connection, 1, "aimlapi", terms, prices, GenerationTimes({}, {}), now, 3).chosen
+    pending = priced(submission.ready(connection, 1, 3), prices)
+    chosen = choose(pending, ledger.totals(connection, 1), Decimal("20.2")).chosen
     return submission.intend(connection, 1, worker, now, until, "aimlapi", "0badcafe", chosen)
 with Database(path) as database:
     print("ready", flush=True); sys.stdin.readline()

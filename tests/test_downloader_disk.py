@@ -91,7 +91,7 @@ async def check_stops_downloads_and_loses_nothing(
                 await turn(stage)
                 assert context.disk
                 assert context.disk.startswith("mona.mp4: ")
-                assert context.disk_advice == advice
+                assert context.disk_advice == f"{advice}, then run the same command: what is paid waits"
                 row = table.row()
                 assert (row.state, row.failures, row.leased_by) == ("downloading", 1, None)
                 assert table.attempt().generation_id == "g-mona"

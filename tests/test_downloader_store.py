@@ -21,7 +21,9 @@ from batchgen.files.store_client import StoreError
 from batchgen.jobs import State
 from batchgen.jobtable import delivery
 from batchgen.jobtable.schema import jobs
+from batchgen.runs.ending import judge
 from batchgen.services.outcomes import Finished
+from tests.conftest import NOON
 from tests.fileserver import CLIP, OTHER, PAGE, downloading, full_answer, run_tries, undecodable_clip
 from tests.scripted import ScriptedService, context_of, turn
 from tests.stores import TestStore
@@ -160,7 +162,10 @@ async def test_a_bucket_that_is_gone_stops_all_downloads_of_the_run(table: Table
         target = finished(table, gone, f"{wire.base_url}/v.mp4")
         async with downloading(context_of(table, ScriptedService())) as stage:
             await turn(stage)
-            assert stage.context.disk == f"{target}: there is no such bucket. Make it, or correct `output:`"
+            reason = f"{target}: there is no such bucket. Make it, or correct `output:`"
+            assert stage.context.disk == reason
+            message = table.database.read_now(judge, stage.context, None, NOON).message
+            assert message == f"{reason}. Then run the same command: what is paid waits"
     assert table.row().state == "downloading"
     assert len(parts(table)) == 1
 

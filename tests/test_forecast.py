@@ -6,11 +6,10 @@ import math
 
 import pytest
 
-from batchgen.limits.forecast import Waiting, forecast
+from batchgen.limits.forecast import forecast
 from batchgen.limits.poll_schedule import TimeDistribution
 
 CERTAIN = TimeDistribution(math.log(100), 1e-9, tail=0)
-WAITING = Waiting(CERTAIN, 100)
 
 
 @pytest.mark.parametrize(
@@ -20,17 +19,17 @@ WAITING = Waiting(CERTAIN, 100)
 def test_the_last_generation_ends_when_slots_and_rate_let_it(
     jobs: int, in_flight: int, per_minute: float, seconds: float
 ) -> None:
-    result = forecast([WAITING] * jobs, [], in_flight, per_minute)
+    result = forecast([CERTAIN] * jobs, [], in_flight, per_minute)
     assert result.p50 == pytest.approx(seconds, abs=0.02)
     assert result.p90 == pytest.approx(seconds, abs=0.02)
     assert result.sent == jobs
 
 
 def test_a_running_generation_keeps_its_slot_for_the_time_that_is_left() -> None:
-    assert forecast([WAITING], [(CERTAIN, 40.0)], 1, 60_000).p50 == pytest.approx(160, abs=0.01)
+    assert forecast([CERTAIN], [(CERTAIN, 40.0)], 1, 60_000).p50 == pytest.approx(160, abs=0.01)
     assert forecast([], [(CERTAIN, 40.0)], 1, 60_000).p50 == pytest.approx(60, abs=0.01)
     # Three are running where one is allowed: the next begins when the last of them ends.
-    assert forecast([WAITING], [(CERTAIN, age) for age in (10.0, 20.0, 30.0)], 1, 60_000).p50 == pytest.approx(
+    assert forecast([CERTAIN], [(CERTAIN, age) for age in (10.0, 20.0, 30.0)], 1, 60_000).p50 == pytest.approx(
         190, abs=0.01
     )
 
@@ -41,14 +40,14 @@ def test_nothing_to_do_is_done_now() -> None:
 
 
 def test_a_job_that_would_end_too_late_is_not_sent() -> None:
-    assert forecast([WAITING] * 10, [], 2, 60_000, until=350.0).sent == 6
-    assert forecast([WAITING] * 10, [], 2, 60_000, until=50.0).sent == 0
-    long = Waiting(CERTAIN, 500)
-    assert forecast([long, WAITING, long, WAITING], [], 2, 60_000, until=350.0).chosen == bytes([0, 1, 0, 1])
+    assert forecast([CERTAIN] * 10, [], 2, 60_000, until=350.0).sent == 6
+    assert forecast([CERTAIN] * 10, [], 2, 60_000, until=50.0).sent == 0
+    long = TimeDistribution(math.log(500), 1e-9, tail=0)
+    assert forecast([long, CERTAIN, long, CERTAIN], [], 2, 60_000, until=350.0).chosen == bytes([0, 1, 0, 1])
 
 
 def test_the_same_question_has_the_same_answer_and_nine_of_ten_take_longer_than_half() -> None:
-    spread = Waiting(TimeDistribution(math.log(200), 0.4), 400)
+    spread = TimeDistribution(math.log(200), 0.4)
     result = forecast([spread] * 50, [], 10, 600)
     assert result == forecast([spread] * 50, [], 10, 600)
     assert 1000 < result.p50 < result.p90

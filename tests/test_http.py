@@ -5,32 +5,37 @@ from __future__ import annotations
 import asyncio
 import gzip
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from batchgen.services import failures, file_server, http
 from batchgen.services.aimlapi import AimlApi, handle_of
 from batchgen.services.base import AT_ONCE, Submission
-from batchgen.services.body import BODY_BYTES_MAX
-from batchgen.services.outcomes import Accepted, Working
+from batchgen.services.client import ApiClient
+from batchgen.services.outcomes import Accepted, Unavailable, Working
 from tests.certificates import server_tls, trusting_the_authority
 from tests.listening import MEGABYTE, answer_ok, hang, listening, read_head, sends
 from tests.wire import Request, answer, serving
 
+C = TypeVar("C", AimlApi, ApiClient)
 HANDLE = handle_of("g-1", "/v2/video/generations")
 SUBMISSION = Submission("m", "/v2/video/generations", "{}", "batchgen-1")
 CREATED = answer(200, {"id": "g-1", "status": "queued"}, {"Connection": None})  # asks to keep the connection
 
 
 @asynccontextmanager
-async def service(base_url: str) -> AsyncIterator[AimlApi]:
-    opened = AimlApi(base_url, "sk-1234567890")
+async def closing(opened: C) -> AsyncIterator[C]:
     try:
         yield opened
     finally:
         await opened.close()
+
+
+def service(base_url: str) -> AbstractAsyncContextManager[AimlApi]:
+    return closing(AimlApi(base_url, "sk-1234567890"))
 
 
 class Counter:
@@ -148,14 +153,14 @@ async def test_a_large_create_has_the_time_to_be_uploaded(monkeypatch: pytest.Mo
 @pytest.mark.parametrize("headers", [{}, {"Content-Encoding": "gzip"}])
 @pytest.mark.parametrize("more", [0, 1])
 async def test_a_json_answer_is_read_up_to_a_limit_of_decoded_bytes(headers: dict[str, str], more: int) -> None:
-    body = bytes(BODY_BYTES_MAX + more)
+    body = bytes(http.BODY_BYTES_MAX + more)
     sent = gzip.compress(body, 1) if headers else body
-    async with serving(answer(200, sent, headers)) as wire, http.api_client() as client:
+    async with serving(answer(200, sent, headers)) as wire, closing(ApiClient(wire.base_url, "")) as client:
+        answered = await client.ask("/", seconds=10)
         if more:
-            with pytest.raises(failures.FAILURES, match="longer than 16 MB"):
-                await http.exchange(client, "GET", wire.base_url, seconds=10)
+            assert answered == Unavailable("the answer is longer than 16 MB")
         else:
-            assert (await http.exchange(client, "GET", wire.base_url, seconds=10)).body == body
+            assert isinstance(answered, http.Answer) and answered.body == body
 
 
 async def test_a_head_answer_with_a_length_has_no_body_to_wait_for() -> None:
@@ -164,9 +169,9 @@ async def test_a_head_answer_with_a_length_has_no_body_to_wait_for() -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 70000\r\n\r\n")
         await hang(reader, writer)
 
-    async with listening(head) as port, file_server.client(1) as client:
-        url = f"http://127.0.0.1:{port}/image.png"
-        answered = await http.exchange(client, "HEAD", url, seconds=5)
+    async with listening(head) as port, closing(ApiClient(f"http://127.0.0.1:{port}", "")) as client:
+        answered = await client.ask("/image.png", method="HEAD", seconds=5)
+    assert isinstance(answered, http.Answer)
     assert (answered.status, answered.headers["content-length"], answered.body) == (200, "70000", b"")
 
 
@@ -202,9 +207,9 @@ async def test_what_came_before_a_connection_broke_is_read_first() -> None:
     async with (
         listening(sends(cut)) as port,
         file_server.client(1) as client,
-        client.stream("GET", f"http://127.0.0.1:{port}/") as response,
+        file_server.open_file(client, f"http://127.0.0.1:{port}/", {}, f"http://127.0.0.1:{port}") as response,
     ):
-        chunks = http.stream_body(response)
+        chunks = file_server.stream_body(response)
         assert await anext(chunks) == b"half"
         with pytest.raises(failures.FAILURES, match="4 bytes, expected 100"):
             await anext(chunks)
@@ -225,8 +230,9 @@ async def test_a_download_over_tls_that_turns_to_nonsense_is_a_failure_of_the_ne
         client = file_server.client(1)
     async with listening(corrupt, server_tls()) as port, client:
         with pytest.raises(failures.FAILURES):
-            async with client.stream("GET", f"https://127.0.0.1:{port}/") as response:
-                async for _ in http.stream_body(response):
+            address = f"https://127.0.0.1:{port}"
+            async with file_server.open_file(client, address, {}, address) as response:
+                async for _ in file_server.stream_body(response):
                     pass
 
 

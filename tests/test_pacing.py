@@ -14,7 +14,6 @@ import pytest
 
 from batchgen.catalogue.durations import typical_seconds
 from batchgen.jobtable.timings import GENERATIONS_MAX, Timing
-from batchgen.limits.backoff import backoff
 from batchgen.limits.generation_times import (
     EARLY_GROWTH,
     EARLY_SHARE,
@@ -23,9 +22,10 @@ from batchgen.limits.generation_times import (
     SCOUTS,
     STUCK_SHARE,
     GenerationTimes,
+    fit,
 )
-from batchgen.limits.lognormal_fit import fit
 from batchgen.limits.poll_schedule import TAIL_STEP, PollSchedule, TimeDistribution
+from batchgen.limits.rate import backoff
 from tests.benchmarks.polling import (
     COLD_BOUND,
     DURATION,

@@ -25,10 +25,9 @@ from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.fingerprint import fingerprint_of, new_request_id
 from batchgen.jobtable.repeats import Repeat, RepeatSearch
 from batchgen.jobtable.schema import jobs
-from batchgen.jobtable.selection import Selected, Selection
+from batchgen.jobtable.selection import Selected
 from batchgen.jobtable.sync import OnChanged, SyncResult
 from batchgen.jobtable.takeover import Adopter
-from batchgen.limits.budget import Terms
 from batchgen.limits.steering import Enrolled, read_steering
 from batchgen.manifest.limits import Limits
 from batchgen.reconciler import Reconciler
@@ -58,8 +57,6 @@ def run_spec(table: Table, synced: SyncResult, limits: Limits, on_changed: OnCha
         folder=Path(),
         limits=limits,
         models=[],
-        terms=Terms(),
-        selection=Selection(),
         on_changed=on_changed,
     )
 
@@ -291,7 +288,7 @@ async def test_a_redo_is_of_what_is_selected_and_the_rest_is_asked_about_later(t
     long_ago = NOON - timedelta(days=3)
     log = History([past(table, "mona", long_ago), past(table, "lisa", long_ago)], NOON)
     context = context_of(table, ScriptedService(histories=[log]))
-    context.terms = Terms(selected=Selected([table.row("mona").id]))
+    context.selected = Selected([table.row("mona").id])
     await repeat_check(context, run_spec(table, synced, context.limits, "redo"), never_over).run()
     assert [bool(row.repeat_ordered) for row in table.rows()] == [True, False]
     scheduler = Scheduler(context, 8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Literal
@@ -20,10 +20,8 @@ from batchgen.errors import ExitCode, ManifestChanged
 from batchgen.jobtable import pricelist
 from batchgen.jobtable.fingerprint import new_request_id
 from batchgen.jobtable.measuring import UnmeasuredClip
-from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.sync import SyncResult
 from batchgen.limits import accounting
-from batchgen.limits.budget import Terms
 from batchgen.manifest.limits import Limits
 from batchgen.runner import Runner
 from batchgen.services.base import History, Listing, PastGeneration, Submission
@@ -78,10 +76,8 @@ def run_of(table: Table, service: ScriptedService, max_cost: Decimal | None = No
         jobs=2,
         synced=synced,
         folder=table.folder,
-        limits=FAST,
+        limits=replace(FAST, max_cost=max_cost),
         models=[MODEL],
-        terms=Terms(max_cost=max_cost),
-        selection=Selection((), None, None, None),
     )
     return Runner(table.database, service, spec)
 

@@ -21,7 +21,6 @@ from batchgen.jobtable import ledger, settings, statistics, submission
 from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.selection import Selection, select_jobs
 from batchgen.limits import credit_wait, steering
-from batchgen.limits.budget import Terms
 from batchgen.limits.steering import Enrolled, read_steering
 from batchgen.manifest.limits import AUTO, Limits
 from batchgen.measurer import Measurer
@@ -107,10 +106,10 @@ def test_a_worker_keeps_to_the_limits_of_a_manifest_that_is_enrolled_again_while
         enrolled = Enrolled(replace(FAST, max_cost=Decimal(cap)))
         table.change(settings.record_manifest, table.batch_id, str(enrolled), table.now, ANNA)
         table.database.read_now(context.heed)
-        assert (context.limits.in_flight, context.terms_in_force.max_cost) == (100, expected)
+        assert (context.limits.in_flight, context.limits_in_force.max_cost) == (100, expected)
     set_values(table, max_cost=Decimal(7))
     table.database.read_now(context.heed)
-    assert context.terms_in_force.max_cost == 7, "what a person has set goes before the manifest"
+    assert context.limits_in_force.max_cost == 7, "what a person has set goes before the manifest"
 
 
 @pytest.mark.parametrize(("has_typed_cap", "expected"), [(False, Decimal(3)), (True, Decimal(50))])
@@ -119,12 +118,12 @@ def test_the_cap_of_a_manifest_that_is_enrolled_again_holds_for_a_run_at_work_un
 ) -> None:
     """Its new jobs are sent by this run, too."""
     table.sync("mona")
-    context = context_of(table, ScriptedService(), replace(FAST, in_flight=9))
-    context.terms, context.has_typed_cap = Terms(max_cost=Decimal(50)), has_typed_cap
+    context = context_of(table, ScriptedService(), replace(FAST, in_flight=9, max_cost=Decimal(50)))
+    context.has_typed_cap = has_typed_cap
     enrolled = Enrolled(replace(FAST, max_cost=Decimal(3)))
     table.change(settings.record_manifest, table.batch_id, str(enrolled), table.now, ANNA)
     table.database.read_now(context.heed)
-    assert context.terms_in_force.max_cost == expected
+    assert context.limits_in_force.max_cost == expected
     assert context.limits.in_flight == 9, "its other limits are those that the run began with"
 
 
@@ -132,9 +131,9 @@ def test_the_end_of_a_run_says_that_the_batch_has_cost_more_than_its_cap(table: 
     context = context_of(table, ScriptedService())
     empty = table.database.read_now(statistics.batch_summary, table.batch_id, table.now)
     summary = replace(empty, cost_usd=Decimal(4))
-    context.terms = Terms(max_cost=Decimal(4))
+    context.limits = Limits(max_cost=Decimal(4))
     assert list(money_remarks(context, summary)) == []
-    context.terms, context.uncompared = Terms(max_cost=Decimal(3)), "503"
+    context.limits, context.uncompared = Limits(max_cost=Decimal(3)), "503"
     too_much, unread = money_remarks(context, summary)
     assert "more than its max_cost of 3: the cap came later, " in too_much
     assert "the log did not answer (503)" in unread
@@ -359,11 +358,11 @@ def test_what_is_set_is_shown_with_where_it_comes_from(table: Table, batchgen: C
 
 def test_a_setting_goes_before_an_option_and_a_manifest_until_it_is_unset(table: Table) -> None:
     table.sync("mona")
-    limits, terms = Limits(in_flight=7), Terms(max_cost=Decimal(5))
+    limits = Limits(in_flight=7, max_cost=Decimal(5))
 
     def in_force() -> tuple[object, Decimal | None]:
         read = table.database.read_now(read_steering, table.batch_id)
-        return read.limits(limits).in_flight, read.terms(terms).max_cost
+        return read.limits(limits).in_flight, read.limits(limits).max_cost
 
     assert in_force() == (7, Decimal(5))
     set_values(table, in_flight=AUTO, max_cost=Decimal("7.123456789"))
@@ -421,8 +420,6 @@ async def test_a_run_that_waits_for_credits_goes_on_once_the_balance_is_enough(
         folder=table.folder,
         limits=FAST,
         models=[MODEL],
-        terms=Terms(),
-        selection=Selection(),
         waits_for_credits=True,
     )
     runner = Runner(table.database, service, run_spec)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 
 from batchgen.context import RunContext
 from batchgen.errors import ExitCode
@@ -18,30 +17,12 @@ SILENCE = timedelta(minutes=5)
 """Without an answer of the service: shorter outages pass by themselves, and no one has to be woken for them."""
 
 
-class StopKind(StrEnum):
-    """What keeps a run from sending more."""
-
-    CREDITS = "credits"  #: the account has none
-    KEY = "key"  #: the service refuses it, or does not let it do this
-    ADDRESS = "address"  #: it is not that of the service
-    DISK = "disk"  #: the output folder cannot be written
-    BUDGET = "budget"  #: `max_cost` is reached
-    SERVICE = "service"  #: it does not answer
-
-
-STOP_OF = {
-    Trouble.CREDITS: StopKind.CREDITS,
-    Trouble.AUTH: StopKind.KEY,
-    Trouble.KEY: StopKind.KEY,
-    Trouble.ADDRESS: StopKind.ADDRESS,
-}
-
-
 @dataclass(frozen=True, slots=True)
 class Stop:
     """Why a run sends no more, and what a person does about it."""
 
-    kind: StopKind
+    kind: str
+    """What is to be mended, in a word."""
     message: str
     hint: str
 
@@ -49,20 +30,19 @@ class Stop:
 def stop_of(context: RunContext, now: datetime) -> Stop | None:
     """What keeps a run from sending more, where that needs a person; None while nothing does."""
     if context.disk:
-        hint = f"{context.disk_advice}, then run the same command: what is paid waits"
-        return Stop(StopKind.DISK, context.disk, hint)
+        return Stop("disk", context.disk, context.disk_advice)
     if blocked := context.blocked:
         hint = f"{advice_of(blocked, context.service.variables)}, then run the same command"
-        return Stop(STOP_OF[blocked.trouble], blocked.reason, hint)
+        return Stop("key" if blocked.trouble is Trouble.AUTH else blocked.trouble, blocked.reason, hint)
     if refusal := context.credit_wait.refusal:
-        return Stop(StopKind.CREDITS, refusal.reason, "top up the account: the run waits for it, and goes on by itself")
+        return Stop("credits", refusal.reason, "top up the account: the run waits for it, and goes on by itself")
     if context.hold == HOLD_REASONS[Hold.BUDGET]:
         hint = "raise max_cost: by `batchgen set` while the run is at work, else in the manifest or by --max-cost"
-        return Stop(StopKind.BUDGET, context.hold, hint)
+        return Stop("budget", context.hold, hint)
     contact = context.contact
     if contact.silent_since and now - contact.silent_since >= SILENCE:
         hint = "nothing to do: the run tries again; check the network where it lasts"
-        return Stop(StopKind.SERVICE, f"{context.service.base_url} does not answer: {contact.reason}", hint)
+        return Stop("service", f"{context.service.base_url} does not answer: {contact.reason}", hint)
     return None
 
 

@@ -21,7 +21,6 @@ from batchgen.jobtable.database import Database
 from batchgen.jobtable.enrolled import ids_of, keys_of
 from batchgen.jobtable.selection import Selection, select_jobs, selected_of
 from batchgen.jobtable.sync import OnChanged, SyncResult
-from batchgen.limits.budget import Terms
 from batchgen.limits.steering import Enrolled
 from batchgen.manifest.reader import Manifest
 
@@ -58,15 +57,15 @@ async def prepare_run(database: Database, manifest: Manifest, options: RunOption
         selected = await database.read(select_jobs, synced.batch_id, selection, synced.gone_after)
     else:  # A new version of a job has another place in the order.
         selected = await database.read(selected_of, sorted(await database.read(ids_of, synced.batch_id, chosen)))
-    limits = limits_of(manifest.limits, options)
     return RunSpec(
         batch=batch,
         jobs=job_count,
         synced=synced,
         folder=manifest.folder,
-        limits=limits,
+        limits=limits_of(manifest.limits, options),
         models=models,
-        terms=Terms(max_cost=limits.max_cost, until=until_of(options), selected=selected),
+        until=until_of(options),
+        selected=selected,
         selection=selection,
         on_changed=on_changed,
         typed=typed_json(options),

@@ -25,7 +25,6 @@ from batchgen.jobtable.repeats import RepeatSearch
 from batchgen.jobtable.table_lock import PATIENCE_TRIES
 from batchgen.jobtable.takeover import Adopter
 from batchgen.limits.accounting import refresh_prices
-from batchgen.limits.budget import Terms
 from batchgen.limits.steering import steering_of
 from batchgen.manifest.reader import Manifest, read
 from batchgen.runner import Runner
@@ -90,7 +89,7 @@ async def enroll_only(path: Path, options: RunOptions) -> RunSpec:
 def settle_known(connection: Connection, spec: RunSpec, now: datetime) -> None:
     """Do with the repeats that the job table knows what a person said."""
     synced, service = spec.synced, spec.batch.service
-    search = RepeatSearch(synced.batch_id, service, spec.folder, synced.orphans, selected=spec.terms.selected)
+    search = RepeatSearch(synced.batch_id, service, spec.folder, synced.orphans, selected=spec.selected)
     matches = repeats.compare(connection, search).repeats
     adopter = Adopter("", service, "", "", plugin(service).handle_of, now, spec.limits.deadline_at(now))
     said = takeover.said_of(matches, spec.on_changed, synced.redone)
@@ -132,7 +131,6 @@ def read_manifest(path: Path, database: Database | None, *, simulate: bool, vali
 async def plan_run(database: Database, manifest: Manifest, options: RunOptions) -> Plan:
     """What a run would do, at the service's current prices where it can be reached (they are stored)."""
     steering = await database.read(steering_of, manifest.batch)
-    terms = steering.terms(Terms(until=until_of(options)))
     limits, selection = steering.limits(limits_of(manifest.limits, options)), selection_of(options)
     models = sorted({job.model for job in manifest.jobs})
     public = read_public_account(plugin(manifest.service).variables, manifest.folder)
@@ -145,7 +143,7 @@ async def plan_run(database: Database, manifest: Manifest, options: RunOptions) 
         digests=await read_digests(database, manifest),
         limits=limits,
         selection=selection,
-        until=terms.until,
+        until=steering.until(until_of(options)),
         medians=medians,
         speed=service.features.speed,
         has_live_prices=has_prices,

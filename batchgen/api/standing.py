@@ -15,8 +15,7 @@ from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.measuring import SuspectClips
 from batchgen.jobtable.moves import Departure
 from batchgen.jobtable.statistics import BatchSummary, LastRun
-from batchgen.limits.in_force import InForce, read_in_force
-from batchgen.limits.steering import outdated_failures
+from batchgen.limits.steering import InForce, outdated_failures, read_in_force
 from batchgen.services.account import origin_of, read_public_account
 from batchgen.services.registry import plugin
 

@@ -23,9 +23,8 @@ from batchgen.jobtable import enrolled, fingerprint, statistics
 from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.enrolled import EnrolledBatch, JobWithFiles
-from batchgen.jobtable.selection import Selected, Selection
+from batchgen.jobtable.selection import Selected
 from batchgen.jobtable.sync import SyncResult
-from batchgen.limits.budget import Terms
 from batchgen.limits.steering import read_enrolled, read_steering
 from batchgen.runner import Runner, give_up_lock
 from batchgen.runs.ending import Ending
@@ -181,8 +180,7 @@ class Worker:
             folder=folder,
             limits=enrolled_limits.limits,
             models=await read(enrolled.models_of, batch.id),
-            terms=Terms(max_cost=enrolled_limits.limits.max_cost, selected=Selected(ids)),
-            selection=Selection(),
+            selected=Selected(ids),
             is_worker=True,
             waits_for_credits=self.waits_for_credits,
         )
@@ -234,7 +232,7 @@ class Worker:
             return  # The next run takes it up.
         run.absent = absent
         context.models = models
-        if context.terms.selected:
-            context.terms.selected.replace(ids)
+        if context.selected:
+            context.selected.replace(ids)
         run.batch = batch
         run.runner.notify(*run.runner.stages)

@@ -13,17 +13,21 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from pydantic import TypeAdapter
 from sqlalchemy import Row
 
 from batchgen.billing import queries
 from batchgen.billing.settlements import (
     CHARGE_LAG,
+    PLACES,
     Assessment,
     BilledAttempt,
     Settlement,
     UnmatchedTransaction,
+    Usd,
     judge_attempt,
     judge_unmatched,
+    usd,
 )
 from batchgen.jobs import Outcome, State
 from batchgen.jobtable.fingerprint import digits_of
@@ -31,7 +35,6 @@ from batchgen.jobtable.ledger import NAMED_BY_SERVICE, BilledCharge
 from batchgen.limits.accounting import CLOCK_SKEW
 from batchgen.services.base import PastGeneration, Transaction, TransactionKind
 
-PLACES = 9  # decimal places of an amount: billionths, as `services/bounds.py` rounds to
 ROWS_AT_ONCE = 2_000  # in memory, of what is judged or billed
 
 
@@ -55,9 +58,13 @@ class OpenItem:
     state: str | None
     generation_id: str | None
     model: str | None
-    charged_usd: Decimal | None
-    expected_usd: Decimal | None
+    charged_usd: Usd | None
+    expected_usd: Usd | None
     note: str
+
+
+BILLED, UNMATCHED, OPEN = TypeAdapter(BilledAttempt), TypeAdapter(UnmatchedTransaction), TypeAdapter(OpenItem)
+"""What makes these of a row, whose columns have the names of their fields."""
 
 
 class Books:
@@ -114,11 +121,11 @@ class Books:
         self._db.executescript(queries.INDEXES)
         self._db.executescript(f"{queries.FORGET_SETTLEMENTS}; {queries.FROM_LOG}; {queries.UNCLAIMED};")
         for rows in self._read(queries.UNMATCHED):
-            unmatched = ((judge_unmatched(unmatched_transaction(row), now, log_fault), row) for row in rows)
+            unmatched = ((judge_unmatched(UNMATCHED.validate_python(dict(row)), now, log_fault), row) for row in rows)
             self._insert(queries.SET_UNMATCHED, (unmatched_values(assessment, row) for assessment, row in unmatched))
         # Afterwards: a charge that nobody else made may be that of an attempt whose answer was lost.
         for rows in self._read(queries.SUMS):
-            attempts = ((judge_attempt(billed(row), now, log_fault), row["id"]) for row in rows)
+            attempts = ((judge_attempt(BILLED.validate_python(dict(row)), now, log_fault), row["id"]) for row in rows)
             values = ((assessment.settlement, assessment.note, number) for assessment, number in attempts)
             self._insert(queries.SET_SETTLEMENT, values)
         self._db.execute(queries.GUESS)
@@ -136,18 +143,7 @@ class Books:
     def open_items(self) -> Iterator[OpenItem]:
         """What does not close, by settlement and then by time."""
         for row in self._db.execute(queries.OPEN_ITEMS):
-            yield OpenItem(
-                settlement=Settlement(row["settlement"]),
-                at=datetime.fromisoformat(row["at"]),
-                id=row["key"],
-                attempt=row["number"],
-                state=row["state"],
-                generation_id=row["generation"],
-                model=row["model"],
-                charged_usd=None if row["charged"] is None else usd(row["charged"]),
-                expected_usd=None if row["expected"] is None else usd(row["expected"]),
-                note=row["note"],
-            )
+            yield OPEN.validate_python(dict(row))
 
     def bill(self) -> Iterator[list[BilledCharge]]:
         """What the account was charged for attempts that the table has otherwise, some at a time."""
@@ -193,10 +189,6 @@ def signed(row: Transaction) -> int | None:
     return nano(-row.amount_usd if row.kind is TransactionKind.REFUND else row.amount_usd)
 
 
-def usd(nanousd: int) -> Decimal:
-    return Decimal(nanousd).scaleb(-PLACES)
-
-
 def timestamp(moment: datetime | None) -> str | None:
     """A moment as text of a fixed width, so that it sorts."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds") if moment else None
@@ -211,43 +203,6 @@ def attempt_values(row: Row[Any]) -> tuple[Any, ...]:
         *(nano(row.cost_usd), nano(quote), nano(row.estimated_usd)),
         *(timestamp(row.intent_at - CLOCK_SKEW), timestamp(row.deadline_at + CHARGE_LAG)),
         *(Outcome(row.outcome).is_undecided, bool(row.is_judged), bool(row.is_delivered), bool(row.is_current)),
-    )
-
-
-def billed(row: sqlite3.Row) -> BilledAttempt:
-    return BilledAttempt(
-        id=row["id"],
-        key=row["key"],
-        state=State(row["state"]),
-        outcome=Outcome(row["outcome"]),
-        is_judged=bool(row["judged"]),
-        is_current=bool(row["current"]),
-        is_delivered=bool(row["delivered"]),
-        finished_at=row["finished_at"] and datetime.fromisoformat(row["finished_at"]),
-        deadline_at=datetime.fromisoformat(row["deadline_at"]),
-        named_usd=None if row["named"] is None else usd(row["named"]),
-        estimated_usd=None if row["estimated"] is None else usd(row["estimated"]),
-        charges=row["charges"],
-        refunds=row["refunds"],
-        charged_usd=usd(row["charged"]),
-        refunded_usd=usd(row["refunded"]),
-        same_amount=row["same_amount"],
-        may_be_charged=bool(row["may_be_charged"]),
-    )
-
-
-def unmatched_transaction(row: sqlite3.Row) -> UnmatchedTransaction:
-    request = row["request"]
-    return UnmatchedTransaction(
-        at=datetime.fromisoformat(row["at"]),
-        is_balance=row["kind"] == TransactionKind.OTHER,
-        generation_id=row["generation"],
-        elsewhere=row["elsewhere"],
-        batch=row["batch"],
-        client_request_id=request,
-        is_batchgen=bool(request and digits_of(request)),
-        key=row["key"],
-        likely_job=row["likely_job"],
     )
 
 

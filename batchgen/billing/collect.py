@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Connection, select
@@ -22,10 +21,9 @@ from batchgen.jobtable import billing, commands, leases
 from batchgen.jobtable.batches import Batch, StoredBatch
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import jobs
-from batchgen.jobtable.selection import Selected, Selection
+from batchgen.jobtable.selection import Selected
 from batchgen.jobtable.statistics import STUCK_FAILURES
 from batchgen.jobtable.sync import SyncResult
-from batchgen.limits.budget import Terms
 from batchgen.limits.steering import deadline_after
 from batchgen.manifest.limits import Limits
 from batchgen.runner import Runner
@@ -58,15 +56,6 @@ def any_in(connection: Connection, states: Collection[State], batch_id: int, key
     return any(key in keys for key in connection.execute(select(jobs.c.key).where(*where)).scalars())
 
 
-@dataclass(frozen=True, slots=True)
-class Collected:
-    """What was asked for again, and what stopped it."""
-
-    keys: list[str]
-    stop: BatchgenError | None = None
-    """Why no more can be collected before a person has mended the disk, the store or the key."""
-
-
 def stop_of(ending: Ending) -> BatchgenError | None:
     """What a person has to mend before the rest can be collected."""
     error = {ExitCode.STORAGE: StorageError, ExitCode.ACCOUNT: AccountError}.get(ending.exit_code)
@@ -75,10 +64,11 @@ def stop_of(ending: Ending) -> BatchgenError | None:
 
 async def collect(
     database: Database, service: Service, batch: StoredBatch, folder: Path, keys: Collection[str]
-) -> Collected:
-    """Ask for the generations of these jobs, and download what the service has.
+) -> tuple[list[str], BatchgenError | None]:
+    """Ask for the generations of these jobs, and download what the service has. A run that is at work does that itself.
 
-    A job that was asked for by an earlier reconciliation is not asked again. Where a run is at work, it collects.
+    A job that was asked for by an earlier reconciliation is not asked again. Returns the jobs that were asked for, and
+    why no more can be collected before a person has mended the disk, the store or the key.
     """
     before = await database.read(billing.asked_before, batch.id, BILLED)
     states = await database.read(commands.states_of, batch.id, keys)
@@ -98,8 +88,7 @@ async def collect(
             folder=folder,
             limits=Limits(),
             models=(),
-            terms=Terms(selected=Selected([])),
-            selection=Selection(),
+            selected=Selected([]),
         )
         stop = stop_of(await Collector(database, service, spec, {*moved, *active}).run())
-    return Collected([*moved, *active], stop)
+    return [*moved, *active], stop

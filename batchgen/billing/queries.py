@@ -10,7 +10,8 @@ SCHEMA = """
 CREATE TABLE transactions (n INTEGER PRIMARY KEY, at, kind, type, model, generation, nanousd,
     settlement, note, key, state);
 CREATE TABLE billed (id INTEGER PRIMARY KEY, key, number, model, state, outcome, generation, request, intent_at,
-    finished_at, deadline_at, cost, named, estimated, since, until, lost, judged, delivered, current, settlement, note);
+    finished_at, deadline_at, cost, named, estimated, since, until, lost, is_judged, is_delivered, is_current,
+    settlement, note);
 CREATE TABLE log (request, generation, at, certain, PRIMARY KEY (request, generation)) WITHOUT ROWID;
 CREATE TABLE others (generation PRIMARY KEY, batch) WITHOUT ROWID;
 CREATE TABLE job_digits (digits, key, state);
@@ -44,21 +45,23 @@ WITH amounts AS (
         max(iif(kind = 'charge', number, 0)) AS same_amount
     FROM amounts GROUP BY generation
 )
-SELECT a.*, ifnull(charges, 0) AS charges, ifnull(refunds, 0) AS refunds, ifnull(charged, 0) AS charged,
-    ifnull(refunded, 0) AS refunded, ifnull(same_amount, 0) AS same_amount,
+SELECT a.*, a.named AS named_usd, a.estimated AS estimated_usd, ifnull(charges, 0) AS charges,
+    ifnull(refunds, 0) AS refunds, ifnull(charged, 0) AS charged_usd, ifnull(refunded, 0) AS refunded_usd,
+    ifnull(same_amount, 0) AS same_amount,
     a.lost AND EXISTS (
         SELECT 1 FROM transactions AS t WHERE t.settlement IN ('unknown', 'unidentified') AND t.kind = 'charge'
         AND t.at BETWEEN a.since AND a.until AND ifnull(nullif(t.model, ''), a.model) = a.model
     ) AS may_be_charged
-FROM billed AS a LEFT JOIN sums ON sums.generation = a.generation AND a.judged ORDER BY a.id"""
+FROM billed AS a LEFT JOIN sums ON sums.generation = a.generation AND a.is_judged ORDER BY a.id"""
 
 UNMATCHED = """
-SELECT t.n, t.at, t.kind, t.generation, e.key AS elsewhere, o.batch, l.request, j.key, j.state,
+SELECT t.n, t.at, t.kind = 'other' AS is_balance, t.generation AS generation_id, e.key AS elsewhere, o.batch,
+    l.request AS client_request_id, digits_of(l.request) IS NOT NULL AS is_batchgen, j.key, j.state,
     max(2 * ifnull(l.certain, 0) + ifnull(j.state = 'pending', 0)) AS best,
     (SELECT min(u.key) FROM billed AS u WHERE u.generation IS NULL AND u.lost
-        AND u.judged AND NOT (u.current AND u.state = 'unconfirmed')
+        AND u.is_judged AND NOT (u.is_current AND u.state = 'unconfirmed')
         AND u.model = ifnull(nullif(t.model, ''), u.model) AND t.at BETWEEN u.since AND u.until) AS likely_job
-FROM transactions AS t LEFT JOIN billed AS a ON a.generation = t.generation AND a.judged
+FROM transactions AS t LEFT JOIN billed AS a ON a.generation = t.generation AND a.is_judged
 LEFT JOIN billed AS e ON e.generation = t.generation LEFT JOIN others AS o ON o.generation = t.generation
 LEFT JOIN log AS l ON l.generation = t.generation LEFT JOIN job_digits AS j ON j.digits = digits_of(l.request)
 WHERE a.id IS NULL GROUP BY t.n"""
@@ -79,7 +82,7 @@ GROUP BY l.request, l.generation"""
 FROM_TABLE = """
 INSERT INTO transactions (at, kind, type, model, generation, nanousd)
 SELECT ifnull(finished_at, intent_at), 'charge', 'job table', model, generation, cost FROM billed
-WHERE judged AND cost > 0 AND generation IS NOT NULL"""
+WHERE is_judged AND cost > 0 AND generation IS NOT NULL"""
 """What the job table knows of charges, where the service lists none."""
 
 FORGET_SETTLEMENTS = (
@@ -101,11 +104,11 @@ SELECT t.at, ifnull(a.key, t.key) AS key, a.number, t.generation, ifnull(nullif(
     ifnull(t.settlement, a.settlement) AS settlement, t.kind, iif(t.kind = 'other', NULL, t.nanousd) AS charged,
     iif(t.n = (SELECT max(n) FROM transactions WHERE generation = t.generation), ifnull(a.named, a.estimated), NULL)
     AS expected, iif(t.kind = 'other', t.nanousd, NULL) AS balance, t.type, ifnull(t.note, a.note) AS note
-FROM transactions AS t LEFT JOIN billed AS a ON a.generation = t.generation AND a.judged
+FROM transactions AS t LEFT JOIN billed AS a ON a.generation = t.generation AND a.is_judged
 UNION ALL
 SELECT a.intent_at, a.key, a.number, a.generation, a.model, a.settlement, NULL, NULL, ifnull(a.named, a.estimated),
     NULL, NULL, a.note
-FROM billed AS a WHERE NOT a.judged OR a.generation IS NULL OR a.generation NOT IN
+FROM billed AS a WHERE NOT a.is_judged OR a.generation IS NULL OR a.generation NOT IN
     (SELECT generation FROM transactions WHERE generation IS NOT NULL)
 UNION ALL
 SELECT at, key, NULL, generation, NULL, 'unknown', NULL, NULL, NULL, NULL, NULL, note FROM unclaimed
@@ -115,7 +118,7 @@ ORDER BY 1, 4"""
 TALLY = """
 SELECT settlement, sum(number) AS number, sum(nanousd) AS nanousd FROM (
     SELECT a.settlement, count(DISTINCT a.id) AS number, ifnull(sum(t.nanousd), 0) AS nanousd
-    FROM billed AS a LEFT JOIN transactions AS t ON t.generation = a.generation AND a.judged GROUP BY a.settlement
+    FROM billed AS a LEFT JOIN transactions AS t ON t.generation = a.generation AND a.is_judged GROUP BY a.settlement
     UNION ALL
     SELECT settlement, count(DISTINCT iif(settlement = 'elsewhere', NULL, ifnull(generation, n))), sum(nanousd)
     FROM transactions WHERE settlement IS NOT NULL GROUP BY settlement
@@ -125,14 +128,14 @@ SELECT settlement, sum(number) AS number, sum(nanousd) AS nanousd FROM (
 BILL = """
 SELECT a.id, a.generation, a.settlement, sum(t.nanousd) AS net
 FROM billed AS a JOIN transactions AS t ON t.generation = a.generation
-WHERE a.judged AND (a.outcome = 'accepted' OR NOT a.current AND (a.lost OR a.outcome = 'absent'))
+WHERE a.is_judged AND (a.outcome = 'accepted' OR NOT a.is_current AND (a.lost OR a.outcome = 'absent'))
 GROUP BY a.id HAVING net >= 0 AND net IS NOT a.cost"""
 """The attempts whose cost the table has otherwise. One that a job stands at, and whose answer was lost, is adopted."""
 
 OPEN_ITEMS = f"""
 SELECT * FROM (
-    SELECT a.settlement, a.intent_at AS at, a.key, a.number, a.state, a.generation, a.model, a.note,
-        sum(t.nanousd) AS charged, ifnull(a.named, a.estimated) AS expected
+    SELECT a.settlement, a.intent_at AS at, a.key AS id, a.number AS attempt, a.state, a.generation AS generation_id,
+        a.model, a.note, sum(t.nanousd) AS charged_usd, ifnull(a.named, a.estimated) AS expected_usd
     FROM billed AS a LEFT JOIN transactions AS t ON t.generation = a.generation
     WHERE a.settlement IN ({OPEN_SETTLEMENTS}) GROUP BY a.id
     UNION ALL

@@ -91,8 +91,7 @@ async def reconcile(
     await judge(database, books, comparison)
     if keys := books.uncollected():
         tell(f"{len(keys)} paid and not here: asking the service for what was made")
-        collected = await collect(database, service, batch, folder, keys)
-        comparison.collected, comparison.stop = collected.keys, collected.stop
+        comparison.collected, comparison.stop = await collect(database, service, batch, folder, keys)
         books.forget_attempts()
         await database.read(add_attempts, service, batch.id, books)
         await judge(database, books, comparison)

@@ -13,14 +13,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Self
+from typing import Annotated, Self
+
+from pydantic import BeforeValidator
 
 from batchgen.catalogue.wording import plural
 from batchgen.jobs import Outcome, State
 
 CHARGE_LAG = timedelta(hours=1)
 """How late a charge, or the log's row of a request, is without a fault: the service makes both after the fact."""
+PLACES = 9  # decimal places of an amount: billionths, as `services/bounds.py` rounds to
 ZERO = Decimal(0)
+
+
+def usd(nanousd: int) -> Decimal:
+    return Decimal(nanousd).scaleb(-PLACES)
+
+
+Usd = Annotated[Decimal, BeforeValidator(usd)]
+"""An amount in USD, which a row of the scratch database has in whole billionths."""
 
 
 class Settlement(StrEnum):
@@ -82,13 +93,13 @@ class BilledAttempt:
     is_delivered: bool
     finished_at: datetime | None
     deadline_at: datetime
-    named_usd: Decimal | None
+    named_usd: Usd | None
     """What the service named as its cost."""
-    estimated_usd: Decimal | None
+    estimated_usd: Usd | None
     charges: int
     refunds: int
-    charged_usd: Decimal
-    refunded_usd: Decimal
+    charged_usd: Usd
+    refunded_usd: Usd
     same_amount: int
     """How many of its charges have the same amount, at most."""
     may_be_charged: bool = False
@@ -134,10 +145,11 @@ def judge_attempt(attempt: BilledAttempt, now: datetime, log_fault: str) -> Asse
         return Assessment(Settlement.REFUNDED)
     if not attempt.is_delivered:
         if attempt.named_usd == ZERO:
-            return Assessment(Settlement.FAILED_CHARGED, parts_of(attempt).removeprefix("; "))
+            return Assessment(Settlement.FAILED_CHARGED, parts_of(attempt))
         if not attempt.is_current:
-            return Assessment(Settlement.REPLACED, parts_of(attempt).removeprefix("; "))
-        return Assessment(Settlement.NOT_DELIVERED, f"the job is {attempt.state}{parts_of(attempt)}")
+            return Assessment(Settlement.REPLACED, parts_of(attempt))
+        state = f"the job is {attempt.state}"
+        return Assessment(Settlement.NOT_DELIVERED, "; ".join(filter(None, (state, parts_of(attempt)))))
     return judge_amount(attempt)
 
 
@@ -175,7 +187,7 @@ def judge_lost(attempt: BilledAttempt, now: datetime, log_fault: str) -> Assessm
 
 def judge_amount(attempt: BilledAttempt) -> Assessment:
     """A delivered attempt with charges: whether they are what they should be. The rules stand above."""
-    parts = parts_of(attempt).removeprefix("; ")
+    parts = parts_of(attempt)
     if attempt.net_usd == attempt.expected_usd:
         return Assessment(Settlement.DELIVERED, parts)
     if attempt.refunds:
@@ -228,4 +240,4 @@ def parts_of(attempt: BilledAttempt) -> str:
     """How many transactions it has, where that is more than one charge."""
     refunds = f", {plural(attempt.refunds, 'refund')}" if attempt.refunds else ""
     charges = plural(attempt.charges, "charge")
-    return f"; {charges}{refunds}" if refunds or attempt.charges > 1 else ""
+    return f"{charges}{refunds}" if refunds or attempt.charges > 1 else ""

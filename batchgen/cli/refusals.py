@@ -10,7 +10,8 @@ PATH_ADVICE = {
     **dict.fromkeys((errno.EACCES, errno.EPERM), "Let this user read it and enter its folder, or name another path"),
     errno.ENAMETOOLONG: "Name a shorter path",
     **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ENOTCONN), "Check the disk or the network drive, and try again"),
-    **dict.fromkeys(NO_DESCRIPTORS, "Then type the same command again"),
+    # Of a store, too, whose own words say what is to be done.
+    **dict.fromkeys((*NO_DESCRIPTORS, errno.ECONNREFUSED), "Then type the same command again"),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Free some disk, and type the same command again"),
     errno.EROFS: "Name a path on a disk that may be written",
     errno.ELOOP: "Its links lead in a circle: name the file itself",

@@ -28,7 +28,7 @@ from batchgen.errors import StorageError, UsageError, os_reason
 from batchgen.files import safe_open
 from batchgen.jobtable import batches
 from batchgen.jobtable.blockers import Blocker
-from batchgen.limits.in_force import read_in_force
+from batchgen.limits.steering import read_in_force
 from batchgen.report import hints
 from batchgen.report.formats import counts
 from batchgen.report.log import LineHandler, log_to_stderr

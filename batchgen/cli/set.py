@@ -19,7 +19,7 @@ from batchgen.jobtable import leases, ledger
 from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.settings import person
 from batchgen.limits import steering
-from batchgen.limits.in_force import InForce, read_in_force
+from batchgen.limits.steering import InForce, read_in_force
 from batchgen.manifest.key_errors import NO_LIMIT
 from batchgen.report.settings import in_force_lines, runs_line
 from batchgen.report.terminal import print_lines

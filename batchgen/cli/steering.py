@@ -14,7 +14,7 @@ from batchgen.jobtable import leases, settings
 from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.kinds import SettingName
-from batchgen.limits.in_force import InForce, read_in_force
+from batchgen.limits.steering import InForce, read_in_force
 from batchgen.report import hints
 from batchgen.report.command_events import Changed
 from batchgen.report.settings import runs_line, settings_json

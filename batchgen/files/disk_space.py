@@ -18,8 +18,9 @@ DISK_ERRORS = {
     **dict.fromkeys(NO_SPACE, "free some disk"),
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "let it be written"),
     errno.EIO: "check the disk or the network drive",
+    errno.ECONNREFUSED: "",
 }
-"""Errors that the next file would meet as well, and what a person does about each."""
+"""Errors that the next file would meet as well, and what a person does about each; a store says it itself."""
 FILE_ERRORS = {
     errno.EFBIG: "this disk takes no larger file (FAT32 ends at 4 GB), or a limit of this user does not (ulimit -f)",
     **dict.fromkeys((errno.ENAMETOOLONG, errno.EINVAL, errno.ENOTDIR, errno.EISDIR, errno.ELOOP), ""),

@@ -111,13 +111,13 @@ def open_client(root: str, seconds: int, reads: bool, _settings: tuple[tuple[str
 
 
 class StoreError(OSError):
-    """A store does not do what it is asked. `strerror` is for a person, `filename` is the URL of the store.
+    """A store does not do what it is asked. `strerror` says what a person does, `filename` is the URL of the store.
 
     Its number says whom it concerns, like one of the disk: `is_all` every file, `is_file` this one; else it may pass.
     """
 
     def __init__(self, message: str, store: str, *, is_all: bool = False, is_file: bool = False) -> None:
-        number = errno.EACCES if is_all else errno.EINVAL if is_file else errno.EHOSTUNREACH
+        number = errno.ECONNREFUSED if is_all else errno.EINVAL if is_file else errno.EHOSTUNREACH
         super().__init__(number, message, store)
 
 

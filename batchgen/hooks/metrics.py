@@ -97,23 +97,22 @@ def serve(port: int) -> MetricsServer:
             f"--metrics {port}: the port cannot be used ({error.strerror}). Another run may serve its own there: name"
             " another one, or 0 for any that is free. Nothing has been sent."
         ) from None
-    return MetricsServer(server.server_port, registry, lambda: stop(server, thread))
-
-
-def stop(server: Any, thread: Any) -> None:
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    return MetricsServer(server, thread, registry)
 
 
 @dataclass(frozen=True, slots=True)
 class MetricsServer:
     """A port on loopback with the metrics of a run; nothing until a collector is registered."""
 
-    port: int
+    server: Any
+    thread: Any
     registry: Any
-    stop: Callable[[], None]
 
     @property
     def url(self) -> str:
-        return f"http://{LOOPBACK}:{self.port}/metrics"
+        return f"http://{LOOPBACK}:{self.server.server_port}/metrics"
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()

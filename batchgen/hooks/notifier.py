@@ -18,6 +18,7 @@ from threading import Thread
 from typing import Any
 
 from batchgen.errors import UsageError
+from batchgen.runner import call_in
 from batchgen.services.text import one_line
 
 THREAD_NAME = "batchgen-notify"
@@ -54,21 +55,12 @@ def plain_text(text: str, most: int) -> str:
 class Receiver:
     """One URL, and the thread that sends to it."""
 
-    kind: str
-    """The word before `://`."""
-    number: int
-    """Its place among the URLs of the run, from 1."""
+    name: str
+    """Its place among the URLs of the run, from 1, and the word before `://`."""
     deliver: Callable[..., Any] = field(repr=False)
     """Apprise's: takes text and title, and says whether the receiver took them."""
     queue: SimpleQueue[Message | None] = field(default_factory=SimpleQueue)
     thread: Thread | None = None
-
-    def send(self, message: Message) -> bool:
-        return bool(self.deliver(message.text, plain_text(message.title, TITLE_CHARS)))
-
-    @property
-    def name(self) -> str:
-        return f"--notify {self.number} ({self.kind}://…)"
 
 
 class Notifier:
@@ -110,15 +102,11 @@ class Notifier:
         """Send what comes, until `None` comes."""
         while message := receiver.queue.get():
             try:
-                was_sent = receiver.send(message)
+                was_sent = receiver.deliver(message.text, plain_text(message.title, TITLE_CHARS))
             except Exception:  # whatever a library of a receiver raises: its text may have the URL
                 was_sent = False
             if not was_sent:
-                sentence = f"{receiver.name}: the receiver did not take “{message.title}”"
-                try:
-                    loop.call_soon_threadsafe(self.on_failure, sentence)
-                except RuntimeError:  # the run has ended
-                    return
+                call_in(loop, self.on_failure, f"{receiver.name}: the receiver did not take “{message.title}”")
 
 
 def receivers_of(urls: Collection[str]) -> list[Receiver]:
@@ -146,7 +134,8 @@ def receivers_of(urls: Collection[str]) -> list[Receiver]:
         receiver = apprise.Apprise(asset=settings(apprise))
         receiver.add(server)
         deliver = partial(receiver.notify, body_format=apprise.NotifyFormat.TEXT)
-        receivers.append(Receiver(plain_text(url.partition("://")[0], 20), number, deliver))
+        kind = plain_text(url.partition("://")[0], 20)
+        receivers.append(Receiver(f"--notify {number} ({kind}://…)", deliver))
     return receivers
 
 

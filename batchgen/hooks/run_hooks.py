@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from batchgen import clock
-from batchgen.advice.next_step import NextStep, StopKind, next_step, stop_of
+from batchgen.advice.next_step import NextStep, next_step, stop_of
 from batchgen.catalogue.amounts import amount_text
 from batchgen.catalogue.wording import unknown_charges
 from batchgen.errors import BatchgenError
@@ -56,7 +56,7 @@ class RunHooks:
         """How many commands did, and how many notifications failed with them."""
         self.over = asyncio.Event()
         self.following: asyncio.Task[None] | None = None
-        self.notified_stops: set[StopKind] = set()
+        self.notified_stops: set[str] = set()
         self.notified_idle = False
         self.has_begun = False
 

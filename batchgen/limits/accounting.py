@@ -7,14 +7,11 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from batchgen.catalogue.amounts import amount_text
 from batchgen.errors import TableLocked
 from batchgen.jobs import ChargeSource
 from batchgen.jobtable import ledger, pricelist
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.pricelist import PriceList
-from batchgen.limits import budget
-from batchgen.limits.budget import Terms
 from batchgen.services.base import Service, TransactionKind
 from batchgen.services.statement import StatementBroken, StatementRestarted, read_pages
 
@@ -22,8 +19,6 @@ CLOCK_SKEW = timedelta(minutes=5)
 """How far the service's clock may be from this machine's when a window of transactions is asked for."""
 PAGES_MAX = 100  # of transactions that are searched for the charges of a run, some 10,000
 PRICES_SECONDS = 60.0  # for the price list; a plug-in has closer bounds of its own
-FORECAST_JOBS = 1_000
-"""How many pending jobs are priced to compare them with the balance. So many show a low balance and are read fast."""
 
 
 async def refresh_prices(database: Database, service: Service, now: datetime) -> bool:
@@ -73,15 +68,3 @@ async def read_amounts(service: Service, since: datetime, until: datetime) -> di
                     amount = row.amount_usd if row.kind is TransactionKind.CHARGE else -row.amount_usd
                     amounts[row.generation_id] = amounts.get(row.generation_id, Decimal(0)) + amount
     return amounts
-
-
-async def balance_warning(
-    database: Database, balance: Decimal | None, batch_id: int, terms: Terms, prices: PriceList
-) -> str:
-    """A warning where the pending jobs are expected to cost more than the account has (USD); else empty."""
-    if balance is None or not prices.listed:
-        return ""
-    cost = await database.read(budget.expected_cost, batch_id, terms, prices, FORECAST_JOBS)
-    if balance >= cost:
-        return ""
-    return f"the account has {amount_text(balance)} USD left; the pending jobs are expected to cost {amount_text(cost)}"

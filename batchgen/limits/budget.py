@@ -1,43 +1,25 @@
-"""Which pending jobs may be submitted at all: within the cap on spending, in time to be done, and selected for the run.
+"""The cap on spending: which pending jobs fit under it, and what holds the next one back.
 
-Decided from rows, in the transaction that claims, so that several processes share one cap to the cent.
+Decided from rows, in the transaction that claims (`RunContext.choose`): several processes share one cap to the cent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
-from sqlalchemy import Connection
-
 from batchgen.catalogue.amounts import amount_text
-from batchgen.jobtable import charges, ledger, submission
+from batchgen.jobtable import ledger
 from batchgen.jobtable.kinds import SettingName
+from batchgen.jobtable.ledger import Totals
 from batchgen.jobtable.pricelist import PriceList
-from batchgen.jobtable.selection import Selected
 from batchgen.jobtable.submission import Candidate
-from batchgen.limits.generation_times import GenerationTimes
 
 LOOKAHEAD = 200
 """Jobs read beyond those that fit, when some would not be done in time: a shorter one may stand behind a longer one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """What a run has to keep to. None: no such limit."""
-
-    max_cost: Decimal | None = None
-    """USD, for all that the batch has ever spent."""
-    until: datetime | None = None
-    selected: Selected | None = None
-    """The jobs that may be submitted; None: all."""
-
-    @property
-    def are_bounded(self) -> bool:
-        return self != Terms()
 
 
 class Hold(StrEnum):
@@ -69,62 +51,39 @@ CHARGE_UNKNOWN = (
 class Choice:
     """The jobs that may be claimed now, and why the next one may not."""
 
-    chosen: list[Candidate]
+    chosen: Sequence[Candidate]
     hold: Hold | None = None
     next_cost: Decimal | None = None
     """USD that the next job is expected to cost."""
 
 
-def choose(
-    connection: Connection,
-    batch_id: int,
-    service: str,
-    terms: Terms,
-    prices: PriceList,
-    times: GenerationTimes,
-    now: datetime,
-    capacity: int,
-    barred: Collection[str] = (),
-) -> Choice:
-    """Up to `capacity` pending jobs that keep to the terms, in their order, each with its expected cost; none of a
-    model in `barred`, which may take none now or were not found."""
-    most = capacity + LOOKAHEAD * bool(terms.until)
-    pending = submission.ready(connection, batch_id, most, terms.selected, barred)
-    in_time = [job for job in pending if not terms.until or now + times.p90(*job.kind) <= terms.until]
-    hold = Hold.TIME if len(in_time) < len(pending) else None
-    if terms.max_cost is None:
-        return Choice([priced(job, prices) for job in in_time[:capacity]], hold)
-    prices = replace(prices, charged=charges.load(connection, service))
-    totals = ledger.totals(connection, batch_id)
-    next_cost: Decimal | None = None
-    chosen: list[Candidate] = []
-    for job in in_time[:capacity]:
-        candidate = priced(job, prices)
-        cost = ledger.reservation(candidate.estimated_usd)
+def choose(jobs: Sequence[Candidate], totals: Totals, max_cost: Decimal) -> Choice:
+    """The first of these jobs that fit under the cap, beside what the batch has spent and reserved."""
+    for number, job in enumerate(jobs):
+        cost = ledger.reservation(job.estimated_usd)
         if totals.unpriced:
-            hold = Hold.PRICE
-            break
+            return Choice(jobs[:number], Hold.PRICE)
         # A job of an unknown price is submitted alone, while anything is left at all.
-        if (totals + cost).committed > terms.max_cost or (cost.unpriced and totals.committed >= terms.max_cost):
-            hold, next_cost = Hold.BUDGET, candidate.estimated_usd
-            break
-        chosen.append(candidate)
+        if (totals + cost).committed > max_cost or (cost.unpriced and totals.committed >= max_cost):
+            return Choice(jobs[:number], Hold.BUDGET, job.estimated_usd)
         totals += cost
-    return Choice(chosen, hold, next_cost)
+    return Choice(jobs)
 
 
-def priced(candidate: Candidate, prices: PriceList) -> Candidate:
-    """The job with its estimated cost."""
-    request = (candidate.model, candidate.endpoint, candidate.request, candidate.clip_seconds)
-    return replace(candidate, estimated_usd=prices.estimate(*request))
+def priced(jobs: Sequence[Candidate], prices: PriceList) -> list[Candidate]:
+    """The jobs with their estimated costs."""
+    return [
+        replace(job, estimated_usd=prices.estimate(job.model, job.endpoint, job.request, job.clip_seconds))
+        for job in jobs
+    ]
 
 
-def explanation(choice: Choice, terms: Terms, how: str = "") -> str:
+def explanation(choice: Choice, max_cost: Decimal | None, until: datetime | None, how: str = "") -> str:
     """Why a run submits no more, and what a person does about it (`how`); "" where nothing holds it back."""
     match choice.hold:
         case Hold.BUDGET:
             following = f", and the next job costs {amount_text(choice.next_cost)}" if choice.next_cost else ""
-            cap = amount_text(terms.max_cost or Decimal(0))
+            cap = amount_text(max_cost or Decimal(0))
             return (
                 f"{BUDGET_REACHED} {cap} USD is reached{following}."
                 f" {how or 'Raise `max_cost` in the manifest, or give --max-cost'}, and the same command goes on"
@@ -132,9 +91,9 @@ def explanation(choice: Choice, terms: Terms, how: str = "") -> str:
         case Hold.PRICE:
             return CHARGE_UNKNOWN
         case Hold.TIME:
-            until = f"{terms.until.astimezone():%Y-%m-%d %H:%M}" if terms.until else ""
+            at = f"{until.astimezone():%Y-%m-%d %H:%M}" if until else ""
             later = f"{how}, and" if how else "With a later --until"
-            return f"{NOT_IN_TIME} {until}. {later} the same command goes on"
+            return f"{NOT_IN_TIME} {at}. {later} the same command goes on"
     return ""
 
 
@@ -142,12 +101,3 @@ def hold_of(message: str | None) -> Hold | None:
     """What held back the next job of a run that ended with this sentence; None where it does not say so."""
     beginnings = {BUDGET_REACHED: Hold.BUDGET, CHARGE_UNKNOWN: Hold.PRICE, NOT_IN_TIME: Hold.TIME}
     return next((hold for words, hold in beginnings.items() if message and message.startswith(words)), None)
-
-
-def expected_cost(connection: Connection, batch_id: int, terms: Terms, prices: PriceList, most: int) -> Decimal:
-    """USD that the first `most` pending jobs are expected to cost, within the cap; unknown prices count nothing."""
-    pending = submission.ready(connection, batch_id, most, terms.selected)
-    cost = sum((priced(job, prices).estimated_usd or Decimal(0) for job in pending), Decimal(0))
-    if terms.max_cost is None:
-        return cost
-    return min(cost, max(terms.max_cost - ledger.totals(connection, batch_id).committed, Decimal(0)))

@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from batchgen.catalogue.amounts import amount_text
-from batchgen.limits.backoff import backoff
+from batchgen.limits.rate import backoff
 from batchgen.services.outcomes import Blocked
 
 FIRST_SECONDS = 30.0  # between two questions: the backoff begins so, since a top-up takes a person a minute

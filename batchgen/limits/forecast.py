@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from heapq import heapify, heapreplace
 from random import Random
 
-from batchgen.limits.poll_schedule import TimeDistribution
+from batchgen.limits.poll_schedule import Z_90, TimeDistribution
 
 GENERATIONS = 100_000
 """Generations simulated in all. A small batch is simulated more often than a large one, whose end varies less."""
@@ -20,18 +20,10 @@ OVERDUE_SHARE = 0.1  # of its age: what is taken to be left of it if no draw is 
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """A job to be submitted: the distribution of its generation time, and the seconds within which nine of ten end."""
-
-    times: TimeDistribution
-    longest: float
-
-
-@dataclass(frozen=True, slots=True)
 class Forecast:
     """Seconds from now until the last generation ends: at most `p50` in half of the simulations, `p90` in nine of ten.
 
-    `chosen` has a 1 for each job that the median simulation submits: with `until`, only those likely to end before it.
+    `chosen` has a 1 for each job that the median simulation submits.
     """
 
     p50: float
@@ -45,13 +37,16 @@ class Forecast:
 
 
 def forecast(
-    waiting: Sequence[Waiting],
+    waiting: Sequence[TimeDistribution],
     running: Sequence[tuple[TimeDistribution, float]],
     in_flight: int,
     per_minute: float,
     until: float | None = None,
 ) -> Forecast:
-    """Simulate `waiting` jobs in `in_flight` slots, some of them taken by `running` generations (times and age)."""
+    """Simulate `waiting` jobs in `in_flight` slots, some of them taken by `running` generations (times and age).
+
+    With `until`, a job is submitted where nine of ten such generations end before it.
+    """
     simulations = max(FEWEST_SIMULATIONS, min(MOST_SIMULATIONS, GENERATIONS // max(len(waiting) + len(running), 1)))
     random = Random(0)  # noqa: S311 - nothing secret
     results = [simulate(waiting, running, in_flight, per_minute, until, random) for _ in range(simulations)]
@@ -62,7 +57,7 @@ def forecast(
 
 
 def simulate(
-    waiting: Sequence[Waiting],
+    waiting: Sequence[TimeDistribution],
     running: Sequence[tuple[TimeDistribution, float]],
     in_flight: int,
     per_minute: float,
@@ -77,11 +72,11 @@ def simulate(
     heapify(slots)
     interval = 60 / per_minute
     chosen, sent = bytearray(len(waiting)), 0
-    for number, job in enumerate(waiting):
+    for number, times in enumerate(waiting):
         start = max(slots[0], sent * interval)
-        if until is not None and start + job.longest > until:
+        if until is not None and start + times.quantile(Z_90) > until:
             continue
-        done = start + draw(job.times, random)
+        done = start + draw(times, random)
         heapreplace(slots, done)
         end = max(end, done)
         chosen[number] = 1

@@ -15,8 +15,7 @@ from datetime import UTC, datetime, timedelta
 from batchgen.catalogue.durations import typical_seconds
 from batchgen.jobs import Job, TimingKind
 from batchgen.jobtable.timings import Timing
-from batchgen.limits.lognormal_fit import PRIOR_SIGMA, fit
-from batchgen.limits.poll_schedule import PollSchedule, TimeDistribution
+from batchgen.limits.poll_schedule import Z_90, Z_99, PollSchedule, TimeDistribution
 
 POLL_COST = 0.0024
 """What a poll is worth, as a share of the median: 0.5 s of delay for a generation of 210 s, so about 8 polls."""
@@ -37,8 +36,11 @@ EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 SHORTEST_SECONDS = 0.05  # between two polls of a generation
 LATE_SECONDS = 300.0  # between two polls of a generation that is past its deadline
 LONGEST_SECONDS = 1_800.0  # between two polls, whatever was learned: a clock that was set may have taught nonsense
-LONGEST_GENERATION_SECONDS = 6 * 3_600.0  # that a quantile may be: a longer time is a clock that was set, not a video
-Z_90, Z_99 = 1.2816, 2.3263  # of a normal distribution, 90 % and 99 % lie below the mean and so many sigmas
+PRIOR_SIGMA = 0.3  # of the times of one model and clip length: services document ranges such as 3 to 4 minutes
+SIGMA_WEIGHT = 2.0  # generations that the prior of sigma counts for
+MEDIAN_WEIGHT = 0.05  # the same for the first guess of the median, which may be wrong by a factor of ten
+NEWTON_STEPS = 30  # of Newton's method, at most; about six suffice
+LOWEST_Z = -35.0  # below it, the normal distribution function underflows
 
 
 @dataclass(slots=True)
@@ -110,15 +112,11 @@ class GenerationTimes:
 
     def p90(self, model: str, clip_seconds: float) -> timedelta:
         """The time within which nine of ten such generations end."""
-        return self._quantile(model, clip_seconds, Z_90)
+        return timedelta(seconds=self.times(model, clip_seconds).quantile(Z_90))
 
     def p99(self, model: str, clip_seconds: float) -> timedelta:
         """The time within which 99 of 100 such generations end."""
-        return self._quantile(model, clip_seconds, Z_99)
-
-    def _quantile(self, model: str, clip_seconds: float, z: float) -> timedelta:
-        times = self.times(model, clip_seconds)
-        return timedelta(seconds=math.exp(min(times.mu + z * times.sigma, math.log(LONGEST_GENERATION_SECONDS))))
+        return timedelta(seconds=self.times(model, clip_seconds).quantile(Z_99))
 
     def take_over(self, measured: Mapping[str, float]) -> None:
         """Begin from the service's own medians, which came after the first polls were planned."""
@@ -179,3 +177,40 @@ class GenerationTimes:
             is_early = search < EARLY_SHARE * self.first_guess(*kind)
             search *= EARLY_GROWTH if is_early else SCOUT_GROWTH
         return min(search, schedule.after(age)) if age < schedule.ages[-1] else search
+
+
+def fit(timing: Timing, unfinished: Mapping[float, int], guess: float) -> tuple[float, float]:
+    """Mean and standard deviation of the logarithm of the next generation's time in seconds.
+
+    `unfinished` counts running generations by the logarithm of their age, and `guess` is that of the first guess. The
+    prior is Normal-inverse-gamma; the deviation is that of the next time, so it is wide while few have ended.
+
+    The first generations to end are the fastest, so a mean of them alone is too low. That one is not finished at some
+    age enters the likelihood as the probability of a longer time (a Tobit model). In theta = 1/sigma and gamma =
+    mu/sigma the likelihood is concave (Olsen, Econometrica 46, 1978): Newton's method finds its one maximum.
+    """
+    # Sums over the logarithms, from `guess` as their zero.
+    number, weight = SIGMA_WEIGHT + timing.count, MEDIAN_WEIGHT + timing.count
+    total = timing.count * (timing.log_mean - guess)
+    squares = SIGMA_WEIGHT * PRIOR_SIGMA**2 + timing.log_m2 + total * (timing.log_mean - guess)
+    theta = math.sqrt(number / (squares - total**2 / weight))
+    gamma = theta * total / weight
+    for _ in range(NEWTON_STEPS):
+        slope_gamma, slope_theta = theta * total - weight * gamma, number / theta - theta * squares + gamma * total
+        curve_gamma, curve_theta, curve_both = weight, number / theta**2 + squares, -total
+        for log_age, count in unfinished.items():
+            age = log_age - guess
+            z = max(gamma - theta * age, LOWEST_Z)
+            mills = math.exp(-z * z / 2) / math.sqrt(2 * math.pi) / (0.5 * math.erfc(-z / math.sqrt(2)))
+            slope_gamma, slope_theta = slope_gamma + count * mills, slope_theta - count * age * mills
+            information = count * mills * (mills + z)  # that of so many ended generations
+            curve_gamma, curve_theta = curve_gamma + information, curve_theta + age * age * information
+            curve_both -= age * information
+        determinant = curve_gamma * curve_theta - curve_both**2
+        step_gamma = (curve_theta * slope_gamma - curve_both * slope_theta) / determinant
+        step_theta = (curve_gamma * slope_theta - curve_both * slope_gamma) / determinant
+        damping = max(1.0, 2 * abs(step_theta) / theta)  # theta stays positive
+        gamma, theta = gamma + step_gamma / damping, theta + step_theta / damping
+        if max(abs(step_gamma), abs(step_theta)) < 1e-6 * theta:
+            break
+    return guess + gamma / theta, math.sqrt(1 + 1 / curve_gamma) / theta

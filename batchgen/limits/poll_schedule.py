@@ -13,7 +13,7 @@ The distribution is lognormal and is learned (`generation_times.py`):
   at ages that grow by a factor (exponential search: Bentley and Yao, 1976), a little apart from those of the other
   scouts, and more often around the guess. All other generations wait for what the scouts find.
 - Some have ended: the distribution is fitted to these and to the ages of the unfinished ones, which are censored times
-  (survival analysis; `lognormal_fit.py`). It is wide while few have ended. Every generation follows its optimal
+  (survival analysis; `fit`). It is wide while few have ended. Every generation follows its optimal
   schedule; while few have ended, polls that were planned for later are brought forward.
 """
 
@@ -29,6 +29,8 @@ GRID_LOG = 2.5  # …and at most so many natural logarithms, for a wide distribu
 TAIL_WEIGHT = 0.01
 """The share of generations of no usual time. Without it, the schedule would poll a straggler ever more often."""
 TAIL_SIGMA = 1.0
+LONGEST_SECONDS = 6 * 3_600.0  # that a quantile may be: a longer time is a clock that was set, not a video
+Z_90, Z_99 = 1.2816, 2.3263  # of a normal distribution, 90 % and 99 % lie below the mean and so many sigmas
 TAIL_STEP = 0.1  # of the age, between two polls of what has outlived the grid
 
 
@@ -48,6 +50,10 @@ class TimeDistribution:
     @property
     def median(self) -> float:
         return math.exp(self.mu)
+
+    def quantile(self, z: float) -> float:
+        """The seconds within which a share of the usual generations ends: nine of ten with `Z_90`."""
+        return math.exp(min(self.mu + z * self.sigma, math.log(LONGEST_SECONDS)))
 
     def parts(self) -> tuple[tuple[float, float], ...]:
         """Weight and sigma of each lognormal in the mixture."""

@@ -17,7 +17,6 @@ from sqlalchemy import Connection, Row, and_, bindparam, insert, select, update
 from batchgen.jobtable.kinds import LimitKind
 from batchgen.jobtable.schema import limits
 from batchgen.limits.adaptive import LEAST, MINUTE, SMALL_WINDOW, LearnedLimit, LearnedLimits, for_new_run
-from batchgen.limits.backoff import backoff
 from batchgen.services.outcomes import PAUSE_MAX
 
 TOLERANCE = timedelta(seconds=0.05)
@@ -32,6 +31,11 @@ doubles with each refusal in a row, up to PROBE_LONGEST."""
 FIRST_TRY_INTERVAL = timedelta(seconds=10)
 """A run that begins during a pause may send one request. Two such requests are at least so far apart: a run that is
 restarted in a loop must send no burst."""
+
+
+def backoff(failures: int, first_seconds: float, longest_seconds: float) -> timedelta:
+    """Exponential backoff: a pause that doubles with each failure in a row. `failures` counts this one too."""
+    return timedelta(seconds=min(first_seconds * 2 ** min(failures - 1, 30), longest_seconds))
 
 
 class LimitKey(NamedTuple):

@@ -7,10 +7,11 @@ before the manifest, the manifest before the default. A setting holds for the ba
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -21,10 +22,9 @@ from batchgen.errors import UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import commands, settings
 from batchgen.jobtable.kinds import LimitKind, SettingName
-from batchgen.jobtable.schema import batches
+from batchgen.jobtable.schema import batches, runs
 from batchgen.jobtable.settings import Setting
 from batchgen.limits import rate
-from batchgen.limits.budget import Terms
 from batchgen.limits.rate import LimitKey
 from batchgen.manifest.header import read_limit
 from batchgen.manifest.limits import NAMES, Limits
@@ -59,24 +59,22 @@ class Steering:
         changes = {str(name): self.values[name] for name in STEERED_LIMITS if name in self.values}
         return replace(own, **changes) if changes else own
 
-    def terms(self, own: Terms) -> Terms:
-        """The terms in force, likewise."""
-        names = (SettingName.MAX_COST, SettingName.UNTIL)
-        changes = {str(name): self.values[name] for name in names if name in self.values}
-        return replace(own, **changes) if changes else own
+    def until(self, own: datetime | None) -> datetime | None:
+        """The time in force by which the last generation has to end, likewise."""
+        until: datetime | None = self.values.get(SettingName.UNTIL, own)
+        return until
 
 
 def read_steering(connection: Connection, batch_id: int) -> Steering:
     """The settings of a batch that are in force now. Raises `UsageError` for one that cannot be read."""
     current = settings.current(connection, batch_id)
-    if not current:
-        return NO_STEERING
     rows = {setting.name: setting for setting in current if setting.value is not None}
+    ids = {name: setting.id for name, setting in rows.items()}
     return Steering(
-        version=max(setting.id for setting in current),
+        version=max((setting.id for setting in current), default=0),
         pause=rows.get(SettingName.PAUSED),
-        manifest=rows[SettingName.MANIFEST].id if SettingName.MANIFEST in rows else 0,
-        prioritized=max((row.id for name, row in rows.items() if name is SettingName.PRIORITIZED), default=0),
+        manifest=ids.get(SettingName.MANIFEST, 0),
+        prioritized=ids.get(SettingName.PRIORITIZED, 0),
         rows=rows,
         values={name: read_value(name, row.value or "") for name, row in rows.items() if name in STEERED},
     )
@@ -85,7 +83,7 @@ def read_steering(connection: Connection, batch_id: int) -> Steering:
 def steering_of(connection: Connection, batch: str) -> Steering:
     """The settings in force of a batch by its name; none where it was never run."""
     batch_id = connection.execute(select(batches.c.id).where(batches.c.name == batch)).scalar()
-    return NO_STEERING if batch_id is None else read_steering(connection, batch_id)
+    return Steering() if batch_id is None else read_steering(connection, batch_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,4 +190,61 @@ def resume(connection: Connection, batch_id: int, now: datetime, by: str) -> Set
     return before
 
 
-NO_STEERING = Steering()
+class Source(StrEnum):
+    """Where a value comes from, the strongest first."""
+
+    SETTING = "setting"  #: `batchgen set`
+    OPTION = "option"  #: an option of a run that is at work
+    MANIFEST = "manifest"
+    DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class ValueInForce:
+    """One value that is in force. `value` is None where there is no such limit."""
+
+    name: SettingName
+    value: str | None
+    source: Source
+    set_at: datetime | None = None
+    set_by: str | None = None
+    run: str | None = None
+    """The run that has the option, by machine and process id."""
+    instead_of: str | None = None
+    """The value of the manifest, where that is another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """What governs a batch now."""
+
+    pause: Setting | None
+    values: list[ValueInForce]
+
+    @property
+    def set_values(self) -> list[ValueInForce]:
+        """Those that a person has set."""
+        return [value for value in self.values if value.source is Source.SETTING]
+
+
+def read_in_force(connection: Connection, batch_id: int, run_ids: Collection[str] = ()) -> InForce:
+    """What is in force for a batch. `run_ids` are the runs at work on it, of which each may have options."""
+    steering = read_steering(connection, batch_id)
+    manifest = read_enrolled(steering).limits
+    of_runs = connection.execute(select(runs.c.host, runs.c.pid, runs.c.limits).where(runs.c.id.in_(run_ids))).all()
+    typed = [(f"{row.host}, process {row.pid}", json.loads(row.limits)) for row in of_runs if row.limits]
+    values: list[ValueInForce] = []
+    for name in STEERED:
+        own = getattr(manifest, name, None)
+        own_text = None if own is None else setting_text(own)
+        if setting := steering.rows.get(name):
+            instead_of = own_text if own_text != setting.value else None
+            by = (setting.set_at, setting.set_by)
+            values.append(ValueInForce(name, setting.value, Source.SETTING, *by, instead_of=instead_of))
+            continue
+        options = [(run, limits[name]) for run, limits in typed if name in limits]
+        values += [ValueInForce(name, text, Source.OPTION, run=run, instead_of=own_text) for run, text in options]
+        if len(options) < max(len(of_runs), 1):
+            is_default = own == getattr(Limits(), name, None)
+            values.append(ValueInForce(name, own_text, Source.DEFAULT if is_default else Source.MANIFEST))
+    return InForce(steering.pause, values)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from batchgen.advice.command_line import with_ids
-from batchgen.billing.books import Books, OpenItem, usd
+from batchgen.billing.books import Books, OpenItem
 from batchgen.billing.closing import ClosingBill
 from batchgen.billing.reconcile import Comparison
-from batchgen.billing.settlements import Settlement
+from batchgen.billing.settlements import Settlement, usd
 from batchgen.catalogue.amounts import amount_text
 from batchgen.catalogue.wording import plural
 from batchgen.files.staged_file import report_file

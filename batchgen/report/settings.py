@@ -7,7 +7,7 @@ from datetime import datetime
 from batchgen.catalogue.wording import plural
 from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.settings import Setting
-from batchgen.limits.in_force import InForce, Source, ValueInForce
+from batchgen.limits.steering import InForce, Source, ValueInForce
 from batchgen.report.command_events import Settings
 from batchgen.report.formats import local_time
 from batchgen.report.hints import CommandLine, advice

@@ -64,7 +64,7 @@ def is_any_open(connection: Connection, context: RunContext, now: datetime) -> b
     """Whether the run can still bring a job forward."""
     states = context.advanceable_states()
     context.heed(connection)
-    if State.PENDING in states and context.terms_in_force.are_bounded:
+    if State.PENDING in states and context.may_leave_jobs:
         choice = context.choose(connection, now, 1)
         # While a batch is paused, a person may be about to raise what holds its jobs back.
         if choice.chosen or (choice.hold and context.steering.pause):
@@ -110,7 +110,7 @@ def judge(
 
 def money_remarks(context: RunContext, summary: BatchSummary) -> Iterator[str]:
     """What a person should know of the money, however the run ended."""
-    cap = context.terms_in_force.max_cost
+    cap = context.limits_in_force.max_cost
     if cap is not None and summary.cost_usd > cap:
         yield (
             f"the batch has cost {amount_text(summary.cost_usd)} USD, more than its max_cost of {amount_text(cap)}:"
@@ -124,7 +124,7 @@ def money_remarks(context: RunContext, summary: BatchSummary) -> Iterator[str]:
 def judge_jobs(connection: Connection, context: RunContext, stopped_by: signal.Signals | None, now: datetime) -> Ending:
     """How the run ended for its jobs. What a person has to mend goes before what is merely missing."""
     summary = statistics.batch_summary(connection, context.batch_id, now)
-    left_out = selection.left_out(connection, context.batch_id, context.terms.selected)
+    left_out = selection.left_out(connection, context.batch_id, context.selected)
     selected = summary.total - summary.counts[State.CANCELLED] - left_out
     missing = selected - summary.counts[State.DONE]
     others = "name local files that are not here" if context.is_worker else "were not selected"
@@ -137,8 +137,7 @@ def judge_jobs(connection: Connection, context: RunContext, stopped_by: signal.S
     if not missing:
         return Ending(ExitCode.DELIVERED, explain_delivered(summary, selected, left_out) + not_selected, summary)
     if context.disk:
-        advice = f"{context.disk_advice.capitalize()}, then run the same command: what is paid waits"
-        return Ending(ExitCode.STORAGE, f"{context.disk}. {advice}", summary)
+        return Ending(ExitCode.STORAGE, f"{context.disk}. {context.disk_advice.capitalize()}", summary)
     if context.obstacles:
         message = f"{missing} of {selected} jobs not delivered; {explain_obstacles(context.obstacles)}"
         return Ending(ExitCode.STORAGE, message, summary)
@@ -179,7 +178,7 @@ def explain_hold(choice: Choice, context: RunContext) -> str:
         how = "Give a higher --max-cost"
     if is_set(choice, context):
         how = "Raise it by `batchgen set`, where it was set"
-    return budget.explanation(choice, context.terms_in_force, how)
+    return budget.explanation(choice, context.limits_in_force.max_cost, context.until_in_force, how)
 
 
 def is_set(choice: Choice, context: RunContext) -> bool:

@@ -19,7 +19,7 @@ from batchgen.jobtable import repeats, submission, takeover
 from batchgen.jobtable.enrolled import ids_of
 from batchgen.jobtable.repeats import Repeat
 from batchgen.jobtable.sync import SyncResult
-from batchgen.limits.backoff import backoff
+from batchgen.limits.rate import backoff
 from batchgen.limits.steering import read_enrolled, read_steering
 from batchgen.services.base import History, PastGeneration
 from batchgen.services.outcomes import Failed, Unavailable
@@ -148,7 +148,7 @@ class RepeatCheck:
         """
         context, service, now = self.context, self.context.service, clock.utcnow()
         where = (context.batch_id, service.name, context.folder, context.orphans)
-        search = repeats.RepeatSearch(*where, past, context.terms.selected)
+        search = repeats.RepeatSearch(*where, past, context.selected)
         comparison = await context.database.read(repeats.compare, search)
         matches: Sequence[Repeat] = comparison.repeats
         if self.on_changed == "keep":

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 from batchgen import clock
+from batchgen.catalogue.amounts import amount_text
 from batchgen.context import RunContext
 from batchgen.errors import StorageError
 from batchgen.files import object_store
@@ -26,6 +27,7 @@ SERVER_NEIGHBOURS_SECONDS = 0.5  # the same with PostgreSQL, where a missing loc
 RENEW_SECONDS = 60.0  # between two renewals of the leases: a fifth of `LEASE`, so that four renewals may fail
 STANDSTILL = timedelta(seconds=30)  # without a check of the clock: a busy machine is late by seconds
 STEERING_SECONDS = 1.0  # between two reads of what a person has set: it is promised to be heeded within 2 s
+FORECAST_JOBS = 1_000  # pending, that are compared with the balance: so many show a low one and are read fast
 CHARGE_REQUESTS = 10  # for a charge on which everything waits, a second apart
 
 
@@ -118,8 +120,8 @@ class Upkeep:
             return
         self.heeded_version = steering.version
         context.follow(steering)
-        if context.terms.selected and steering.prioritized != self.heeded_order:
-            await self.database.write(context.terms.selected.reorder)
+        if context.selected and steering.prioritized != self.heeded_order:
+            await self.database.write(context.selected.reorder)
         self.heeded_order = steering.prioritized
         self.resize(context.limits_in_force.downloads)
         self.wake()
@@ -128,10 +130,12 @@ class Upkeep:
         """Ask for prices and balance, and warn where the balance is too low for the pending jobs."""
         context = self.context
         balance, _ = await asyncio.gather(context.service.balance(), self.ask_prices())
-        warning = await accounting.balance_warning(
-            context.database, balance, context.batch_id, context.terms_in_force, context.prices
-        )
-        context.warn(warning)
+        if balance is None or not context.prices.listed:
+            return
+        cost = await context.database.read(context.expected_cost, FORECAST_JOBS)
+        if balance < cost:
+            has = f"the account has {amount_text(balance)} USD left"
+            context.warn(f"{has}; the pending jobs are expected to cost {amount_text(cost)}")
 
     async def ask_prices(self) -> None:
         """Take over the service's price list; without an answer in time, the stored one counts."""
@@ -175,7 +179,7 @@ async def check_storage(context: RunContext) -> None:
     """
     read = context.database.read
     waiting = await read(statistics.count, context.batch_id, State.DOWNLOADING)
-    outputs = await read(selection.pending_outputs, context.batch_id, context.terms.selected)
+    outputs = await read(selection.pending_outputs, context.batch_id, context.selected)
     try:
         await object_store.check_stores(outputs)
         await asyncio.to_thread(OutputFolder(context.folder).judge_folders, outputs, SCARCE if waiting else 1)

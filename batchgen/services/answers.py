@@ -23,16 +23,10 @@ from batchgen.services.text import MESSAGE_CHARS
 EXCERPT_CHARS = 200  # of a body that is not the JSON object which it should be: enough to recognize a page
 ERRORS_MAX, ERROR_DEPTH = 20, 6  # of the errors in one answer, and how deep they nest: documented ones nest 3 deep
 
-PAUSE_HEADERS = (
-    *("retry-after", "ratelimit-reset", "x-ratelimit-reset", "x-rate-limit-reset"),
-    *("x-ratelimit-reset-after", "x-ratelimit-reset-requests"),
-)
+PAUSE_HEADERS = ("retry-after", "ratelimit-reset", "x-ratelimit-reset", "x-rate-limit-reset", "x-ratelimit-reset-after")
 """The headers in which services say when a refused request is welcome again, the standard one (RFC 9110) first."""
 CENTURY = 946_684_800.0, 4_102_444_800.0  # from 2000 to 2100, in seconds since 1970: no pause is as long as that
 READABLE_PAUSE_MAX = timedelta(days=366)  # a longer one is a mistake, of which nothing can be said
-UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
-"""The seconds of a unit of time: milliseconds, or another unit by its first letter."""
-DURATION_PART = r"(\d+(?:\.\d+)?) ?(ms|seconds?|secs?|s|minutes?|mins?|m|hours?|h|days?|d) ?"
 
 KIND_WORDS = {
     ErrorClass.MODERATION: r"moderat|content[_ -]?polic|safety|nsfw|prohibited|sensitive content|violat",
@@ -184,7 +178,7 @@ def retry_after(answer: Answer, now: datetime, headers: Sequence[str] = ("retry-
 
 
 def read_pause(value: str, now: datetime) -> timedelta | None:
-    """A pause from seconds, from a duration with units ("30s", "1m30s", "250ms"), or until a moment.
+    """A pause from seconds, or until a moment.
 
     A moment is an HTTP date, an ISO 8601 date, or a number of seconds, milliseconds or less since 1970. None for one in
     the past, a negative number, and what is longer than anybody's pause.
@@ -194,15 +188,7 @@ def read_pause(value: str, now: datetime) -> timedelta | None:
     iso = read_time(value) if re.search("[T ]", value) else None
     end = read_number_as_moment(value) or iso or parse_date(value)
     try:
-        if end:
-            pause = end - now
-        elif re.fullmatch(f"(?:{DURATION_PART})+", value, re.IGNORECASE):
-            parts = re.findall(DURATION_PART, value.lower())
-            pause = timedelta(
-                seconds=sum(float(number) * UNIT_SECONDS[unit if unit == "ms" else unit[0]] for number, unit in parts)
-            )
-        else:
-            pause = timedelta(seconds=float(value))
+        pause = end - now if end else timedelta(seconds=float(value))
     except (ValueError, OverflowError):
         return None
     return pause if timedelta(0) <= pause <= READABLE_PAUSE_MAX else None

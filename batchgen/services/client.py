@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
@@ -9,7 +11,12 @@ from urllib.parse import urlencode
 
 from batchgen import clock
 from batchgen.services import answers, failures, http
+from batchgen.services.base import AT_ONCE
 from batchgen.services.outcomes import Blocked, NoAnswer, NotSent, Trouble, Unavailable, Unknown
+from batchgen.services.text import without_key
+
+LOG = logging.getLogger("batchgen.http")
+KEPT_CONNECTIONS = 8  # for questions: the library looks at each that is idle before and after every request
 
 
 class ApiClient:
@@ -25,8 +32,8 @@ class ApiClient:
         self.clock_offset = timedelta(0)
         """How far the service's clock is ahead of this machine's, by the last answer."""
         self._api_key, self._scheme = api_key, scheme
-        self._creates = http.paid_request_client()
-        self._questions = http.api_client()
+        self._creates = http.new_client(AT_ONCE)  # for each a new connection: a kept one may be half dead
+        self._questions = http.new_client(AT_ONCE, kept=KEPT_CONNECTIONS)
 
     async def close(self) -> None:
         await self._creates.aclose()
@@ -96,13 +103,20 @@ class ApiClient:
         *,
         with_key: bool = True,
     ) -> http.Answer:
-        """`path` begins at the base URL, or is a whole URL."""
+        """`path` begins at the base URL, or is a whole URL. The time begins once the client has a free connection."""
         url = path if "://" in path else self.base_url + path
         if http.destination_of(url) != http.destination_of(self.base_url):
             raise failures.OtherOrigin(f"{url} is not at {self.base_url}, and the key goes nowhere else")
         api_key = self._api_key if with_key else ""
-        answer = await http.exchange(
-            client, method, url, headers, body, api_key=api_key, scheme=self._scheme, seconds=seconds
-        )
+        headers = {**(headers or {}), "Authorization": f"{self._scheme} {api_key}"} if api_key else headers
+        progress = http.Progress()
+        async with (
+            progress.classifying(),
+            client.free_connections,
+            asyncio.timeout(seconds),
+            client.stream(method, url, headers=headers, content=body, extensions={"trace": progress}) as response,
+        ):
+            answer = await http.read_answer(response, api_key)
+        LOG.debug(f"http.{answer.status}", extra={"method": method, "url": without_key(url, api_key)})
         self.clock_offset = answers.clock_offset(answer, clock.utcnow())
         return answer

@@ -90,9 +90,8 @@ async def open_file(
     progress = FileProgress(base_url)
     request = client.build_request(method, url, headers=headers, extensions={"trace": progress})
     for _ in range(1 + REDIRECTS_MAX):
-        with progress.classifying():
-            async with asyncio.timeout(HEAD_SECONDS):
-                response = await client.send(request, stream=True)
+        async with progress.classifying(), asyncio.timeout(HEAD_SECONDS):
+            response = await client.send(request, stream=True)
         try:
             if not response.has_redirect_location:
                 yield response
@@ -108,16 +107,18 @@ async def open_file(
 
 
 async def stream_body(response: http.Response) -> AsyncIterator[bytes]:
-    """The body as it is sent. Raises `FAILURES`, also where it comes too slowly to be an honest server."""
+    """The body as it is sent, in pieces as they arrive. Raises `FAILURES`, also where they come too slowly."""
     time = asyncio.get_running_loop().time
     received, since = 0, time()
-    async for piece in http.stream_body(response):
-        yield piece
-        received += len(piece)
-        if time() - since >= PIECE_SECONDS:
-            if received < SLOWEST_BYTES:
-                raise failures.IncompleteBody(f"only {received} bytes came in {PIECE_SECONDS:.0f} s")
-            received, since = 0, time()
+    progress: FileProgress = response.request.extensions["trace"]
+    async with progress.classifying():
+        async for piece in response.aiter_raw():
+            yield piece
+            received += len(piece)
+            if time() - since >= PIECE_SECONDS:
+                if received < SLOWEST_BYTES:
+                    raise failures.IncompleteBody(f"only {received} bytes came in {PIECE_SECONDS:.0f} s")
+                received, since = 0, time()
 
 
 class NoFile(Exception):

@@ -1,4 +1,4 @@
-"""HTTP by httpx2: three kinds of client, a time limit on every request, and which failure it amounts to.
+"""HTTP by httpx2: its clients, how far a request has come and which failure it amounts to, whole answers.
 
 Only `client.py` (to the API) and `file_server.py` (to file servers) send requests, through this module.
 """
@@ -9,8 +9,9 @@ import asyncio
 import logging
 import os
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+import zlib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from http.cookiejar import CookieJar
@@ -20,8 +21,6 @@ import httpx2 as httpx
 
 from batchgen import __version__
 from batchgen.errors import UsageError, os_reason
-from batchgen.services.base import AT_ONCE
-from batchgen.services.body import BodyRefused, decoded
 from batchgen.services.failures import (
     BAD_ADDRESS,
     FAILURES,
@@ -39,13 +38,14 @@ POOL_SECONDS = 15.0  # for a connection of the pool; there are no more requests 
 SUBMIT_SECONDS = 180.0  # a slow create is worth waiting for: nobody knows whether one that was given up is charged
 UPLOAD_BYTES_PER_SECOND = 100_000  # a create may take longer, by its size at the rate of a slow line
 QUESTION_SECONDS = 30.0  # a whole question with its answer; a poll is asked again anyway
-KEPT_CONNECTIONS = 8  # for questions: the library looks at each that is idle before and after every request
+BODY_BYTES_MAX = 16 << 20  # of a decoded JSON answer, as a few kB may be gigabytes; a page of 100 rows has some 100 kB
+ENCODINGS = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
+"""The encodings that an answer may have, with zlib's parameter for each: their decoder can be told where to stop."""
 KEEP_ALIVE_SECONDS = 20.0  # below the idle time-outs of common load balancers (60 s)
 HANDSHAKES = frozenset({"connect_tcp", "start_tls", "setup_socks5_connection"})  # the trace events before a request
 
 for library in ("httpx2", "httpcore2"):  # They log reason phrases and headers, in which a server may repeat the key.
     logging.getLogger(library).setLevel(logging.WARNING)
-LOG = logging.getLogger("batchgen.http")
 Response = httpx.Response
 
 
@@ -73,8 +73,8 @@ class Progress:
             self._sent = self._sent or not is_tunnel
             self._connecting = not self._sent
 
-    @contextmanager
-    def classifying(self) -> Iterator[None]:
+    @asynccontextmanager
+    async def classifying(self) -> AsyncIterator[None]:
         """Turn every exception into one of `FAILURES` or `BAD_ADDRESS`, as `classify` does."""
         try:
             yield
@@ -82,6 +82,9 @@ class Progress:
             if (failure := self.classify(error)) is not error:
                 raise failure from error
             raise
+        finally:
+            if self._connecting and self._connection:  # httpx leaves that to a SOCKS proxy open which refused
+                await self._connection.aclose()
 
     def classify(self, error: Exception) -> Exception:
         """The failure that `error` amounts to: one of `NOT_SENT` exactly where that is proven.
@@ -99,11 +102,6 @@ class Progress:
             return error if isinstance(error, NOT_SENT) else httpx.ConnectError(describe(error))
         return error if isinstance(error, FAILURES + BAD_ADDRESS) else httpx.TransportError(describe(error))
 
-    async def close_failed_handshake(self) -> None:
-        """Close the connection to a SOCKS proxy that refused: httpx leaves it open."""
-        if self._connecting and self._connection:
-            await self._connection.aclose()
-
 
 class NoCookies(CookieJar):
     """Reads no cookie: no request depends on an earlier answer, and the library prints a traceback for an odd one."""
@@ -112,19 +110,10 @@ class NoCookies(CookieJar):
 
 
 class Client(httpx.AsyncClient):
-    """An `httpx.AsyncClient` whose failures are all `FAILURES`, and `NOT_SENT` only where nothing was sent."""
+    """A client for so many requests at one time. What sends by it does so in `Progress.classifying`."""
 
     free_connections: asyncio.Semaphore
-    """`exchange` waits here, before its time limit runs, and not in the library's pool of connections."""
-
-    async def send(self, request: httpx.Request, **options: Any) -> Response:
-        """Send a request. Raises `FAILURES`, `BAD_ADDRESS`."""
-        progress: Progress = request.extensions.setdefault("trace", Progress())
-        try:
-            with progress.classifying():
-                return await super().send(request, **options)
-        finally:
-            await progress.close_failed_handshake()
+    """A request waits here, before its time limit runs, and not in the library's pool of connections."""
 
 
 @lru_cache(1024)
@@ -134,18 +123,11 @@ def destination_of(url: str) -> tuple[str, str, int | None]:
     return parsed.scheme, parsed.host, parsed.port
 
 
-def paid_request_client() -> Client:
-    """For requests that cost money: each has a new connection, since a kept one may be half dead."""
-    return new_client(AT_ONCE, kept=0)
+def new_client(connections: int, *, kept: int = 0, seconds: float | None = None) -> Client:
+    """A client that waits `seconds` for each piece. It follows no redirect, which would take the key to another host.
 
-
-def api_client() -> Client:
-    """For questions to the API, on kept connections. Follows no redirect: one would take the key to another host."""
-    return new_client(AT_ONCE, kept=KEPT_CONNECTIONS)
-
-
-def new_client(connections: int, *, kept: int, seconds: float | None = None) -> Client:
-    """A client that waits `seconds` for each piece. Raises `UsageError` for a proxy or certificates it cannot use."""
+    Raises `UsageError` for a proxy or certificates that it cannot use.
+    """
     try:
         client = Client(
             verify=trusted_certificates(),
@@ -200,31 +182,9 @@ class Answer:
         return self.status in (200, 203)
 
 
-async def exchange(
-    client: Client,
-    method: str,
-    url: str,
-    headers: Mapping[str, str] | None = None,
-    content: bytes | None = None,
-    *,
-    api_key: str = "",
-    scheme: str = "Bearer",
-    seconds: float,
-) -> Answer:
-    """Send a request, with the `api_key` if there is one, and read the answer; all of it within `seconds`.
-
-    The time begins once the client has a free connection. Raises `FAILURES`, `BAD_ADDRESS`.
-    """
-    headers = {**(headers or {}), "Authorization": f"{scheme} {api_key}"} if api_key else headers
-    progress = Progress()
-    with progress.classifying():
-        async with (
-            client.free_connections,
-            asyncio.timeout(seconds),
-            client.stream(method, url, headers=headers, content=content, extensions={"trace": progress}) as response,
-        ):
-            body = await read_body(response)
-    LOG.debug(f"http.{response.status_code}", extra={"method": method, "url": without_key(url, api_key)})
+async def read_answer(response: Response, api_key: str) -> Answer:
+    """The whole answer, from which the key is blotted out. Raises `FAILURES`."""
+    body = await read_body(response)
     return Answer(
         response.status_code,
         one_line(without_key(response.reason_phrase, api_key), REASON_CHARS_MAX),
@@ -233,17 +193,26 @@ async def exchange(
     )
 
 
-async def stream_body(response: Response) -> AsyncIterator[bytes]:
-    """The body as it is sent, in pieces as they arrive. Whatever interrupts it is one of `FAILURES`."""
-    progress: Progress = response.request.extensions["trace"]
-    with progress.classifying():
-        async for piece in response.aiter_raw():
-            yield piece
-
-
 async def read_body(response: Response) -> bytes:
-    """The decoded body. Raises `IncompleteBody` where it cannot be had whole."""
-    try:
-        return await decoded(response.aiter_raw(), response.headers.get("content-encoding", ""))
-    except BodyRefused as error:
-        raise IncompleteBody(str(error)) from None
+    """The decoded body, of at most `BODY_BYTES_MAX`. Raises `IncompleteBody` where it cannot be had whole."""
+    body, decoder = bytearray(), decoder_of(response.headers.get("content-encoding", "").strip().lower())
+    async for piece in response.aiter_raw():
+        try:
+            # zlib takes 0 for "no limit"; here it is at least 1.
+            body += decoder.decompress(piece, BODY_BYTES_MAX + 1 - len(body)) if decoder else piece
+        except zlib.error as error:
+            raise IncompleteBody(f"the answer is not in the encoding that it names: {error}") from None
+        if len(body) > BODY_BYTES_MAX:
+            raise IncompleteBody(f"the answer is longer than {BODY_BYTES_MAX >> 20} MB")
+    if decoder and body and not decoder.eof:
+        raise IncompleteBody("the answer's encoding ends early")
+    return bytes(body)
+
+
+def decoder_of(encoding: str) -> Any:
+    """What decodes a body; None where it is not encoded."""
+    if encoding in ("", "identity"):
+        return None
+    if encoding not in ENCODINGS:
+        raise IncompleteBody(f"the answer has an encoding that was not asked for: {encoding!r}")
+    return zlib.decompressobj(ENCODINGS[encoding])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
+from functools import partial
 
 from batchgen import clock
 from batchgen.errors import UsageError
@@ -45,7 +46,8 @@ def clock_fault(offset: timedelta) -> str:
 
 def network_fault() -> tuple[str, list[str]]:
     """Why no request can be sent from this environment, and the variables that are to blame; "" where it can."""
-    for make, variables in ((http.trusted_certificates, CERTIFICATE_VARIABLES), (http.api_client, PROXY_VARIABLES)):
+    make_client = partial(http.new_client, 1)
+    for make, variables in ((http.trusted_certificates, CERTIFICATE_VARIABLES), (make_client, PROXY_VARIABLES)):
         try:
             make()
         except UsageError as error:

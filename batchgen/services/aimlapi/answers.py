@@ -99,21 +99,21 @@ def read_create(answer: Answer) -> SubmitOutcome:
             # A charge of zero is one that is not known yet.
             return Accepted(generation_id, charge_in_headers(answer) or read_usage(document) or None, status)
         return Unknown(f"{status} without a generation id: {excerpt(answer) or 'empty'}", status)
-    if status == 403 and re.search(CONTENT_WORDS, error_message(answer), re.IGNORECASE):
-        return Rejected(error_message(answer), status, ErrorClass.MODERATION)
-    if trouble := trouble_of(status, error_message(answer)):
-        return Blocked(trouble, error_message(answer), status)
+    message = error_message(answer)
+    if status == 403 and re.search(CONTENT_WORDS, message, re.IGNORECASE):
+        return Rejected(message, status, ErrorClass.MODERATION)
+    if trouble := trouble_of(status, message):
+        return Blocked(trouble, message, status)
     if status in (404, 405):
         # A missing model, or a wrong address: the scheduler knows whether this address has accepted anything.
-        return Blocked(Trouble.ADDRESS, error_message(answer), status)
+        return Blocked(Trouble.ADDRESS, message, status)
     if status == 429:
         return read_throttled(answer)
     if status in (400, 413, 414, 415, 422, 451):
-        message = error_message(answer)
         is_moderation = status == 451 or kind_of(message) is ErrorClass.MODERATION
         return Rejected(message, status, ErrorClass.MODERATION if is_moderation else ErrorClass.PARAMETER)
     # The service may have accepted it: a 408, a 409 "duplicate", every 5xx and every redirect.
-    return Unknown(error_message(answer), status)
+    return Unknown(message, status)
 
 
 def read_fetch(answer: Answer, base_url: str) -> FetchOutcome:
