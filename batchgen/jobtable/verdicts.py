@@ -164,25 +164,23 @@ def _fits(choice: VerdictFilter) -> ColumnElement[bool]:
 
 
 CLIP_NAME = func.substr(outputs.c.sha256, 1, CLIP_DIGITS)
-_of_clip = verdicts.c.attempt_id == jobs.c.attempt_id
-_judged_at = select(func.max(verdicts.c.at)).where(_of_clip).correlate(jobs).scalar_subquery()
-_verdict, _stars = (
-    select(said).where(_of_clip).order_by(verdicts.c.id.desc()).limit(1).correlate(jobs).scalar_subquery()
-    for said in (verdicts.c.verdict, verdicts.c.stars)
-)
+_others = verdicts.alias("others")
+_newest_id = select(func.max(_others.c.id)).where(_others.c.attempt_id == jobs.c.attempt_id).correlate(jobs)
+IS_NEWEST = verdicts.c.id == _newest_id.scalar_subquery()
+"""The verdict on a job's current attempt that counts."""
+JOBS_WITH_VERDICTS = CURRENT_OR_NONE.outerjoin(verdicts, IS_NEWEST)
+"""Jobs with their current attempts and the verdicts that count."""
+_judged_at = select(func.max(_others.c.at)).where(_others.c.attempt_id == jobs.c.attempt_id).correlate(jobs)
 SELECT_CLIPS_TO_JUDGE = (
     select(
         *(jobs.c.key, jobs.c.attempt_id, outputs.c.number, outputs.c.sha256),
-        *(_judged_at.label("judged_at"), _verdict.label("verdict"), _stars.label("stars")),
+        *(_judged_at.scalar_subquery().label("judged_at"), verdicts.c.verdict, verdicts.c.stars),
     )
-    .outerjoin_from(jobs, outputs, (outputs.c.attempt_id == jobs.c.attempt_id) & IS_DELIVERED)
+    .select_from(JOBS_WITH_VERDICTS)
+    .outerjoin(outputs, (outputs.c.attempt_id == jobs.c.attempt_id) & IS_DELIVERED)
     .where(IN_BATCH)
     .order_by(outputs.c.number.desc())
 )
-_newest = verdicts.alias("newest")
-_newest_id = select(func.max(_newest.c.id)).where(_newest.c.attempt_id == jobs.c.attempt_id).correlate(jobs)
-JOBS_WITH_VERDICTS = CURRENT_OR_NONE.outerjoin(verdicts, verdicts.c.id == _newest_id.scalar_subquery())
-"""Jobs with their current attempts and the verdicts that count."""
 SAID = case(
     (verdicts.c.verdict.is_not(None), verdicts.c.verdict),
     (or_(verdicts.c.stars.is_not(None), jobs.c.state == State.DONE), "without a verdict"),
