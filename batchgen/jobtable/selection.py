@@ -21,7 +21,7 @@ from batchgen.catalogue.wording import nearest_hint
 from batchgen.errors import UsageError
 from batchgen.jobs import State
 from batchgen.jobtable.chunks import chunks_of
-from batchgen.jobtable.condition import bounded, condition, refuse_id_as_text, refuse_row_numbers
+from batchgen.jobtable.query import bounded, condition, refuse_id_as_text, refuse_row_numbers
 from batchgen.jobtable.schema import jobs
 from batchgen.jobtable.statistics import count
 
