@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select
 
@@ -93,12 +94,11 @@ def blockers(
         if not number:
             continue
         collect_by = first_collect_by(connection, batch_id) if state == State.DOWNLOADING else None
-        cause, alike, job = cause_of(connection, batch_id, state) if state in WAITS_FOR else (None, 0, None)
+        cause = cause_of(connection, batch_id, state) if state in WAITS_FOR else {}
         due = connection.execute(FIRST_UNLEASED, {"in_batch": batch_id, "in_state": state}).scalar()
-        blocked.append(Blocker(reason, due, number, collect_by, cause=cause, job=job, alike=alike))
+        blocked.append(Blocker(reason, due, number, collect_by, **cause))
     if summary.held:
-        cause, alike, job = cause_of(connection, batch_id, State.UNCONFIRMED)
-        blocked.append(Blocker(PERSON, None, summary.held, cause=cause, job=job, alike=alike))
+        blocked.append(Blocker(PERSON, None, summary.held, **cause_of(connection, batch_id, State.UNCONFIRMED)))
     return blocked
 
 
@@ -124,21 +124,18 @@ def uncollected(connection: Connection, batch_id: int, now: datetime) -> str:
     return f"; no run collects {names}, which hold places: run {rows[0].manifest_path}" if rows else ""
 
 
-def cause_of(
-    connection: Connection, batch_id: int, state: State, failures: int = 0
-) -> tuple[str | None, int, str | None]:
-    """The error that most jobs of a state have, how many have it, and the first of these jobs.
+def cause_of(connection: Connection, batch_id: int, state: State, failures: int = 0) -> dict[str, Any]:
+    """`cause`, `alike` and `job` of a blocker: the error that most jobs of a state have. Empty where none has one.
 
     Only of jobs with so many `failures` in a row.
     """
     params = {"in_batch": batch_id, "in_state": state, "failures": failures}
     rows = connection.execute(ERRORS, params).all()
     numbers = Counter(without_figures(row.error) for row in rows)
-    if not numbers:
-        return None, 0, None
-    (cause, number), *_ = numbers.most_common(1)
-    first = next(row for row in rows if without_figures(row.error) == cause)
-    return first.error, number, first.key
+    for cause, number in numbers.most_common(1):
+        first = next(row for row in rows if without_figures(row.error) == cause)
+        return {"cause": first.error, "alike": number, "job": first.key}
+    return {}
 
 
 def without_figures(error: str) -> str:
@@ -149,10 +146,9 @@ def without_figures(error: str) -> str:
 def lasting_causes(connection: Connection, batch_id: int) -> list[Blocker]:
     """What jobs wait for because of an error that came several times in a row, with the error."""
     return [
-        Blocker(reason, None, number, cause=cause, job=job, alike=number)
+        Blocker(reason, None, cause["alike"], **cause)
         for state, reason in WAITS_FOR.items()
-        for cause, number, job in [cause_of(connection, batch_id, state, LASTING_FAILURES)]
-        if cause
+        if (cause := cause_of(connection, batch_id, state, LASTING_FAILURES))
     ]
 
 
