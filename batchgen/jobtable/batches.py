@@ -124,19 +124,13 @@ def open_table(db: str | Path | None, manifest: Path | None, run_command: str = 
 
 def chosen_batches(database: Database, manifest: Path | None, *, simulate: bool) -> list[StoredBatch]:
     """The batches of a manifest, or of the whole table; with `simulate`, only simulated ones. Raises `UsageError`."""
-    chosen = batches_of(database, manifest) if manifest else database.read_now(stored_batches)
+    stored = database.read_now(stored_batches)
+    chosen = made_by(stored, manifest, database.path) if manifest else stored
+    if manifest and not chosen:
+        raise UsageError(not_stored(manifest, stored, shown(database.url)))
     if simulate and not (chosen := [batch for batch in chosen if batch.service == SIMULATOR]):
         raise UsageError(f"{manifest or shown(database.url)}: not run with --simulate yet")
     return chosen
-
-
-def batches_of(database: Database, manifest: Path) -> list[StoredBatch]:
-    """The batches that a manifest made: a real one, a simulated one, or both. Raises `UsageError` if there is none."""
-    stored = database.read_now(stored_batches)
-    matching = made_by(stored, manifest, database.path)
-    if not matching:
-        raise UsageError(not_stored(manifest, stored, shown(database.url)))
-    return matching
 
 
 def not_stored(manifest: Path, stored: Sequence[StoredBatch], table: str) -> str:
