@@ -15,9 +15,9 @@ from batchgen.errors import UsageError
 from batchgen.files.output_paths import BYTES_ADDED_LATER, path_fault
 from batchgen.jobtable import lineage, pricelist, verdicts
 from batchgen.jobtable.batches import StoredBatch, made_by, stored_batches
-from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.lineage import UsedSeeds
+from batchgen.jobtable.rows import chunks_of
 from batchgen.manifest import bounds
 from batchgen.manifest.header import ServiceKeys
 from batchgen.manifest.job_keys import name_fault

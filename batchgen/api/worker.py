@@ -176,7 +176,7 @@ class Worker:
         ids, absent = await self.sendable(batch, folder)
         spec = RunSpec(
             batch=Batch(name=batch.name, service=batch.service, manifest=Path(batch.manifest_path), sha256=""),
-            jobs=await read(enrolled.job_count, batch.id),
+            jobs=len(ids) + len(absent),
             synced=SyncResult(batch.id, orphans=await read(enrolled.ids_of, batch.id, enrolled_limits.orphans)),
             folder=folder,
             limits=enrolled_limits.limits,

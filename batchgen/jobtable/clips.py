@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row, Select, bindparam, func, select
 
 from batchgen.jobs import State, Verdict
-from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.joins import ATTEMPTS, CURRENT_ATTEMPTS, CURRENT_FILES, IN_BATCH, IS_DELIVERED
 from batchgen.jobtable.measuring import PROBLEMS, ClipProblem
+from batchgen.jobtable.rows import chunks_of
 from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs, verdicts
 from batchgen.jobtable.sync import LABELS
 from batchgen.jobtable.verdicts import IS_NEWEST, JOBS_WITH_VERDICTS, Judgement

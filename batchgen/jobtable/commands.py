@@ -12,9 +12,8 @@ from sqlalchemy import Connection, Row, func, select, update
 from batchgen.files.measures import Measures
 from batchgen.jobs import ChargeSource, ErrorClass, Job, Outcome, State
 from batchgen.jobtable import ledger, settings
-from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.joins import CURRENT_OR_NONE
-from batchgen.jobtable.rows import load_jobs
+from batchgen.jobtable.rows import chunks_of, load_jobs, may_be_charged
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
 from batchgen.jobtable.transition import Increment, change_state, guarded_update
 
@@ -47,11 +46,6 @@ def rows_of(connection: Connection, batch_id: int, keys: Collection[str]) -> lis
     for chunk in chunks_of(list(dict.fromkeys(keys))):
         rows += connection.execute(of_batch.where(jobs.c.key.in_(chunk)))
     return sorted(rows, key=lambda row: row.id)
-
-
-def may_be_charged(row: Row[Any]) -> bool:
-    """Whether the job's attempt may have cost money: the service has its generation, or may have it."""
-    return row.outcome is not None and Outcome(row.outcome).may_be_paid and row.cost_usd != 0
 
 
 def retry(

@@ -7,13 +7,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from batchgen.files.output_paths import is_url
 from batchgen.jobs import State
 from batchgen.jobtable import commands, moves, settings
-from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.fingerprint import fingerprint, local_names
+from batchgen.jobtable.rows import chunks_of
 from batchgen.jobtable.schema import batches, jobs
 
 OPEN = [state for state in State if not state.is_terminal]
@@ -87,10 +87,6 @@ def keys_of(connection: Connection, ids: Collection[int]) -> frozenset[str]:
 def ids_of(connection: Connection, batch_id: int, keys: Collection[str]) -> frozenset[int]:
     """The row ids of a batch's jobs by their keys; a key that is not in the batch is missing."""
     return frozenset(row.id for row in commands.rows_of(connection, batch_id, keys))
-
-
-def job_count(connection: Connection, batch_id: int) -> int:
-    return int(connection.execute(select(func.count()).where(jobs.c.batch_id == batch_id)).scalar_one())
 
 
 def jobs_with_files(connection: Connection, batch_id: int) -> list[JobWithFiles]:

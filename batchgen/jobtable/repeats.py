@@ -23,9 +23,9 @@ from batchgen.files import object_store
 from batchgen.files.output_paths import is_url
 from batchgen.files.outputs import name_of
 from batchgen.jobs import Outcome, State
-from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.fingerprint import DIGITS, digits_of
 from batchgen.jobtable.joins import ATTEMPTS, IN_BATCH
+from batchgen.jobtable.rows import chunks_of
 from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs
 from batchgen.jobtable.selection import Selected
 from batchgen.jobtable.sync import LABELS, SyncResult, cost_nothing

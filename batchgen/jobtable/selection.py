@@ -20,8 +20,8 @@ from sqlalchemy import Connection, bindparam, func, select, text
 from batchgen.catalogue.wording import nearest_hint
 from batchgen.errors import UsageError
 from batchgen.jobs import State
-from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.query import bounded, condition, refuse_id_as_text, refuse_row_numbers
+from batchgen.jobtable.rows import chunks_of
 from batchgen.jobtable.schema import jobs
 from batchgen.jobtable.statistics import count
 

@@ -17,9 +17,9 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Select, bindparam, func, insert, select, text, update
 
 from batchgen.files.liveness import host_name
-from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.row_conditions import SETTING_IS_CURRENT
+from batchgen.jobtable.rows import chunks_of
 from batchgen.jobtable.schema import batches, jobs, settings
 
 Place = Literal["first", "last", "unset"]

@@ -15,14 +15,13 @@ from batchgen.files.local_files import FileDigests
 from batchgen.files.outputs import unnumbered
 from batchgen.jobs import PAID_FAILURES, ErrorClass, JobSpec, Outcome, State
 from batchgen.jobtable import commands, pricelist
-from batchgen.jobtable.archive import archive_version
 from batchgen.jobtable.batches import Batch, upsert_batch
-from batchgen.jobtable.changes import Change, describe_change, refusal
-from batchgen.jobtable.chunks import chunks_of
+from batchgen.jobtable.changes import Change, archive_version, describe_change, refusal
 from batchgen.jobtable.columns import UTCDateTime
 from batchgen.jobtable.engine import allow_idle
 from batchgen.jobtable.fingerprint import fingerprint_of, input_files
 from batchgen.jobtable.joins import CURRENT_OR_NONE
+from batchgen.jobtable.rows import chunks_of
 from batchgen.jobtable.schema import attempts, batches, events, jobs
 from batchgen.jobtable.transition import change_state
 

@@ -11,9 +11,9 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, fa
 
 from batchgen.files.verdicts_file import CLIP_DIGITS, FileVerdict
 from batchgen.jobs import State, Verdict
-from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.joins import CURRENT_OR_NONE, IN_BATCH, IS_DELIVERED
 from batchgen.jobtable.moves import refuse_moved
+from batchgen.jobtable.rows import chunks_of
 from batchgen.jobtable.schema import attempts, jobs, outputs, verdicts
 from batchgen.jobtable.sync import LABELS
 
