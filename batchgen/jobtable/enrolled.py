@@ -54,12 +54,11 @@ class JobWithFiles:
 
     def is_whole(self, digest_of: Callable[[str], str | None]) -> bool:
         """Whether the files can be had as they were enrolled; `digest_of` gives the digests of those that are here."""
-        digests = {name: digest_of(name) or self.stored.get(name) for name in self.names}
-        read = {name: digest for name, digest in digests.items() if digest}
-        if len(read) < len(digests):
-            return False
-        found_here = fingerprint(self.endpoint, self.request, self.pointers, read.__getitem__, self.take)
-        return found_here == self.fingerprint
+
+        def digest(name: str) -> str:
+            return digest_of(name) or self.stored.get(name) or "none"
+
+        return fingerprint(self.endpoint, self.request, self.pointers, digest, self.take) == self.fingerprint
 
 
 def open_batches(connection: Connection) -> list[EnrolledBatch]:
