@@ -192,8 +192,9 @@ def to_file(row: Any) -> ClipFile:
 
 def clip_ids(connection: Connection, batch_id: int, job_ids: Collection[int] | None = None) -> list[int]:
     """The row ids of a batch's delivered files in the manifest's order; with `job_ids`, only those of these jobs."""
-    rows = connection.execute(SELECT_CLIP_IDS, {"in_batch": batch_id})
-    return [output_id for output_id, job_id in rows if job_ids is None or job_id in job_ids]
+    delivered = select(outputs.c.id, jobs.c.id).select_from(CURRENT_FILES)
+    of_batch = delivered.where(jobs.c.batch_id == batch_id, IS_DELIVERED).order_by(jobs.c.id, outputs.c.number)
+    return [output_id for output_id, job_id in connection.execute(of_batch) if job_ids is None or job_id in job_ids]
 
 
 def read_clips(database: Database, ids: Sequence[int]) -> Iterator[Row[Any]]:
@@ -228,10 +229,7 @@ SELECT_JOBS_WITH_TIMES = (
     .order_by(jobs.c.id)
 )
 FILES = (
-    select(
-        *(outputs.c.attempt_id, outputs.c.number, outputs.c.path, outputs.c.sha256, outputs.c.bytes),
-        *(outputs.c.seconds, outputs.c.width, outputs.c.height, outputs.c.remark),
-    )
+    select(outputs.c.attempt_id, *(outputs.c[name] for name in ClipFile.__dataclass_fields__))
     .select_from(CURRENT_FILES)
     .where(IN_BATCH, IS_DELIVERED)
 )
@@ -242,12 +240,6 @@ COSTS = (
 )
 _measured = select(outputs.c.id).select_from(CURRENT_FILES).where(IN_BATCH)
 
-SELECT_CLIP_IDS = (
-    select(outputs.c.id, jobs.c.id)
-    .select_from(CURRENT_FILES)
-    .where(IN_BATCH, IS_DELIVERED)
-    .order_by(jobs.c.id, outputs.c.number)
-)
 _twin_output, _twin_attempt, _twin_job = outputs.alias("twin_output"), attempts.alias("twin"), jobs.alias("twin_job")
 _first = outputs.alias("first")
 _first_number = (

@@ -124,18 +124,11 @@ def _clips_of(
     return rows
 
 
-def counts(connection: Connection, batch_id: int, choice: VerdictFilter | None = None) -> tuple[int, dict[str, int]]:
-    """How many jobs of a batch are chosen, and how many are not, by what is said of them. None chooses none."""
-    is_chosen = case((_fits(choice) if choice else false(), 1), else_=0)
-    rows = connection.execute(
-        select(is_chosen.label("is_chosen"), SAID.label("said"), func.count().label("jobs"))
-        .select_from(JOBS_WITH_VERDICTS)
-        .where(jobs.c.batch_id == batch_id)
-        .group_by("is_chosen", "said")
-        .order_by("said")
-    ).all()
-    chosen = sum(row.jobs for row in rows if row.is_chosen)
-    return chosen, {row.said: row.jobs for row in rows if not row.is_chosen}
+def left_out(connection: Connection, batch_id: int, choice: VerdictFilter | None = None) -> dict[str, int]:
+    """How many jobs of a batch are not chosen, by what is said of them. None chooses none."""
+    said = select(SAID.label("said"), func.count()).select_from(JOBS_WITH_VERDICTS)
+    others = said.where(jobs.c.batch_id == batch_id, ~_fits(choice) if choice else true())
+    return dict(connection.execute(others.group_by("said").order_by("said")).all())
 
 
 def chosen_paths(connection: Connection, batch_id: int, choice: VerdictFilter) -> dict[tuple[str, str], int]:
@@ -157,10 +150,10 @@ def sent_jobs(connection: Connection, ids: Sequence[int]) -> list[Row[Any]]:
 
 
 def _fits(choice: VerdictFilter) -> ColumnElement[bool]:
-    """SQL: the current verdict on a job is as chosen."""
+    """SQL: the current verdict on a job is as chosen. Never NULL."""
     verdict = verdicts.c.verdict == choice.verdict if choice.verdict else true()
     stars = verdicts.c.stars >= choice.stars if choice.stars else true()
-    return and_(verdicts.c.id.is_not(None), verdict, stars)
+    return func.coalesce(and_(verdicts.c.id.is_not(None), verdict, stars), false())
 
 
 CLIP_NAME = func.substr(outputs.c.sha256, 1, CLIP_DIGITS)
