@@ -22,7 +22,8 @@ from batchgen.cli.notices import notice_advice, notice_of
 from batchgen.cli.signals import signals_handled
 from batchgen.errors import BatchgenError, ExitCode, ManifestChanged, UsageError
 from batchgen.jobtable import batches
-from batchgen.jobtable.database import Database, shown
+from batchgen.jobtable.database import Database
+from batchgen.jobtable.engine import shown
 from batchgen.jobtable.enrolled import EnrolledBatch, JobWithFiles
 from batchgen.report import hints
 from batchgen.report.formats import shortened

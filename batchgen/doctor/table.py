@@ -17,9 +17,9 @@ from batchgen.errors import ExitCode, StorageError
 from batchgen.files import liveness
 from batchgen.files.safe_open import DATABASE_SUFFIXES, UnsafePath
 from batchgen.jobtable.batches import StoredBatch, made_by, table_exists
-from batchgen.jobtable.database import DISK_AT_FAULT, shown
+from batchgen.jobtable.database import DISK_AT_FAULT
 from batchgen.jobtable.delivery import LostFiles
-from batchgen.jobtable.engine import database_url, path_of
+from batchgen.jobtable.engine import database_url, path_of, shown
 from batchgen.jobtable.inspection import BatchCondition, TableCondition, inspect_batch, inspect_table
 from batchgen.jobtable.migrations import HEAD
 from batchgen.jobtable.moves import Departure

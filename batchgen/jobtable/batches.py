@@ -21,8 +21,8 @@ from batchgen.files.local_files import FileDigests
 from batchgen.files.spelling import no_such_manifest, similar_manifest
 from batchgen.jobs import JobSpec
 from batchgen.jobtable import moves
-from batchgen.jobtable.database import Database, shown
-from batchgen.jobtable.engine import file_of
+from batchgen.jobtable.database import Database
+from batchgen.jobtable.engine import file_of, shown
 from batchgen.jobtable.fingerprint import fingerprint_of
 from batchgen.jobtable.joins import CURRENT_OR_NONE
 from batchgen.jobtable.schema import attempts, batches, jobs

@@ -21,11 +21,10 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from batchgen import clock
 from batchgen.errors import StorageError
 from batchgen.jobtable import place
-from batchgen.jobtable.engine import database_url, make_engine, may_write, path_of, without_secrets
+from batchgen.jobtable.engine import database_url, make_engine, may_write, path_of, shown
 from batchgen.jobtable.migrations import bring_up, is_current
-from batchgen.jobtable.table_lock import PATIENCE_TRIES, QUERY_CANCELED, TableLock
+from batchgen.jobtable.table_lock import PATIENCE_TRIES, QUERY_CANCELED, TableLock, code_of
 from batchgen.jobtable.writer import Writer
-from batchgen.services.text import visible
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -71,7 +70,7 @@ def explained(error: SQLAlchemyError) -> str:
     diagnosis = getattr(origin, "diag", None)
     parts = [getattr(diagnosis, f"message_{part}", None) for part in ("primary", "detail")]
     reason = " ".join((": ".join(filter(None, parts)) or str(origin or error)).split())
-    code = getattr(origin, "sqlstate", None) or getattr(origin, "sqlite_errorcode", 0) & 0xFF
+    code = code_of(error)
     if not code and getattr(error, "connection_invalidated", False):  # psycopg saw no more than the end
         code = "25P03"
     if code == NO_RIGHT:
@@ -79,11 +78,6 @@ def explained(error: SQLAlchemyError) -> str:
         lacks = f"may not {right[1].upper()}" if right else "lacks a right"
         return f"this role {lacks} ({reason}). Ask the owner for that; `batchgen doctor` may know the GRANT"
     return f"{SENTENCES[code]} ({reason})" if code in SENTENCES else reason
-
-
-def shown(url: URL) -> str:
-    """A database for a person: its file, or its address without the password."""
-    return visible(str(path_of(url) or without_secrets(url)))
 
 
 class Database:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from batchgen.errors import UsageError
 from batchgen.jobtable.table_lock import RETRY_SECONDS, TAKES_LOCK
+from batchgen.services.text import visible
 
 LOCK_TIMEOUT_MS = 2_000
 """How long PostgreSQL waits for a lock at once. `table_lock.py` tries again, as it does with SQLite."""
@@ -95,9 +96,9 @@ def file_of(connection: Connection) -> Path | None:
     return Path(row.file) if row else None
 
 
-def without_secrets(url: URL) -> str:
-    """A URL for a person."""
-    return url.difference_update_query(SECRETS).render_as_string(hide_password=True)
+def shown(url: URL) -> str:
+    """A database for a person: its file, or its address without the password."""
+    return visible(str(path_of(url) or url.difference_update_query(SECRETS).render_as_string(hide_password=True)))
 
 
 def existing_file(url: URL, mode: str, **query: str) -> URL:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, bindparam, func, inspect, select, text, union_all
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from batchgen.files.part import mark_of
 from batchgen.files.safe_open import DATABASE_SUFFIXES
@@ -24,8 +24,10 @@ from batchgen.jobtable.joins import ATTEMPTS, CURRENT_ATTEMPTS, IN_BATCH
 from batchgen.jobtable.leases import holders
 from batchgen.jobtable.migrations import HEAD, version_of
 from batchgen.jobtable.moves import Departure, departure_of
+from batchgen.jobtable.query import reason_of
 from batchgen.jobtable.run_lock import Owner
 from batchgen.jobtable.schema import attempts, jobs, metadata, outputs
+from batchgen.jobtable.table_lock import code_of
 
 PATHS_AT_ONCE = 1_000
 SHOWN_FAULTS = 5  # of those that SQLite finds
@@ -102,9 +104,8 @@ def inspect_table(url: URL) -> TableCondition:
                 if not path:
                     examine_rights(connection, condition)
     except (SQLAlchemyError, sqlite3.Error, ValueError) as error:
-        cause = error.orig if isinstance(error, DBAPIError) else error
-        condition.error = str(cause).strip().splitlines()[0]
-        condition.is_disk_at_fault = getattr(cause, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR
+        condition.error = reason_of(error)
+        condition.is_disk_at_fault = code_of(error) == sqlite3.SQLITE_IOERR
     return condition
 
 

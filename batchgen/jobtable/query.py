@@ -23,6 +23,7 @@ from batchgen import clock
 from batchgen.errors import StorageError, TableLocked, UsageError
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import jobs, metadata
+from batchgen.jobtable.table_lock import code_of
 from batchgen.jobtable.views import VIEWS
 
 T = TypeVar("T")
@@ -164,12 +165,6 @@ def authorize(
     """SQLite's question whether a statement may do something; of a function, `name` is its name."""
     refused = action == sqlite3.SQLITE_FUNCTION and str(name).lower() in REFUSED_FUNCTIONS
     return sqlite3.SQLITE_OK if action in actions and not refused else sqlite3.SQLITE_DENY
-
-
-def code_of(error: DBAPIError) -> int | str | None:
-    """The primary error code of SQLite, or the SQLSTATE of PostgreSQL."""
-    code = getattr(error.orig, "sqlite_errorcode", None)
-    return getattr(error.orig, "sqlstate", None) if code is None else code & 0xFF
 
 
 def is_fault_of_storage(error: DBAPIError) -> bool:
