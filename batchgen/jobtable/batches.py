@@ -183,13 +183,9 @@ def is_same_manifest(
     One that was moved lies beside its table, or still asks for one of the batch's jobs at least. Another person's
     manifest with the same batch name asks for none, and would cancel them all.
     """
-    other, table = Path(batch.manifest_path), file_of(connection)
-    if other == manifest:
-        return True
-    if may_exist(other):
-        with suppress(OSError):
-            return other.samefile(manifest)
-        return False
+    if is_at(batch, manifest) or may_exist(Path(batch.manifest_path)):
+        return is_at(batch, manifest)
+    table = file_of(connection)
     if table and table.parent.resolve() == manifest.parent.resolve():
         return True
     columns = (jobs.c.key, jobs.c.fingerprint, attempts.c.input_digests)
