@@ -13,7 +13,7 @@ from batchgen.files.measures import Measures
 from batchgen.jobs import ChargeSource, ErrorClass, Job, Outcome, State
 from batchgen.jobtable import ledger, settings
 from batchgen.jobtable.joins import CURRENT_OR_NONE
-from batchgen.jobtable.rows import chunks_of, load_jobs, may_be_charged
+from batchgen.jobtable.rows import chunks_of, load_jobs, may_be_charged, rows_among
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
 from batchgen.jobtable.transition import Increment, change_state, guarded_update
 
@@ -41,10 +41,7 @@ def gone(connection: Connection, batch_id: int, keys: Collection[str]) -> set[st
 
 def rows_of(connection: Connection, batch_id: int, keys: Collection[str]) -> list[Row[Any]]:
     """These jobs with what their current attempts came to, in the manifest's order. `keys` may be of any number."""
-    of_batch = ROWS.where(jobs.c.batch_id == batch_id)
-    rows: list[Row[Any]] = []
-    for chunk in chunks_of(list(dict.fromkeys(keys))):
-        rows += connection.execute(of_batch.where(jobs.c.key.in_(chunk)))
+    rows = rows_among(connection, ROWS.where(jobs.c.batch_id == batch_id), jobs.c.key, keys)
     return sorted(rows, key=lambda row: row.id)
 
 

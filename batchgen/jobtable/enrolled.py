@@ -13,7 +13,7 @@ from batchgen.files.output_paths import is_url
 from batchgen.jobs import State
 from batchgen.jobtable import commands, moves, settings
 from batchgen.jobtable.fingerprint import fingerprint, local_names
-from batchgen.jobtable.rows import chunks_of
+from batchgen.jobtable.rows import rows_among
 from batchgen.jobtable.schema import batches, jobs
 
 OPEN = [state for state in State if not state.is_terminal]
@@ -76,11 +76,7 @@ def models_of(connection: Connection, batch_id: int) -> tuple[str, ...]:
 
 
 def keys_of(connection: Connection, ids: Collection[int]) -> frozenset[str]:
-    return frozenset(
-        key
-        for chunk in chunks_of(list(ids))
-        for key in connection.execute(select(jobs.c.key).where(jobs.c.id.in_(chunk))).scalars()
-    )
+    return frozenset(row.key for row in rows_among(connection, select(jobs.c.key), jobs.c.id, ids))
 
 
 def ids_of(connection: Connection, batch_id: int, keys: Collection[str]) -> frozenset[int]:

@@ -4,10 +4,10 @@ of rows, a statement's worth at a time."""
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, bindparam, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, select
 
 from batchgen.jobs import Attempt, Job, Outcome, Output, State
 from batchgen.jobtable.schema import attempts, jobs, outputs
@@ -47,6 +47,18 @@ def chunks_of(values: Sequence[T], first: int = 0, size: int | None = None) -> I
     """The values from the place `first` on, in chunks of `size`, or of what one statement takes."""
     size = size or CHUNK
     return (values[start : start + size] for start in range(first, len(values), size))
+
+
+def rows_among(
+    connection: Connection,
+    statement: Select[Any],
+    column: ColumnElement[Any],
+    values: Iterable[Any],
+    params: Mapping[str, Any] | None = None,
+) -> Iterator[Row[Any]]:
+    """The rows of a statement that have one of these values in a column. There may be any number of values."""
+    for chunk in chunks_of(list(dict.fromkeys(values))):
+        yield from connection.execute(statement.where(column.in_(chunk)), params)
 
 
 def may_be_charged(row: Any) -> bool:

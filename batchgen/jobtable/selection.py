@@ -21,7 +21,7 @@ from batchgen.catalogue.wording import nearest_hint
 from batchgen.errors import UsageError
 from batchgen.jobs import State
 from batchgen.jobtable.query import bounded, condition, refuse_id_as_text, refuse_row_numbers
-from batchgen.jobtable.rows import chunks_of
+from batchgen.jobtable.rows import chunks_of, rows_among
 from batchgen.jobtable.schema import jobs
 from batchgen.jobtable.statistics import count
 
@@ -78,12 +78,8 @@ class Selected:
     def ids(self) -> Sequence[int]:
         return self._order.ids
 
-    def chunks(self) -> Iterator[Sequence[int]]:
-        """The ids, a statement's worth at a time."""
-        return chunks_of(self._order.ids)
-
     def unsent(self, connection: Connection) -> Iterator[Sequence[int]]:
-        """Like `chunks`, but without the ids in front whose jobs have been accepted."""
+        """The ids, a statement's worth at a time, without those in front whose jobs have been accepted."""
         ids, first = order = self._order
         for chunk in chunks_of(ids, first):
             accepted = set(connection.execute(ACCEPTED, {"ids": chunk}).scalars())
@@ -108,8 +104,7 @@ class Selected:
             order = self._order
             places = {
                 row.id: (-row.rank, -row.priority, row.id)
-                for ids in chunks_of(order.ids)
-                for row in connection.execute(PLACES, {"ids": ids})
+                for row in rows_among(connection, PLACES, jobs.c.id, order.ids)
             }
             is_done = self._exchange(order, Order(tuple(sorted(order.ids, key=places.__getitem__))))
 
@@ -124,7 +119,7 @@ class Selected:
     def count(self, connection: Connection, state: State) -> int:
         """How many of them are in a state."""
         of_state = select(func.count()).where(jobs.c.state == state)
-        return sum(connection.execute(of_state.where(jobs.c.id.in_(ids))).scalar_one() for ids in self.chunks())
+        return sum(connection.execute(of_state.where(jobs.c.id.in_(ids))).scalar_one() for ids in chunks_of(self.ids))
 
 
 def select_jobs(
@@ -215,11 +210,10 @@ def pending_outputs(connection: Connection, batch_id: int, selected: Selected | 
     pending = select(jobs.c.output_path).where(jobs.c.batch_id == batch_id, jobs.c.state == State.PENDING)
     if selected is None:
         return list(connection.execute(pending).scalars())
-    parts = (connection.execute(pending.where(jobs.c.id.in_(ids))).scalars() for ids in selected.chunks())
-    return [output for part in parts for output in part]
+    return [row.output_path for row in rows_among(connection, pending, jobs.c.id, selected.ids)]
 
 
-PLACES = select(jobs.c.id, jobs.c.rank, jobs.c.priority).where(jobs.c.id.in_(bindparam("ids", expanding=True)))
+PLACES = select(jobs.c.id, jobs.c.rank, jobs.c.priority)
 ACCEPTED = select(jobs.c.id).where(
     jobs.c.id.in_(bindparam("ids", expanding=True)), jobs.c.state.in_([state for state in State if state.is_accepted])
 )

@@ -13,7 +13,7 @@ from batchgen.files.verdicts_file import CLIP_DIGITS, FileVerdict
 from batchgen.jobs import State, Verdict
 from batchgen.jobtable.joins import CURRENT_OR_NONE, IN_BATCH, IS_DELIVERED
 from batchgen.jobtable.moves import refuse_moved
-from batchgen.jobtable.rows import chunks_of
+from batchgen.jobtable.rows import rows_among
 from batchgen.jobtable.schema import attempts, jobs, outputs, verdicts
 from batchgen.jobtable.sync import LABELS
 
@@ -73,7 +73,7 @@ def import_verdicts(connection: Connection, batch_id: int, imported: Iterable[Fi
     result = Imported()
     rows: list[dict[str, Any]] = []
     said: dict[int, dict[str, Any]] = {}
-    keys = list(dict.fromkeys(verdict.id for verdict in from_files))
+    keys = [verdict.id for verdict in from_files]
     clips = {row.key: row for row in _clips_of(connection, batch_id, jobs.c.key, keys)}  # the first file comes last
     strays = [verdict.clip for verdict in from_files if refusal(clips.get(verdict.id), verdict)]
     same = _clips_of(connection, batch_id, CLIP_NAME, strays)
@@ -118,10 +118,7 @@ def _clips_of(
 ) -> list[Row[Any]]:
     """The jobs with these values of a column, the files of their current attempts, the last file first, and when they
     were judged last."""
-    rows: list[Row[Any]] = []
-    for chunk in chunks_of(values):
-        rows += connection.execute(SELECT_CLIPS_TO_JUDGE.where(column.in_(chunk)), {"in_batch": batch_id})
-    return rows
+    return list(rows_among(connection, SELECT_CLIPS_TO_JUDGE, column, values, {"in_batch": batch_id}))
 
 
 def left_out(connection: Connection, batch_id: int, choice: VerdictFilter | None = None) -> dict[str, int]:
