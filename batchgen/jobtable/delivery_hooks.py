@@ -10,7 +10,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select
+from sqlalchemy import Connection, insert, select
 
 from batchgen.jobs import State
 from batchgen.jobtable.joins import ATTEMPTS, CURRENT_FILES, IN_BATCH, IS_DELIVERED
@@ -20,7 +20,10 @@ from batchgen.jobtable.transition import guarded_update
 
 def waiting_outputs(connection: Connection, batch_id: int, command: str) -> list[int]:
     """The delivered files for which the command has not ended well, in order of delivery."""
-    return list(connection.execute(SELECT_WAITING_FOR_HOOK, {"in_batch": batch_id, "of_command": command}).scalars())
+    of_output = (hook_runs.c.output_id == outputs.c.id, hook_runs.c.command == command)
+    ended_well = select(hook_runs.c.output_id).where(*of_output, hook_runs.c.exit_code == 0)
+    waiting = SELECT_IN_ORDER_OF_DELIVERY.where(~ended_well.exists())
+    return list(connection.execute(waiting, {"in_batch": batch_id}).scalars())
 
 
 def outputs_of(connection: Connection, batch_id: int, keys: Collection[str] | None = None) -> list[int]:
@@ -82,13 +85,4 @@ SELECT_IN_ORDER_OF_DELIVERY = (
     .select_from(CURRENT_FILES)
     .where(IN_BATCH, jobs.c.state == State.DONE, IS_DELIVERED)
     .order_by(outputs.c.delivered_at, outputs.c.id)
-)
-SELECT_WAITING_FOR_HOOK = SELECT_IN_ORDER_OF_DELIVERY.where(
-    ~select(hook_runs.c.output_id)
-    .where(
-        hook_runs.c.output_id == outputs.c.id,
-        hook_runs.c.command == bindparam("of_command"),
-        hook_runs.c.exit_code == 0,
-    )
-    .exists()
 )
