@@ -22,7 +22,8 @@ from batchgen.files.local_files import FileDigests
 from batchgen.jobtable import enrolled, fingerprint, statistics
 from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.enrolled import EnrolledBatch, JobWithFiles
+from batchgen.jobtable.enrolled import EnrolledBatch
+from batchgen.jobtable.fingerprint import JobWithFiles
 from batchgen.jobtable.selection import Selected, Selection
 from batchgen.jobtable.sync import SyncResult
 from batchgen.limits.budget import Terms

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 from batchgen.files.output_paths import is_url
 from batchgen.jobs import State
 from batchgen.jobtable import commands, moves, settings
-from batchgen.jobtable.fingerprint import fingerprint, local_names
+from batchgen.jobtable.fingerprint import JobWithFiles
 from batchgen.jobtable.rows import rows_among
 from batchgen.jobtable.schema import batches, jobs
 
@@ -32,33 +32,6 @@ class EnrolledBatch:
     synced_at: datetime
     setting: int
     """The newest setting of a person."""
-
-
-@dataclass(frozen=True, slots=True)
-class JobWithFiles:
-    """A job whose request names local files."""
-
-    id: int
-    endpoint: str
-    request: str
-    pointers: tuple[str, ...]
-    fingerprint: str
-    take: int
-    stored: Mapping[str, str]
-    """The digests of the files by name, where the object store of the job's output has them."""
-
-    @property
-    def names(self) -> list[str]:
-        """The names of the files, relative to the manifest's folder."""
-        return local_names(self.request, self.pointers)
-
-    def is_whole(self, digest_of: Callable[[str], str | None]) -> bool:
-        """Whether the files can be had as they were enrolled; `digest_of` gives the digests of those that are here."""
-
-        def digest(name: str) -> str:
-            return digest_of(name) or self.stored.get(name) or "none"
-
-        return fingerprint(self.endpoint, self.request, self.pointers, digest, self.take) == self.fingerprint
 
 
 def open_batches(connection: Connection) -> list[EnrolledBatch]:
