@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
-from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, select, text
 
@@ -56,14 +55,6 @@ class Selection:
         return cls(**values | {"only": tuple(values.get("only", ()))})
 
 
-class Order(NamedTuple):
-    """The jobs of a run, in the order in which they are sent. Never changed: threads read it."""
-
-    ids: Sequence[int]
-    accepted: int = 0
-    """How many of the ids in front were accepted by the service: they need not be read again."""
-
-
 class Selected:
     """The jobs that one run may send: their row ids, in the order in which they are sent.
 
@@ -71,12 +62,14 @@ class Selected:
     """
 
     def __init__(self, ids: Sequence[int]) -> None:
-        self._order = Order(tuple(ids))
+        self._order: tuple[Sequence[int], int] = tuple(ids), 0
+        """The ids, and how many of those in front were accepted by the service: they need not be read again. Both are
+        replaced at once, because threads read them."""
         self._lock = threading.Lock()
 
     @property
     def ids(self) -> Sequence[int]:
-        return self._order.ids
+        return self._order[0]
 
     def unsent(self, connection: Connection) -> Iterator[Sequence[int]]:
         """The ids, a statement's worth at a time, without those in front whose jobs have been accepted."""
@@ -86,34 +79,33 @@ class Selected:
             if not accepted.issuperset(chunk):
                 break
             first += len(chunk)
-        self._exchange(order, Order(ids, first))
+        self._exchange(order, ids, first)
         return chunks_of(ids, first)
 
     def drop(self, job_id: int) -> None:
         with self._lock:
-            self._order = Order(tuple(id_ for id_ in self._order.ids if id_ != job_id))
+            self._order = tuple(id_ for id_ in self.ids if id_ != job_id), 0
 
     def replace(self, ids: Sequence[int]) -> None:
         with self._lock:
-            self._order = Order(tuple(ids))
+            self._order = tuple(ids), 0
 
     def reorder(self, connection: Connection) -> None:
         """Take over the order in which the jobs are to be sent now, since a person has changed it."""
         is_done = False
         while not is_done:
-            order = self._order
+            ids, _ = order = self._order
             places = {
-                row.id: (-row.rank, -row.priority, row.id)
-                for row in rows_among(connection, PLACES, jobs.c.id, order.ids)
+                row.id: (-row.rank, -row.priority, row.id) for row in rows_among(connection, PLACES, jobs.c.id, ids)
             }
-            is_done = self._exchange(order, Order(tuple(sorted(order.ids, key=places.__getitem__))))
+            is_done = self._exchange(order, sorted(ids, key=places.__getitem__))
 
-    def _exchange(self, before: Order, after: Order) -> bool:
+    def _exchange(self, before: tuple[Sequence[int], int], ids: Sequence[int], accepted: int = 0) -> bool:
         """Put an order in the place of the one that it was made from. False where another thread came before."""
         with self._lock:
             is_same = self._order is before
             if is_same:
-                self._order = after
+                self._order = ids, accepted
         return is_same
 
     def count(self, connection: Connection, state: State) -> int:
