@@ -16,7 +16,7 @@ from batchgen.jobtable.in_flight import InFlight
 from batchgen.jobtable.joins import CURRENT_ATTEMPTS, IN_BATCH
 from batchgen.jobtable.kinds import LimitKind, SettingName
 from batchgen.jobtable.schema import attempts, batches, jobs, limits
-from batchgen.jobtable.statistics import ASKED_FOR, BatchSummary, batch_summary
+from batchgen.jobtable.statistics import ASKED_FOR, batch_summary
 from batchgen.jobtable.transition import FIRST_DUE, IN_BATCH_AND_STATE
 
 OF_LATE = timedelta(hours=1)
@@ -70,14 +70,12 @@ class Blocker:
         return text
 
 
-def blockers(
-    connection: Connection, batch_id: int, now: datetime, summary: BatchSummary | None = None, origin: str | None = None
-) -> list[Blocker]:
-    """What a batch waits for, most urgent first. `summary` saves counting again.
+def blockers(connection: Connection, batch_id: int, now: datetime, origin: str | None = None) -> list[Blocker]:
+    """What a batch waits for, most urgent first.
 
     With `origin`, that of the service in use, it says which jobs were sent to another one.
     """
-    summary = summary or batch_summary(connection, batch_id, now)
+    summary = batch_summary(connection, batch_id, now)
     pending = summary.counts[State.PENDING]
     blocked = [
         Blocker(f"a pause to end: {row.reason}", row.paused_until, pending)
