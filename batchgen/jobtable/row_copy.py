@@ -12,7 +12,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, Table, Text, func, insert, select, text
+from sqlalchemy import ColumnElement, Connection, Integer, Row, Table, Text, func, insert, select, text
 from sqlalchemy.exc import DataError, IntegrityError
 
 from batchgen.catalogue.amounts import json_default
@@ -77,13 +77,6 @@ def in_batches(table: Table, batch_ids: Collection[int]) -> ColumnElement[bool]:
     return column.in_(select(*owner.primary_key).where(in_batches(owner, batch_ids)))
 
 
-def ordered(table: Table, dialect: str) -> Select[Any]:
-    """All rows of a table in the order of its key, which is that of bytes in every database."""
-    is_sqlite = dialect == "sqlite"
-    keys = (key.collate("C") if isinstance(key.type, Text) and not is_sqlite else key for key in table.primary_key)
-    return select(table).order_by(*keys)
-
-
 def page_rows(connection: Connection, table: Table) -> int:
     if table is not jobs:
         return PAGE_ROWS
@@ -96,10 +89,13 @@ def read_rows(
 ) -> Iterator[list[Row[Any]]]:
     """The rows of a table, or of its batches, by pages; without those whose keys are `present` in the other table.
 
-    Raises `StorageError` for a value that cannot be read.
+    In the order of the key, which is that of bytes in every database. Raises `StorageError` for a value that cannot be
+    read.
     """
     keys = [key.name for key in table.primary_key]
-    statement = ordered(table, connection.dialect.name)
+    is_sqlite = connection.dialect.name == "sqlite"
+    order = (key.collate("C") if isinstance(key.type, Text) and not is_sqlite else key for key in table.primary_key)
+    statement = select(table).order_by(*order)
     if batch_ids is not None:
         statement = statement.where(in_batches(table, batch_ids))
     result = connection.execute(statement, execution_options={"yield_per": page_rows(connection, table)})
