@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, Select, bindparam, func, select
@@ -106,11 +107,11 @@ def clips(connection: Connection, batch_id: int, row_ids: Sequence[int] | None =
     problems: dict[str, list[ClipProblem]] = {}
     for problem in (ClipProblem(*values) for values in connection.execute(PROBLEMS, {"in_batch": batch_id})):
         problems.setdefault(problem.id, []).append(problem)
-    lists: dict[str, tuple[str, ...]] = {}  # pointers and tags, which many jobs share
+    parsed = cache(lambda texts: tuple(json.loads(texts)))  # pointers and tags, which many jobs share
     for row in rows(SELECT_JOBS_WITH_TIMES):
         yield Clip(
-            *(row.id, row.key, State(row.state), row.model, row.request, parsed(row.input_pointers, lists)),
-            *(row.clip_seconds, row.take, parsed(row.tags, lists), row.attempt_id, row.error_class, row.error),
+            *(row.id, row.key, State(row.state), row.model, row.request, parsed(row.input_pointers)),
+            *(row.clip_seconds, row.take, parsed(row.tags), row.attempt_id, row.error_class, row.error),
             *(row.intent_at, row.answered_at, row.finished_at, row.delivered_at),
             ended_at=row.delivered_at or row.failed_at or row.cancelled_at,
             cost_usd=costs.get(row.id),
@@ -123,13 +124,6 @@ def clips(connection: Connection, batch_id: int, row_ids: Sequence[int] | None =
 
 def first_files(connection: Connection, batch_id: int) -> list[ClipFile]:
     return [clip.files[0] for clip in clips(connection, batch_id) if clip.files]
-
-
-def parsed(text_: str, lists: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """A JSON list of texts. Each different one is parsed once."""
-    if text_ not in lists:
-        lists[text_] = tuple(json.loads(text_))
-    return lists[text_]
 
 
 def newest(connection: Connection, batch_id: int) -> Marks:
