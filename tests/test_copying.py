@@ -261,7 +261,7 @@ def test_a_value_that_batchgen_did_not_write_is_named(table: Table, new_table: N
 
 def test_a_copy_that_is_underway_goes_to_no_other_table(table: Table, tmp_path: Path, batchgen: Command) -> None:
     table.sync("mona")
-    table.change(moves.depart, "c0ffee", [table.batch_id], str(tmp_path / "b.db"), NOON)
+    table.change(moves.record, "c0ffee", [table.batch_id], goes_to=str(tmp_path / "b.db"), began_at=NOON)
     with pytest.raises(UsageError, match=r"a copy to .*b\.db is underway, and that is not .*c\.db"):
         copy(table.database, tmp_path / "c.db")
     with pytest.raises(UsageError, match="may have had the whole copy"):

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from batchgen.cli.batches import job_keys, states_among
 from batchgen.jobs import ChargeSource, ErrorClass, Outcome, State
 from batchgen.jobtable import commands, polling, reconciliation, statistics
-from batchgen.jobtable.chunks import CHUNK
+from batchgen.jobtable.rows import CHUNK
 from batchgen.services.outcomes import Failed, Finished
 from tests.hot_queries import listening
 from tests.table import RUN, Table

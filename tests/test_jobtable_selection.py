@@ -12,8 +12,8 @@ from sqlalchemy.dialects import sqlite
 
 from batchgen.errors import UsageError
 from batchgen.jobs import State
-from batchgen.jobtable import chunks, leases, ledger, selection, submission
-from batchgen.jobtable.chunks import CHUNK
+from batchgen.jobtable import leases, ledger, rows, selection, submission
+from batchgen.jobtable.rows import CHUNK
 from batchgen.jobtable.run_lock import Owner
 from batchgen.jobtable.schema import attempts, runs
 from batchgen.jobtable.selection import Selected, Selection
@@ -226,7 +226,7 @@ def test_a_claim_searches_an_index_and_never_scans(table: Table, statement: Sele
 def test_two_threads_that_pass_over_what_was_accepted_leave_no_job_out(
     table: Table, keys: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chunks, "CHUNK", 2)
+    monkeypatch.setattr(rows, "CHUNK", 2)
     for job in table.intend(capacity=2):
         table.accept(job, f"g-{job.id}")
     accepted = [row.id for row in table.rows() if row.state == State.GENERATING]

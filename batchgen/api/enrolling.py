@@ -115,7 +115,7 @@ async def store_inputs(manifest: Manifest, digests: FileDigests) -> None:
     """Store the local files of jobs with outputs in an object store, for other machines. Raises `StorageError`."""
     names: dict[str, str] = {}
     for job in manifest.jobs:
-        for name in fingerprint.local_names(job.request, job.input_pointers) if is_url(job.output) else ():
+        for name in fingerprint.local_names(job) if is_url(job.output) else ():
             sha256 = digests.of(name)
             if sha256 and sha256 != NO_INPUT:
                 names[local_files.url_of(job.output, sha256)] = name

@@ -15,9 +15,9 @@ from batchgen.errors import UsageError
 from batchgen.files.output_paths import BYTES_ADDED_LATER, path_fault
 from batchgen.jobtable import lineage, pricelist, verdicts
 from batchgen.jobtable.batches import StoredBatch, made_by, stored_batches
-from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.lineage import UsedSeeds
+from batchgen.jobtable.rows import chunks_of
 from batchgen.manifest import bounds
 from batchgen.manifest.header import ServiceKeys
 from batchgen.manifest.job_keys import name_fault
@@ -37,9 +37,10 @@ def next_manifest(
     """
     database.read_now(pricelist.learn_models, DEFAULT)
     name = new_batch_name(database, options.path)
-    chosen, left_out = database.read_now(verdicts.counts, batch.id, options.choice)
+    ids = database.read_now(verdicts.chosen_ids, batch.id, options.choice)
+    left_out = database.read_now(verdicts.left_out, batch.id, options.choice)
     made = NextManifest(batch.name, left_out=left_out)
-    if not chosen:
+    if not ids:
         raise UsageError(
             f"{manifest}: there are no {chosen_words(options.choice, batch.name)}: {left_out_words(left_out)}.\n"
             f"Judge the clips with `{options.command_line('review')}`, or import a file of verdicts with"
@@ -48,7 +49,6 @@ def next_manifest(
     target = target_of(database, batch, options)
     used = database.read_now(lineage.used_seeds, batch.name) if options.reseed else UsedSeeds()
     composer = Composer(made, target, options, manifest.absolute().parent, used, name or "next")
-    ids = database.read_now(verdicts.chosen_ids, batch.id, options.choice)
     for chunk in chunks_of(ids):  # requests may be long
         for row in database.read_now(verdicts.sent_jobs, chunk):
             composer.add(row)

@@ -77,7 +77,7 @@ def status_of(database: Database, batch: StoredBatch, manifest: Path | None, *, 
     folder = (manifest or Path(batch.manifest_path)).absolute().parent
     # A run at work may have been given another address than this command, and knows best where its jobs are.
     origin = None if runs else origin_in_use(batch)
-    waiting = read_now(blockers.blockers, batch.id, now, None, origin)
+    waiting = read_now(blockers.blockers, batch.id, now, origin)
     last_run = read_now(statistics.last_run, batch.id)
     if standstill := read_now(statistics.standstill, alive):
         waiting = [replace(wait, cause=standstill) if wait.is_for_place else wait for wait in waiting]

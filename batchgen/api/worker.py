@@ -22,7 +22,8 @@ from batchgen.files.local_files import FileDigests
 from batchgen.jobtable import enrolled, fingerprint, statistics
 from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.enrolled import EnrolledBatch, JobWithFiles
+from batchgen.jobtable.enrolled import EnrolledBatch
+from batchgen.jobtable.fingerprint import JobWithFiles
 from batchgen.jobtable.selection import Selected
 from batchgen.jobtable.sync import SyncResult
 from batchgen.limits.steering import read_enrolled, read_steering
@@ -175,7 +176,7 @@ class Worker:
         ids, absent = await self.sendable(batch, folder)
         spec = RunSpec(
             batch=Batch(name=batch.name, service=batch.service, manifest=Path(batch.manifest_path), sha256=""),
-            jobs=await read(enrolled.job_count, batch.id),
+            jobs=len(ids) + len(absent),
             synced=SyncResult(batch.id, orphans=await read(enrolled.ids_of, batch.id, enrolled_limits.orphans)),
             folder=folder,
             limits=enrolled_limits.limits,

@@ -24,8 +24,8 @@ from batchgen.files.safe_open import open_directory
 from batchgen.files.staged_file import NameTaken, stage
 from batchgen.jobs import Verdict
 from batchgen.jobtable import verdicts
+from batchgen.jobtable.clips import clip_ids, read_clips
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.delivered_clips import clip_ids, read_clips
 from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.verdicts import STARS_MAX, VerdictFilter
 from batchgen.report.formats import shortened

@@ -50,7 +50,7 @@ def import_(manifest: Path, files: tuple[Path, ...], db: str | None, simulate: b
     with open_batch(db, manifest, simulate) as (database, batch):
         refuse_other_batches(database, batch, dict(zip(files, read, strict=True)), manifest)
         imported = store(database, batch.id, newest_of(read))
-        _, totals = database.read_now(verdicts.counts, batch.id)
+        totals = database.read_now(verdicts.left_out, batch.id)
     problems = [problem for file in read for problem in file.problems]
     problems += [f"{verdict.source}: {verdict.id}: {reason}" for verdict, reason in imported.refused]
     if as_json:

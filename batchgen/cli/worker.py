@@ -22,8 +22,10 @@ from batchgen.cli.notices import notice_advice, notice_of
 from batchgen.cli.signals import signals_handled
 from batchgen.errors import BatchgenError, ExitCode, ManifestChanged, UsageError
 from batchgen.jobtable import batches
-from batchgen.jobtable.database import Database, shown
-from batchgen.jobtable.enrolled import EnrolledBatch, JobWithFiles
+from batchgen.jobtable.database import Database
+from batchgen.jobtable.engine import shown
+from batchgen.jobtable.enrolled import EnrolledBatch
+from batchgen.jobtable.fingerprint import JobWithFiles, local_names
 from batchgen.report import hints
 from batchgen.report.formats import shortened
 from batchgen.report.log import log_to_stderr
@@ -191,7 +193,7 @@ class WorkerDisplay:
 
 
 def absent_words(absent: Sequence[JobWithFiles]) -> str:
-    names = list(dict.fromkeys(name for job in absent for name in job.names))
+    names = list(dict.fromkeys(name for job in absent for name in local_names(job)))
     one = len(absent) == 1
     return (
         f"{plural(len(absent), 'job')} {'names a local file' if one else 'name local files'} that"

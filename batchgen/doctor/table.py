@@ -19,9 +19,9 @@ from batchgen.files.safe_open import DATABASE_SUFFIXES, UnsafePath
 from batchgen.jobs import JobSpec
 from batchgen.jobtable import pricelist, submission
 from batchgen.jobtable.batches import StoredBatch, made_by, table_exists
-from batchgen.jobtable.database import DISK_AT_FAULT, errors_for_people, shown
+from batchgen.jobtable.database import DISK_AT_FAULT, errors_for_people
 from batchgen.jobtable.delivery import LostFiles
-from batchgen.jobtable.engine import database_url, path_of
+from batchgen.jobtable.engine import database_url, path_of, shown
 from batchgen.jobtable.inspection import BatchCondition, TableCondition, inspect_batch, inspect_table, inspecting
 from batchgen.jobtable.migrations import HEAD
 from batchgen.jobtable.moves import Departure, departure_of

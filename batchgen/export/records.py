@@ -69,7 +69,7 @@ COLUMNS = {
 
 
 def record_of(clip: Row[Any]) -> Record:
-    """The record of a row of `jobtable.delivered_clips`."""
+    """The record of a row of `jobtable.clips`."""
     row = clip._asdict()
     request = json.loads(row["request"])
     pointers = json.loads(row["input_pointers"])

@@ -20,13 +20,13 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from batchgen import clock
 from batchgen.errors import UsageError
 from batchgen.files.output_paths import is_url
 from batchgen.jobtable import delivery_hooks, leases, run_lock
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.delivery_hooks import HookedFile
 from batchgen.services.text import one_line
 
 LOG = logging.getLogger("batchgen.hooks")
@@ -173,7 +173,7 @@ class DeliveryHook:
         await write(delivery_hooks.end, output_id, self.digest, self.run_id, code, message or None, clock.utcnow())
         self.on_result(HookResult(file.key, path, code, message))
 
-    async def execute(self, file: HookedFile, path: str) -> tuple[int, str]:
+    async def execute(self, file: Any, path: str) -> tuple[int, str]:
         """Start the command, and return its exit code and the last line that it wrote. Cancelled, it is killed."""
         values = {"path": path, "id": file.key, "batch": self.batch, "model": file.model, "url": file.url}
         placeholders = {"{}": path} | {f"{{{name}}}": value for name, value in values.items()}

@@ -21,8 +21,8 @@ from batchgen.files.local_files import FileDigests
 from batchgen.files.spelling import no_such_manifest, similar_manifest
 from batchgen.jobs import JobSpec
 from batchgen.jobtable import moves
-from batchgen.jobtable.database import Database, shown
-from batchgen.jobtable.engine import file_of
+from batchgen.jobtable.database import Database
+from batchgen.jobtable.engine import file_of, shown
 from batchgen.jobtable.fingerprint import fingerprint_of
 from batchgen.jobtable.joins import CURRENT_OR_NONE
 from batchgen.jobtable.schema import attempts, batches, jobs
@@ -124,19 +124,13 @@ def open_table(db: str | Path | None, manifest: Path | None, run_command: str = 
 
 def chosen_batches(database: Database, manifest: Path | None, *, simulate: bool) -> list[StoredBatch]:
     """The batches of a manifest, or of the whole table; with `simulate`, only simulated ones. Raises `UsageError`."""
-    chosen = batches_of(database, manifest) if manifest else database.read_now(stored_batches)
+    stored = database.read_now(stored_batches)
+    chosen = made_by(stored, manifest, database.path) if manifest else stored
+    if manifest and not chosen:
+        raise UsageError(not_stored(manifest, stored, shown(database.url)))
     if simulate and not (chosen := [batch for batch in chosen if batch.service == SIMULATOR]):
         raise UsageError(f"{manifest or shown(database.url)}: not run with --simulate yet")
     return chosen
-
-
-def batches_of(database: Database, manifest: Path) -> list[StoredBatch]:
-    """The batches that a manifest made: a real one, a simulated one, or both. Raises `UsageError` if there is none."""
-    stored = database.read_now(stored_batches)
-    matching = made_by(stored, manifest, database.path)
-    if not matching:
-        raise UsageError(not_stored(manifest, stored, shown(database.url)))
-    return matching
 
 
 def not_stored(manifest: Path, stored: Sequence[StoredBatch], table: str) -> str:
@@ -189,13 +183,9 @@ def is_same_manifest(
     One that was moved lies beside its table, or still asks for one of the batch's jobs at least. Another person's
     manifest with the same batch name asks for none, and would cancel them all.
     """
-    other, table = Path(batch.manifest_path), file_of(connection)
-    if other == manifest:
-        return True
-    if may_exist(other):
-        with suppress(OSError):
-            return other.samefile(manifest)
-        return False
+    if is_at(batch, manifest) or may_exist(Path(batch.manifest_path)):
+        return is_at(batch, manifest)
+    table = file_of(connection)
     if table and table.parent.resolve() == manifest.parent.resolve():
         return True
     columns = (jobs.c.key, jobs.c.fingerprint, attempts.c.input_digests)

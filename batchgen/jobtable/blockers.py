@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select
 
@@ -15,7 +16,7 @@ from batchgen.jobtable.in_flight import InFlight
 from batchgen.jobtable.joins import CURRENT_ATTEMPTS, IN_BATCH
 from batchgen.jobtable.kinds import LimitKind, SettingName
 from batchgen.jobtable.schema import attempts, batches, jobs, limits
-from batchgen.jobtable.statistics import ASKED_FOR, BatchSummary, batch_summary
+from batchgen.jobtable.statistics import ASKED_FOR, batch_summary
 from batchgen.jobtable.transition import FIRST_DUE, IN_BATCH_AND_STATE
 
 OF_LATE = timedelta(hours=1)
@@ -69,14 +70,12 @@ class Blocker:
         return text
 
 
-def blockers(
-    connection: Connection, batch_id: int, now: datetime, summary: BatchSummary | None = None, origin: str | None = None
-) -> list[Blocker]:
-    """What a batch waits for, most urgent first. `summary` saves counting again.
+def blockers(connection: Connection, batch_id: int, now: datetime, origin: str | None = None) -> list[Blocker]:
+    """What a batch waits for, most urgent first.
 
     With `origin`, that of the service in use, it says which jobs were sent to another one.
     """
-    summary = summary or batch_summary(connection, batch_id, now)
+    summary = batch_summary(connection, batch_id, now)
     pending = summary.counts[State.PENDING]
     blocked = [
         Blocker(f"a pause to end: {row.reason}", row.paused_until, pending)
@@ -93,12 +92,11 @@ def blockers(
         if not number:
             continue
         collect_by = first_collect_by(connection, batch_id) if state == State.DOWNLOADING else None
-        cause, alike, job = cause_of(connection, batch_id, state) if state in WAITS_FOR else (None, 0, None)
+        cause = cause_of(connection, batch_id, state) if state in WAITS_FOR else {}
         due = connection.execute(FIRST_UNLEASED, {"in_batch": batch_id, "in_state": state}).scalar()
-        blocked.append(Blocker(reason, due, number, collect_by, cause=cause, job=job, alike=alike))
+        blocked.append(Blocker(reason, due, number, collect_by, **cause))
     if summary.held:
-        cause, alike, job = cause_of(connection, batch_id, State.UNCONFIRMED)
-        blocked.append(Blocker(PERSON, None, summary.held, cause=cause, job=job, alike=alike))
+        blocked.append(Blocker(PERSON, None, summary.held, **cause_of(connection, batch_id, State.UNCONFIRMED)))
     return blocked
 
 
@@ -124,21 +122,18 @@ def uncollected(connection: Connection, batch_id: int, now: datetime) -> str:
     return f"; no run collects {names}, which hold places: run {rows[0].manifest_path}" if rows else ""
 
 
-def cause_of(
-    connection: Connection, batch_id: int, state: State, failures: int = 0
-) -> tuple[str | None, int, str | None]:
-    """The error that most jobs of a state have, how many have it, and the first of these jobs.
+def cause_of(connection: Connection, batch_id: int, state: State, failures: int = 0) -> dict[str, Any]:
+    """`cause`, `alike` and `job` of a blocker: the error that most jobs of a state have. Empty where none has one.
 
     Only of jobs with so many `failures` in a row.
     """
     params = {"in_batch": batch_id, "in_state": state, "failures": failures}
     rows = connection.execute(ERRORS, params).all()
     numbers = Counter(without_figures(row.error) for row in rows)
-    if not numbers:
-        return None, 0, None
-    (cause, number), *_ = numbers.most_common(1)
-    first = next(row for row in rows if without_figures(row.error) == cause)
-    return first.error, number, first.key
+    for cause, number in numbers.most_common(1):
+        first = next(row for row in rows if without_figures(row.error) == cause)
+        return {"cause": first.error, "alike": number, "job": first.key}
+    return {}
 
 
 def without_figures(error: str) -> str:
@@ -149,10 +144,9 @@ def without_figures(error: str) -> str:
 def lasting_causes(connection: Connection, batch_id: int) -> list[Blocker]:
     """What jobs wait for because of an error that came several times in a row, with the error."""
     return [
-        Blocker(reason, None, number, cause=cause, job=job, alike=number)
+        Blocker(reason, None, cause["alike"], **cause)
         for state, reason in WAITS_FOR.items()
-        for cause, number, job in [cause_of(connection, batch_id, state, LASTING_FAILURES)]
-        if cause
+        if (cause := cause_of(connection, batch_id, state, LASTING_FAILURES))
     ]
 
 

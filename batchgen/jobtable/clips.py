@@ -1,30 +1,36 @@
-"""The jobs of a batch as a person reviews them: what was asked, what came, what it cost, and the verdict on it.
+"""The jobs of a batch as a person reviews them, and its delivered clips as `batchgen export` writes them: what was
+asked, what came, what it cost, and the verdict on it.
 
-Of each job only the current attempt counts; the cost is that of all its attempts.
+Of each job only the current attempt counts; in a review, the cost is that of all its attempts.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, Select, bindparam, func, select
 
 from batchgen.jobs import State, Verdict
-from batchgen.jobtable.joins import ATTEMPTS, CURRENT_ATTEMPTS, CURRENT_FILES, CURRENT_OR_NONE, IN_BATCH, IS_DELIVERED
+from batchgen.jobtable.database import Database
+from batchgen.jobtable.joins import ATTEMPTS, CURRENT_ATTEMPTS, CURRENT_FILES, IN_BATCH, IS_DELIVERED
 from batchgen.jobtable.measuring import PROBLEMS, ClipProblem
-from batchgen.jobtable.schema import attempts, events, jobs, outputs, verdicts
-from batchgen.jobtable.verdicts import Judgement
+from batchgen.jobtable.rows import chunks_of
+from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs, verdicts
+from batchgen.jobtable.sync import LABELS
+from batchgen.jobtable.verdicts import IS_NEWEST, JOBS_WITH_VERDICTS, Judgement
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 """A SHA-256. It names posters on the disk, and a table may come from anywhere: a file with another one is left out."""
 CHANGES_AT_ONCE = 500
 """Jobs in one answer to a page that follows a run: it asks again at once where there are more."""
+CLIPS_AT_ONCE = 20  # exported from one query: some requests hold whole images, and all of them lie in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,38 +104,26 @@ def clips(connection: Connection, batch_id: int, row_ids: Sequence[int] | None =
     costs: dict[int, Decimal] = {}
     for row in rows(COSTS):
         costs[row.job_id] = costs.get(row.job_id, Decimal(0)) + row.cost_usd
-    judgements = {  # of one attempt, the newest comes last
-        row.attempt_id: (Judgement(Verdict(row.verdict) if row.verdict else None, row.stars), row.at)
-        for row in rows(VERDICTS)
-    }
     problems: dict[str, list[ClipProblem]] = {}
     for problem in (ClipProblem(*values) for values in connection.execute(PROBLEMS, {"in_batch": batch_id})):
         problems.setdefault(problem.id, []).append(problem)
-    lists: dict[str, tuple[str, ...]] = {}  # pointers and tags, which many jobs share
+    parsed = cache(lambda texts: tuple(json.loads(texts)))  # pointers and tags, which many jobs share
     for row in rows(SELECT_JOBS_WITH_TIMES):
-        judgement, judged_at = judgements.get(row.attempt_id, (Judgement(), None))
         yield Clip(
-            *(row.id, row.key, State(row.state), row.model, row.request, parsed(row.input_pointers, lists)),
-            *(row.clip_seconds, row.take, parsed(row.tags, lists), row.attempt_id, row.error_class, row.error),
+            *(row.id, row.key, State(row.state), row.model, row.request, parsed(row.input_pointers)),
+            *(row.clip_seconds, row.take, parsed(row.tags), row.attempt_id, row.error_class, row.error),
             *(row.intent_at, row.answered_at, row.finished_at, row.delivered_at),
             ended_at=row.delivered_at or row.failed_at or row.cancelled_at,
             cost_usd=costs.get(row.id),
             files=tuple(sorted(files.get(row.attempt_id, ()), key=lambda file: file.number)),
-            judgement=judgement,
-            judged_at=judged_at,
+            judgement=Judgement(Verdict(row.verdict) if row.verdict else None, row.stars),
+            judged_at=row.judged_at,
             problems=tuple(problems.get(row.key, ())),
         )
 
 
 def first_files(connection: Connection, batch_id: int) -> list[ClipFile]:
     return [clip.files[0] for clip in clips(connection, batch_id) if clip.files]
-
-
-def parsed(text_: str, lists: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """A JSON list of texts. Each different one is parsed once."""
-    if text_ not in lists:
-        lists[text_] = tuple(json.loads(text_))
-    return lists[text_]
 
 
 def newest(connection: Connection, batch_id: int) -> Marks:
@@ -190,6 +184,23 @@ def to_file(row: Any) -> ClipFile:
     return ClipFile(*values)
 
 
+def clip_ids(connection: Connection, batch_id: int, job_ids: Collection[int] | None = None) -> list[int]:
+    """The row ids of a batch's delivered files in the manifest's order; with `job_ids`, only those of these jobs."""
+    delivered = select(outputs.c.id, jobs.c.id).select_from(CURRENT_FILES)
+    of_batch = delivered.where(jobs.c.batch_id == batch_id, IS_DELIVERED).order_by(jobs.c.id, outputs.c.number)
+    return [output_id for output_id, job_id in connection.execute(of_batch) if job_ids is None or job_id in job_ids]
+
+
+def read_clips(database: Database, ids: Sequence[int]) -> Iterator[Row[Any]]:
+    """The clips of these row ids. One that is not delivered any more is left out."""
+    for some in chunks_of(ids, size=CLIPS_AT_ONCE):
+        yield from database.read_now(clips_of, some)
+
+
+def clips_of(connection: Connection, ids: Sequence[int]) -> list[Row[Any]]:
+    return list(connection.execute(SELECT_CLIP_RECORDS, {"ids": ids}))
+
+
 def spend_by_model(connection: Connection, batch_id: int) -> dict[str, Decimal]:
     """What the attempts of a batch were charged, by model, in USD. All attempts count, so the sum is the bill."""
     sums: dict[str, Decimal] = {}
@@ -205,16 +216,14 @@ SELECT_JOBS_WITH_TIMES = (
         *(jobs.c.clip_seconds, jobs.c.take, jobs.c.tags, jobs.c.attempt_id, jobs.c.error_class, jobs.c.error),
         *(jobs.c.delivered_at, jobs.c.failed_at, jobs.c.cancelled_at),
         *(attempts.c.intent_at, attempts.c.answered_at, attempts.c.finished_at),
+        *(verdicts.c.verdict, verdicts.c.stars, verdicts.c.at.label("judged_at")),
     )
-    .select_from(CURRENT_OR_NONE)
+    .select_from(JOBS_WITH_VERDICTS)
     .where(IN_BATCH)
     .order_by(jobs.c.id)
 )
 FILES = (
-    select(
-        *(outputs.c.attempt_id, outputs.c.number, outputs.c.path, outputs.c.sha256, outputs.c.bytes),
-        *(outputs.c.seconds, outputs.c.width, outputs.c.height, outputs.c.remark),
-    )
+    select(outputs.c.attempt_id, *(outputs.c[name] for name in ClipFile.__dataclass_fields__))
     .select_from(CURRENT_FILES)
     .where(IN_BATCH, IS_DELIVERED)
 )
@@ -223,10 +232,35 @@ COSTS = (
     .select_from(ATTEMPTS)
     .where(IN_BATCH, attempts.c.cost_usd.is_not(None))
 )
-VERDICTS = (
-    select(verdicts.c.attempt_id, verdicts.c.verdict, verdicts.c.stars, verdicts.c.at)
-    .join_from(jobs, verdicts, jobs.c.attempt_id == verdicts.c.attempt_id)
-    .where(IN_BATCH)
-    .order_by(verdicts.c.id)
-)
 _measured = select(outputs.c.id).select_from(CURRENT_FILES).where(IN_BATCH)
+
+_twin_output, _twin_attempt, _twin_job = outputs.alias("twin_output"), attempts.alias("twin"), jobs.alias("twin_job")
+_first = outputs.alias("first")
+_first_number = (
+    select(func.min(_first.c.number))
+    .where(_first.c.attempt_id == attempts.c.id, _first.c.delivered_at.is_not(None))
+    .correlate(attempts)
+)
+SELECT_CLIP_RECORDS = (
+    select(
+        *(batches.c.name.label("batch"), jobs.c.key.label("id"), outputs.c.number.label("output")),
+        *(outputs.c.path, outputs.c.bytes, outputs.c.sha256, outputs.c.remark, outputs.c.delivered_at),
+        *(outputs.c.seconds, outputs.c.width, outputs.c.height, outputs.c.fps, outputs.c.codec),
+        *(outputs.c.black, outputs.c.frozen, outputs.c.unlike_input, outputs.c.seconds_off),
+        _twin_job.c.key.label("copy_of"),
+        *(jobs.c.request, jobs.c.input_pointers, jobs.c.clip_seconds, jobs.c.take, *LABELS, jobs.c.created_at),
+        _first_number.scalar_subquery().label("first_output"),
+        *(jobs.c.parent_batch, jobs.c.parent_key.label("parent_id")),
+        *(attempts.c.service, attempts.c.model, attempts.c.number.label("attempt"), attempts.c.generation_id),
+        *(attempts.c.intent_at.label("sent_at"), attempts.c.answered_at.label("accepted_at"), attempts.c.finished_at),
+        *(attempts.c.cost_usd, attempts.c.charge_source, attempts.c.input_digests),
+        *(verdicts.c.verdict, verdicts.c.stars),
+    )
+    .select_from(CURRENT_ATTEMPTS.join(batches).join(outputs))
+    .outerjoin(verdicts, IS_NEWEST)
+    .outerjoin(_twin_output, _twin_output.c.id == outputs.c.copy_of)
+    .outerjoin(_twin_attempt, _twin_attempt.c.id == _twin_output.c.attempt_id)
+    .outerjoin(_twin_job, _twin_job.c.id == _twin_attempt.c.job_id)
+    .where(outputs.c.id.in_(bindparam("ids", expanding=True)), IS_DELIVERED)
+    .order_by(jobs.c.id, outputs.c.number)
+)

@@ -10,11 +10,10 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select, update
 
 from batchgen.files.measures import Measures
-from batchgen.jobs import PAID_FAILURES, ChargeSource, ErrorClass, Job, Outcome, State
+from batchgen.jobs import ChargeSource, ErrorClass, Job, Outcome, State
 from batchgen.jobtable import ledger, settings
-from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.joins import CURRENT_OR_NONE
-from batchgen.jobtable.rows import load_jobs
+from batchgen.jobtable.rows import chunks_of, load_jobs, may_be_charged, rows_among
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
 from batchgen.jobtable.transition import Increment, change_state, guarded_update
 
@@ -42,18 +41,8 @@ def gone(connection: Connection, batch_id: int, keys: Collection[str]) -> set[st
 
 def rows_of(connection: Connection, batch_id: int, keys: Collection[str]) -> list[Row[Any]]:
     """These jobs with what their current attempts came to, in the manifest's order. `keys` may be of any number."""
-    of_batch = ROWS.where(jobs.c.batch_id == batch_id)
-    rows: list[Row[Any]] = []
-    for chunk in chunks_of(list(dict.fromkeys(keys))):
-        rows += connection.execute(of_batch.where(jobs.c.key.in_(chunk)))
+    rows = rows_among(connection, ROWS.where(jobs.c.batch_id == batch_id), jobs.c.key, keys)
     return sorted(rows, key=lambda row: row.id)
-
-
-def may_be_charged(row: Any) -> bool:
-    """Whether a job without a video may have cost money: the service has its generation, or may have it. A cost of 0
-    proves nothing of a failure such as an expired result: only what was made and paid for expires."""
-    is_taken = row.outcome is not None and Outcome(row.outcome).may_be_paid
-    return is_taken and (row.cost_usd != 0 or row.error_class in PAID_FAILURES)
 
 
 def retry(

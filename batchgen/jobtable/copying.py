@@ -25,7 +25,7 @@ from batchgen.jobtable.batches import stored_batches, table_exists
 from batchgen.jobtable.database import Database, errors_for_people
 from batchgen.jobtable.engine import SECRETS, database_url, make_engine, path_of
 from batchgen.jobtable.moves import Departure
-from batchgen.jobtable.row_copy import ACCOUNT_TABLES, BATCH_TABLES, Digest
+from batchgen.jobtable.row_copy import ACCOUNT_TABLES, BATCH_TABLES, BatchIds, Digest, Keys
 from batchgen.jobtable.run_lock import Owner
 from batchgen.jobtable.schema import batches, runs
 
@@ -78,7 +78,7 @@ def copy(
             with suppress(BatchgenError):
                 target.write_now(take_back, source, move, now)
             raise
-        source.write_now(moves.complete, move.id, now)
+        source.write_now(moves.end, move.id, moved_at=now)
     return Copied(list(move.names.values()), place, digests)
 
 
@@ -210,7 +210,7 @@ def mark(connection: Connection, move: Departure, dead: Collection[str], now: da
     for other in moves.departures(connection):
         refuse_underway(other)
     refuse_runs(connection, move, dead)
-    moves.depart(connection, move.id, move.names, move.place, now)
+    moves.record(connection, move.id, move.names, goes_to=move.place, began_at=now)
 
 
 def transfer(
@@ -250,29 +250,29 @@ def bring(
     refuse_present(connection, move)
     row_copy.prepare(connection)
     last = row_copy.last_ids(connection)
-    own = None if len(move.names) == len(stored_batches(reading)) else move.names
-
-    def pages(table: Table) -> Iterator[list[Row[Any]]]:
-        with errors_for_people(source.url):
-            yield from row_copy.read_rows(reading, table, own if table in BATCH_TABLES else None)
-
     new_ids = [batch_id + last["batches"] for batch_id in move.names]
     digests: dict[str, Digest] = {}
+
+    def pages(table: Table, batch_ids: BatchIds, present: Keys) -> Iterator[list[Row[Any]]]:
+        with errors_for_people(source.url):
+            yield from row_copy.read_rows(reading, table, batch_ids, present)
+
+    def bring_table(table: Table, left: BatchIds = None, entered: BatchIds = None, present: Keys = ()) -> None:
+        digests[table.name] = copied = row_copy.copy_rows(pages(table, left, present), connection, table, last)
+        on_table(table.name, copied)
+        if str(row_copy.digest(connection, table, entered, present)) != str(copied):
+            raise StorageError(
+                f"{table.name}: the rows differ after they were copied, so nothing was kept. This is a defect of"
+                " batchgen, or of a database"
+            )
+
+    left = None if len(move.names) == len(stored_batches(reading)) else move.names
     for table in BATCH_TABLES:
-        digests[table.name] = row_copy.copy_rows(pages(table), connection, table, last)
-        on_table(table.name, digests[table.name])
-    own_ids = new_ids if last["batches"] else None
-    stored = {table.name: row_copy.digest(connection, table, own_ids) for table in BATCH_TABLES}
+        bring_table(table, left, new_ids if last["batches"] else None)
     for table in ACCOUNT_TABLES:
-        digests[table.name], stored[table.name] = row_copy.copy_account_rows(pages(table), connection, table)
-        on_table(table.name, digests[table.name])
-    if different := [name for name in digests if str(digests[name]) != str(stored[name])]:
-        raise StorageError(
-            f"{', '.join(different)}: the rows differ after they were copied, so nothing was kept. This is a defect of"
-            " batchgen, or of a database"
-        )
+        bring_table(table, present=row_copy.keys_in(connection, table))
     row_copy.finish(connection)
-    moves.arrive(connection, move.id, new_ids, place_of(source.url), now)
+    moves.record(connection, move.id, new_ids, came_from=place_of(source.url), began_at=now, moved_at=now)
     if not source.write_now(moves.is_underway, move.id):
         raise UsageError("the copy was given up by another command meanwhile. Nothing has been copied")
     return digests
@@ -288,4 +288,4 @@ def take_back(connection: Connection, source: Database, move: Departure, now: da
             f"{', '.join(move.names.values())}: {move.place} has the whole copy, and may run it. Finish the copy: the"
             " same command without --abort"
         )
-    source.write_now(moves.give_back, move.id, now)
+    source.write_now(moves.end, move.id, given_back_at=now)

@@ -6,6 +6,7 @@ Writes go through one writer thread. Reads have an engine of their own, so that 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -20,18 +21,20 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from batchgen import clock
 from batchgen.errors import StorageError
-from batchgen.jobtable import place
-from batchgen.jobtable.engine import database_url, make_engine, may_write, path_of, without_secrets
+from batchgen.jobtable.engine import database_url, make_engine, may_write, path_of, shown
 from batchgen.jobtable.migrations import bring_up, is_current
-from batchgen.jobtable.table_lock import PATIENCE_TRIES, QUERY_CANCELED, TableLock
+from batchgen.jobtable.table_lock import PATIENCE_TRIES, QUERY_CANCELED, TableLock, code_of
 from batchgen.jobtable.writer import Writer
-from batchgen.services.text import visible
 
 P = ParamSpec("P")
 T = TypeVar("T")
 SERVER_TIME = text("SELECT clock_timestamp()")
 """The only clock that SQL reads: no statement decides by it, `now` is always a parameter."""
 
+LOST = (
+    "the job table was moved, deleted or replaced while this run was at work on it. Nothing more is sent. Put it back,"
+    " with its -wal file beside it, and run the same command: a run on another table would pay for the same jobs again"
+)
 READ_ONLY = "it may only be read here. Ask for the right to write it"
 DISK_AT_FAULT = "its disk is full, or fails. Free some space or check the disk, then run the same command"
 SENTENCES: dict[object, str] = {
@@ -71,7 +74,7 @@ def explained(error: SQLAlchemyError) -> str:
     diagnosis = getattr(origin, "diag", None)
     parts = [getattr(diagnosis, f"message_{part}", None) for part in ("primary", "detail")]
     reason = " ".join((": ".join(filter(None, parts)) or str(origin or error)).split())
-    code = getattr(origin, "sqlstate", None) or getattr(origin, "sqlite_errorcode", 0) & 0xFF
+    code = code_of(error)
     if not code and getattr(error, "connection_invalidated", False):  # psycopg saw no more than the end
         code = "25P03"
     if code == NO_RIGHT:
@@ -79,11 +82,6 @@ def explained(error: SQLAlchemyError) -> str:
         lacks = f"may not {right[1].upper()}" if right else "lacks a right"
         return f"this role {lacks} ({reason}). Ask the owner for that; `batchgen doctor` may know the GRANT"
     return f"{SENTENCES[code]} ({reason})" if code in SENTENCES else reason
-
-
-def shown(url: URL) -> str:
-    """A database for a person: its file, or its address without the password."""
-    return visible(str(path_of(url) or without_secrets(url)))
 
 
 class Database:
@@ -138,12 +136,16 @@ class Database:
             self.read_now(learn_clock)
 
     def is_in_place(self) -> bool:
-        return self.path is None or self.file is None or place.is_at(self.path, self.file)
+        """Whether the open file still has its name: the same device and inode."""
+        try:
+            return self.path is None or self.file is None or os.path.samestat(self.file, self.path.stat())
+        except OSError:
+            return False
 
     def check_in_place(self) -> None:
         """Raise `StorageError` if the file was moved, deleted or replaced: the next run would not see what it has."""
         if not self.is_in_place():
-            raise StorageError(f"{self.path}: {place.LOST}")
+            raise StorageError(f"{self.path}: {LOST}")
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind and not issubclass(kind, Exception):  # Ctrl-C ends a command at once

@@ -7,10 +7,10 @@ starts a command again that failed, or whose run died before it ended: at least 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select
+from sqlalchemy import Connection, insert, select
 
 from batchgen.jobs import State
 from batchgen.jobtable.joins import ATTEMPTS, CURRENT_FILES, IN_BATCH, IS_DELIVERED
@@ -18,23 +18,12 @@ from batchgen.jobtable.schema import hook_runs, jobs, outputs, runs
 from batchgen.jobtable.transition import guarded_update
 
 
-@dataclass(frozen=True, slots=True)
-class HookedFile:
-    """A delivered file, for the command that is run for it."""
-
-    output_id: int
-    key: str
-    model: str
-    number: int
-    path: str
-    """Relative to the manifest's folder."""
-    url: str
-    sha256: str
-
-
 def waiting_outputs(connection: Connection, batch_id: int, command: str) -> list[int]:
     """The delivered files for which the command has not ended well, in order of delivery."""
-    return list(connection.execute(SELECT_WAITING_FOR_HOOK, {"in_batch": batch_id, "of_command": command}).scalars())
+    of_output = (hook_runs.c.output_id == outputs.c.id, hook_runs.c.command == command)
+    ended_well = select(hook_runs.c.output_id).where(*of_output, hook_runs.c.exit_code == 0)
+    waiting = SELECT_IN_ORDER_OF_DELIVERY.where(~ended_well.exists())
+    return list(connection.execute(waiting, {"in_batch": batch_id}).scalars())
 
 
 def outputs_of(connection: Connection, batch_id: int, keys: Collection[str] | None = None) -> list[int]:
@@ -52,10 +41,10 @@ def begin(
     now: datetime,
     *,
     again: bool = False,
-) -> HookedFile | None:
+) -> Any:
     """Record that a run starts the command for a file; None where it ended well, or a live run has started it.
 
-    `again` starts it although it ended well in an earlier run.
+    `again` starts it although it ended well in an earlier run. Returns the row of what the command is told of the file.
     """
     columns = (jobs.c.key, jobs.c.model, outputs.c.number, outputs.c.path, outputs.c.url, outputs.c.sha256)
     delivered = select(*columns).select_from(ATTEMPTS).join(outputs).where(outputs.c.id == output_id, IS_DELIVERED)
@@ -68,13 +57,13 @@ def begin(
     started = {"run_id": run_id, "began_at": now, "ended_at": None, "exit_code": None, "message": None}
     if row is None:
         connection.execute(insert(hook_runs).values(output_id=output_id, command=command, **started))
-        return HookedFile(output_id, *file)
+        return file
     is_at_work = row.ended_at is None and row.run_ended_at is None and row.run_id not in dead_runs
     ended_well = row.exit_code == 0 and not again
     if row.run_id == run_id or ended_well or is_at_work:
         return None
     guard = {"output_id": output_id, "command": command, "run_id": row.run_id}
-    return HookedFile(output_id, *file) if guarded_update(connection, hook_runs, guard, started) else None
+    return file if guarded_update(connection, hook_runs, guard, started) else None
 
 
 def end(
@@ -96,13 +85,4 @@ SELECT_IN_ORDER_OF_DELIVERY = (
     .select_from(CURRENT_FILES)
     .where(IN_BATCH, jobs.c.state == State.DONE, IS_DELIVERED)
     .order_by(outputs.c.delivered_at, outputs.c.id)
-)
-SELECT_WAITING_FOR_HOOK = SELECT_IN_ORDER_OF_DELIVERY.where(
-    ~select(hook_runs.c.output_id)
-    .where(
-        hook_runs.c.output_id == outputs.c.id,
-        hook_runs.c.command == bindparam("of_command"),
-        hook_runs.c.exit_code == 0,
-    )
-    .exists()
 )

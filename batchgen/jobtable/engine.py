@@ -12,6 +12,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from batchgen.errors import UsageError
 from batchgen.jobtable.table_lock import RETRY_SECONDS, TAKES_LOCK
+from batchgen.services.text import visible
 
 LOCK_TIMEOUT_MS = 2_000
 """How long PostgreSQL waits for a lock at once. `table_lock.py` tries again, as it does with SQLite."""
@@ -95,15 +96,18 @@ def file_of(connection: Connection) -> Path | None:
     return Path(row.file) if row else None
 
 
-def without_secrets(url: URL) -> str:
-    """A URL for a person."""
-    return url.difference_update_query(SECRETS).render_as_string(hide_password=True)
+def shown(url: URL) -> str:
+    """A database for a person: its file, or its address without the password."""
+    return visible(str(path_of(url) or url.difference_update_query(SECRETS).render_as_string(hide_password=True)))
 
 
-def existing_file(url: URL, mode: str, **query: str) -> URL:
-    """The same SQLite database, opened in a mode of SQLite that never makes a file: "rw" or "ro"."""
-    address = Path(str(url.database)).absolute().as_uri()
-    return URL.create("sqlite", database=address, query={"mode": mode, "uri": "true", **query})
+def existing_file(url: URL, mode: str, *, immutable: bool = False) -> URL:
+    """The same SQLite database, opened in a mode of SQLite that never makes a file: "rw" or "ro".
+
+    Where it is `immutable`, nobody changes it, and SQLite makes no file beside it.
+    """
+    query = {"mode": mode, "uri": "true", **({"immutable": "1"} if immutable else {})}
+    return URL.create("sqlite", database=Path(str(url.database)).absolute().as_uri(), query=query)
 
 
 def may_write(path: Path) -> bool:
@@ -111,13 +115,9 @@ def may_write(path: Path) -> bool:
     return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
 
 
-def sealed_file(url: URL, path: Path) -> URL:
-    """An SQLite database that may only be read, such as one on a colleague's disk.
-
-    Without a journal no run is at work. Then SQLite is told that nobody changes it, and makes no file beside it.
-    """
-    has_journal = path.with_name(f"{path.name}-wal").exists()
-    return existing_file(url, "ro", **({} if has_journal else {"immutable": "1"}))
+def has_journal(path: Path) -> bool:
+    """Whether an SQLite database has a journal: without one no run is at work."""
+    return path.with_name(f"{path.name}-wal").exists()
 
 
 def make_engine(url: URL, *, writing: bool, foreign_keys: bool = True) -> Engine:
@@ -130,9 +130,9 @@ def make_engine(url: URL, *, writing: bool, foreign_keys: bool = True) -> Engine
 
 def sqlite_engine(url: URL, writing: bool, foreign_keys: bool) -> Engine:
     path = Path(str(url.database))
-    is_sealed = not (writing or may_write(path))
+    is_sealed = not (writing or may_write(path))  # such as one on a colleague's disk
     # Whatever the mode, a table that was moved away must not be made again.
-    url = sealed_file(url, path) if is_sealed else existing_file(url, "rw")
+    url = existing_file(url, "ro", immutable=not has_journal(path)) if is_sealed else existing_file(url, "rw")
     # A read waits for the one before it, however long that takes.
     options: dict[str, Any] = {"pool_size": 1, "max_overflow": 0, "pool_timeout": None}
     engine = create_engine(url, connect_args={"check_same_thread": False}, **options)
@@ -196,9 +196,6 @@ def inspection_engine(url: URL, *, immutable: bool = False) -> Engine:
     `immutable` makes no journal beside it either; it is for a file that nobody else has open.
     """
     if path := path_of(url):
-        if immutable or may_write(path):
-            url = existing_file(url, "ro", **({"immutable": "1"} if immutable else {}))
-        else:
-            url = sealed_file(url, path)
-        return create_engine(url, connect_args={"timeout": RETRY_SECONDS})
+        is_immutable = immutable or not (may_write(path) or has_journal(path))
+        return create_engine(existing_file(url, "ro", immutable=is_immutable), connect_args={"timeout": RETRY_SECONDS})
     return postgres_engine(url, writing=False)

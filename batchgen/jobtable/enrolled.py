@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from batchgen.files.output_paths import is_url
 from batchgen.jobs import State
 from batchgen.jobtable import commands, moves, settings
-from batchgen.jobtable.chunks import chunks_of
-from batchgen.jobtable.fingerprint import fingerprint, local_names
+from batchgen.jobtable.fingerprint import JobWithFiles
+from batchgen.jobtable.rows import rows_among
 from batchgen.jobtable.schema import batches, jobs
 
 OPEN = [state for state in State if not state.is_terminal]
@@ -34,34 +34,6 @@ class EnrolledBatch:
     """The newest setting of a person."""
 
 
-@dataclass(frozen=True, slots=True)
-class JobWithFiles:
-    """A job whose request names local files."""
-
-    id: int
-    endpoint: str
-    request: str
-    pointers: tuple[str, ...]
-    fingerprint: str
-    take: int
-    stored: Mapping[str, str]
-    """The digests of the files by name, where the object store of the job's output has them."""
-
-    @property
-    def names(self) -> list[str]:
-        """The names of the files, relative to the manifest's folder."""
-        return local_names(self.request, self.pointers)
-
-    def is_whole(self, digest_of: Callable[[str], str | None]) -> bool:
-        """Whether the files can be had as they were enrolled; `digest_of` gives the digests of those that are here."""
-        digests = {name: digest_of(name) or self.stored.get(name) for name in self.names}
-        read = {name: digest for name, digest in digests.items() if digest}
-        if len(read) < len(digests):
-            return False
-        found_here = fingerprint(self.endpoint, self.request, self.pointers, read.__getitem__, self.take)
-        return found_here == self.fingerprint
-
-
 def open_batches(connection: Connection) -> list[EnrolledBatch]:
     """The batches with jobs that have not ended, as they were first enrolled; none that was moved to another table."""
     has_open = select(jobs.c.id).where(jobs.c.batch_id == batches.c.id, jobs.c.state.in_(OPEN)).exists()
@@ -77,20 +49,12 @@ def models_of(connection: Connection, batch_id: int) -> tuple[str, ...]:
 
 
 def keys_of(connection: Connection, ids: Collection[int]) -> frozenset[str]:
-    return frozenset(
-        key
-        for chunk in chunks_of(list(ids))
-        for key in connection.execute(select(jobs.c.key).where(jobs.c.id.in_(chunk))).scalars()
-    )
+    return frozenset(row.key for row in rows_among(connection, select(jobs.c.key), jobs.c.id, ids))
 
 
 def ids_of(connection: Connection, batch_id: int, keys: Collection[str]) -> frozenset[int]:
     """The row ids of a batch's jobs by their keys; a key that is not in the batch is missing."""
     return frozenset(row.id for row in commands.rows_of(connection, batch_id, keys))
-
-
-def job_count(connection: Connection, batch_id: int) -> int:
-    return int(connection.execute(select(func.count()).where(jobs.c.batch_id == batch_id)).scalar_one())
 
 
 def jobs_with_files(connection: Connection, batch_id: int) -> list[JobWithFiles]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -22,32 +23,52 @@ DIGITS = 16
 CLIENT_REQUEST_ID = re.compile(rf"batchgen-([0-9a-f]{{{DIGITS}}})-[0-9a-f]{{32}}")
 
 
-def fingerprint(
-    endpoint: str, request: str, pointers: Sequence[str], digest: Callable[[str], str], take: int = 1
-) -> str:
+@dataclass(frozen=True, slots=True)
+class JobWithFiles:
+    """A job whose request names local files, for a machine that has no manifest."""
+
+    id: int
+    endpoint: str
+    request: str
+    input_pointers: tuple[str, ...]
+    fingerprint: str
+    take: int
+    stored: Mapping[str, str]
+    """The digests of the files by name, where the object store of the job's output has them."""
+
+    def is_whole(self, digest_of: Callable[[str], str | None]) -> bool:
+        """Whether the files can be had as they were enrolled; `digest_of` gives the digests of those that are here."""
+        return fingerprint(self, lambda name: digest_of(name) or self.stored.get(name) or "none") == self.fingerprint
+
+
+Requested = Job | JobSpec | JobWithFiles
+"""Whose request is paid for, as the table, the manifest or a worker has it."""
+
+
+def fingerprint(job: Requested, digest: Callable[[str], str]) -> str:
     """A digest of what is paid for: another fingerprint is another video.
 
     A local file counts by its content, which `digest` returns for its name. The order of the parameters does not count.
     """
-    document = json.loads(request)
-    for pointer in pointers:
+    document = json.loads(job.request)
+    for pointer in job.input_pointers:
         container, key = parent_of(document, pointer)
         container[key] = {"sha256": digest(container[key])}
     body = json.dumps(document, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    parts = [endpoint, body, *([f"take {take}"] if take > 1 else [])]
+    parts = [job.endpoint, body, *([f"take {job.take}"] if job.take > 1 else [])]
     return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def fingerprint_as_read(job: Job, digests: str) -> str:
     """The fingerprint of a job's request, with its local files as they were just read."""
     content = {name: file["sha256"] for name, file in json.loads(digests).items()}
-    return fingerprint(job.endpoint, job.request, job.input_pointers, content.__getitem__, job.take)
+    return fingerprint(job, content.__getitem__)
 
 
-def local_names(request: str, pointers: Sequence[str]) -> list[str]:
+def local_names(job: Requested) -> list[str]:
     """The local files of a request, relative to the manifest's folder."""
-    document = json.loads(request) if pointers else None
-    return [container[key] for container, key in (parent_of(document, pointer) for pointer in pointers)]
+    document = json.loads(job.request) if job.input_pointers else None
+    return [container[key] for container, key in (parent_of(document, pointer) for pointer in job.input_pointers)]
 
 
 def recorded_digests(connection: Connection, batch: str) -> list[str | None]:
@@ -61,7 +82,7 @@ def read_digests(folder: Path, specs: Sequence[JobSpec], recorded: Sequence[str 
     """Read the local files of all jobs: they may be large, so this comes before the transaction of the sync."""
     digests = FileDigests(folder, recorded)
     for spec in specs:
-        for name in local_names(spec.request, spec.input_pointers):
+        for name in local_names(spec):
             digests.of(name)
     return digests
 
@@ -72,12 +93,12 @@ def fingerprint_of(spec: JobSpec, digests: FileDigests, sent: str | None = None)
     def digest(name: str) -> str:
         return digests.of(name) or json.loads(sent or "{}").get(name, {}).get("sha256", "")
 
-    return fingerprint(spec.endpoint, spec.request, spec.input_pointers, digest, spec.take)
+    return fingerprint(spec, digest)
 
 
 def input_files(spec: JobSpec, digests: FileDigests) -> str | None:
     """The digests of a job's local files by their names, as JSON; None where it has none."""
-    names = local_names(spec.request, spec.input_pointers)
+    names = local_names(spec)
     return json.dumps({name: digests.of(name) for name in names}, ensure_ascii=False) if names else None
 
 

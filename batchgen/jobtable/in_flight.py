@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, func, select, text
@@ -15,7 +15,7 @@ RECENT_ATTEMPTS = 5_000
 """The newest attempts among which the creates of a minute are looked for: more than any account allows in one."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class InFlight:
     """The generations that count as in flight, and the creates that are on the wire."""
 
@@ -31,11 +31,11 @@ def in_flight_by_model(connection: Connection, service: str, now: datetime) -> d
     """What the service may be working on. Generations past their deadline do not count: they may never end."""
     counts: dict[str, InFlight] = {}
     for model, outcome, number in connection.execute(IN_FLIGHT_BY_MODEL, {"of_service": service, "now": now}):
-        count = counts.get(model, InFlight())
+        count = counts.setdefault(model, InFlight())
         if outcome == Outcome.SENDING:
-            counts[model] = replace(count, on_wire=number)
+            count.on_wire = number
         else:
-            counts[model] = replace(count, accepted=count.accepted + number)
+            count.accepted += number
     return counts
 
 

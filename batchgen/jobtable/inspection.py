@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, bindparam, func, inspect, select, text, union_all
+from sqlalchemy import Connection, inspect, select, text, union_all
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from batchgen.files.part import mark_of
 from batchgen.files.safe_open import DATABASE_SUFFIXES
@@ -20,12 +20,14 @@ from batchgen.jobtable.batches import StoredBatch, stored_batches
 from batchgen.jobtable.database import errors_for_people
 from batchgen.jobtable.delivery import LOOK_FOR_FILES, LostFiles, lost_files
 from batchgen.jobtable.engine import inspection_engine, path_of
-from batchgen.jobtable.joins import ATTEMPTS, CURRENT_ATTEMPTS, IN_BATCH
+from batchgen.jobtable.joins import ATTEMPTS, CURRENT_ATTEMPTS
 from batchgen.jobtable.leases import holders
 from batchgen.jobtable.migrations import HEAD, version_of
 from batchgen.jobtable.moves import Departure, departure_of
+from batchgen.jobtable.query import reason_of
 from batchgen.jobtable.run_lock import Owner
 from batchgen.jobtable.schema import attempts, jobs, metadata, outputs
+from batchgen.jobtable.table_lock import code_of
 
 PATHS_AT_ONCE = 1_000
 SHOWN_FAULTS = 5  # of those that SQLite finds
@@ -102,9 +104,8 @@ def inspect_table(url: URL) -> TableCondition:
                 if not path:
                     examine_rights(connection, condition)
     except (SQLAlchemyError, sqlite3.Error, ValueError) as error:
-        cause = error.orig if isinstance(error, DBAPIError) else error
-        condition.error = str(cause).strip().splitlines()[0]
-        condition.is_disk_at_fault = getattr(cause, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR
+        condition.error = reason_of(error)
+        condition.is_disk_at_fault = code_of(error) == sqlite3.SQLITE_IOERR
     return condition
 
 
@@ -139,23 +140,30 @@ def inspect_batch(url: URL, batch_id: int, folder: Path, now: datetime, account:
 
     Raises `StorageError`.
     """
+    of_batch = jobs.c.batch_id == batch_id
+    paths = select(jobs.c.output_path).where(of_batch)
+    awaited = paths.where(jobs.c.state.in_([state for state in State if not state.is_terminal]))
+    current = select(attempts.c.client_request_id).select_from(CURRENT_ATTEMPTS).where(of_batch)
+    others = current.where(jobs.c.state.in_(ACTIVE), attempts.c.account != account)
+    downloading = current.where(jobs.c.state.in_([State.GENERATING, State.DOWNLOADING]))
     with errors_for_people(url), inspecting(url) as connection:
-        params = {"in_batch": batch_id, "this_account": account or ""}
         return BatchCondition(
             lost_files(connection, batch_id, folder, until=now + LOOK_FOR_FILES),
-            connection.execute(OTHER_ACCOUNTS, params).scalar_one() if account else 0,
+            len(connection.execute(others).all()) if account else 0,
             holders(connection),
-            list(connection.execute(OUTPUT_PATHS, params).scalars()),
-            list(connection.execute(AWAITED_PATHS, params).scalars()),
+            list(connection.execute(paths).scalars()),
+            list(connection.execute(awaited).scalars()),
             departure_of(connection, batch_id),
-            {mark_of(attempt) for attempt in connection.execute(DOWNLOADING, params).scalars()},
+            {mark_of(attempt) for attempt in connection.execute(downloading).scalars()},
         )
 
 
 def output_paths(connection: Connection, batch_id: int) -> Iterator[str]:
     """The paths at which files of a batch lie, or are about to: those of every attempt, below the manifest's folder."""
-    statement = FILE_PATHS.execution_options(yield_per=PATHS_AT_ONCE)
-    yield from connection.execute(statement, {"in_batch": batch_id}).scalars()
+    of_batch = jobs.c.batch_id == batch_id
+    written = select(outputs.c.path).select_from(ATTEMPTS).join(outputs).where(of_batch, outputs.c.path.is_not(None))
+    statement = union_all(written, select(jobs.c.output_path).where(of_batch, jobs.c.state.in_(ACTIVE)))
+    yield from connection.execute(statement.execution_options(yield_per=PATHS_AT_ONCE)).scalars()
 
 
 IS_STANDBY = "SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean"
@@ -178,19 +186,3 @@ MISSING_RIGHTS = text("""
 """The rights that a run needs and its role does not have: no row is deleted. A sequence numbers the rows of a table."""
 
 ACTIVE = [state for state in State if state.is_active]
-OTHER_ACCOUNTS = (
-    select(func.count())
-    .select_from(CURRENT_ATTEMPTS)
-    .where(IN_BATCH, jobs.c.state.in_(ACTIVE), attempts.c.account != bindparam("this_account"))
-)
-OUTPUT_PATHS = select(jobs.c.output_path).where(IN_BATCH)
-AWAITED_PATHS = OUTPUT_PATHS.where(jobs.c.state.in_([state for state in State if not state.is_terminal]))
-DOWNLOADING = (
-    select(attempts.c.client_request_id)
-    .select_from(CURRENT_ATTEMPTS)
-    .where(IN_BATCH, jobs.c.state.in_([State.GENERATING, State.DOWNLOADING]))
-)
-FILE_PATHS = union_all(
-    select(outputs.c.path).select_from(ATTEMPTS).join(outputs).where(IN_BATCH, outputs.c.path.is_not(None)),
-    OUTPUT_PATHS.where(jobs.c.state.in_(ACTIVE)),
-)

@@ -9,7 +9,7 @@ from sqlalchemy.engine import URL
 
 from batchgen.errors import DatabaseNewer, StorageError, UsageError
 from batchgen.files.safe_open import create_database
-from batchgen.jobtable.engine import inspection_engine, make_engine, may_write, path_of, without_secrets
+from batchgen.jobtable.engine import inspection_engine, make_engine, may_write, path_of, shown
 from batchgen.jobtable.place import is_missing
 
 HEAD = "v003"
@@ -88,7 +88,7 @@ def is_current(url: URL) -> bool:
             encoding = UNICODE if path or version == HEAD else connection.execute(ENCODING).scalar_one()
     finally:
         engine.dispose()
-    name = path or without_secrets(url)
+    name = shown(url)
     if tables and not tables >= OUR_TABLES:
         raise UsageError(f"{name}: this is a database of something else, left untouched; choose another --db")
     if version == HEAD:

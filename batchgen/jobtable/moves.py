@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
@@ -67,29 +68,21 @@ def refuse_moved(connection: Connection, batch_id: int) -> None:
     )
 
 
-def depart(connection: Connection, move: str, batch_ids: Collection[int], place: str, now: datetime) -> None:
-    new = {"id": move, "goes_to": place, "began_at": now}
-    connection.execute(insert(moves), [{"batch_id": batch_id, **new} for batch_id in batch_ids])
+def record(connection: Connection, /, move: str, batch_ids: Collection[int], **values: Any) -> None:
+    """Record that batches go to another table; in that one, in the transaction that brings the rows, where they came
+    from."""
+    connection.execute(insert(moves), [{"id": move, "batch_id": batch_id, **values} for batch_id in batch_ids])
 
 
 def is_underway(connection: Connection, move: str) -> bool:
     """Whether a move has begun, and was neither completed nor given back."""
-    return connection.execute(select(moves.c.id).where(_underway), {"of_move": move}).first() is not None
+    return any(other.id == move and other.moved_at is None for other in departures(connection))
 
 
-def complete(connection: Connection, move: str, now: datetime) -> None:
-    connection.execute(END, {"of_move": move, "moved": now, "given_back": None})
-
-
-def give_back(connection: Connection, move: str, now: datetime) -> None:
-    """Let the batches of a move that is underway run here again."""
-    connection.execute(END, {"of_move": move, "moved": None, "given_back": now})
-
-
-def arrive(connection: Connection, move: str, batch_ids: Collection[int], place: str, now: datetime) -> None:
-    """Record in the other table, in the transaction that brings the rows, where they came from."""
-    new = {"id": move, "came_from": place, "began_at": now, "moved_at": now}
-    connection.execute(insert(moves), [{"batch_id": batch_id, **new} for batch_id in batch_ids])
+def end(connection: Connection, /, move: str, **ended_at: datetime) -> None:
+    """A move that is underway is complete (`moved_at`), or lets its batches run here again (`given_back_at`)."""
+    is_underway = (moves.c.id == move, IS_AWAY, moves.c.moved_at.is_(None))
+    connection.execute(update(moves).where(*is_underway).values(**ended_at))
 
 
 def has_arrived(connection: Connection, move: str) -> bool:
@@ -98,13 +91,11 @@ def has_arrived(connection: Connection, move: str) -> bool:
     return connection.execute(arrived).first() is not None
 
 
-_away = moves.c.goes_to.is_not(None) & moves.c.given_back_at.is_(None)
+IS_AWAY = moves.c.goes_to.is_not(None) & moves.c.given_back_at.is_(None)
 _departures = (
     select(moves.c.id, moves.c.batch_id, moves.c.goes_to, moves.c.began_at, moves.c.moved_at, batches.c.name)
     .join_from(moves, batches)
-    .where(_away)
+    .where(IS_AWAY)
 )
 DEPARTURES = _departures.order_by(moves.c.began_at, moves.c.batch_id)
 DEPARTURE = _departures.where(moves.c.batch_id == bindparam("in_batch"))
-_underway = (moves.c.id == bindparam("of_move")) & _away & moves.c.moved_at.is_(None)
-END = update(moves).where(_underway).values(moved_at=bindparam("moved"), given_back_at=bindparam("given_back"))

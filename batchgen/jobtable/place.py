@@ -1,4 +1,4 @@
-"""The place of a job table in a file: whether it is there, still there, and the one that earlier runs worked on.
+"""The place of a job table in a file: whether it is there, and the one that earlier runs worked on.
 
 A run on a new or another table would pay for the same jobs again, so a table that was moved away is noticed: by its
 journal, and by the lock file of a run that did not end in good order.
@@ -6,7 +6,6 @@ journal, and by the lock file of a run that did not end in good order.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from sqlalchemy import Connection, select
@@ -15,19 +14,6 @@ from batchgen.errors import StorageError, os_reason
 from batchgen.files.liveness import lock_name, recorded_runs
 from batchgen.files.safe_open import UnsafePath, judge_database
 from batchgen.jobtable.schema import runs
-
-LOST = (
-    "the job table was moved, deleted or replaced while this run was at work on it. Nothing more is sent. Put it back,"
-    " with its -wal file beside it, and run the same command: a run on another table would pay for the same jobs again"
-)
-
-
-def is_at(path: Path, file: os.stat_result) -> bool:
-    """Whether an open file still has its name: the same device and inode."""
-    try:
-        return os.path.samestat(file, path.stat())
-    except OSError:
-        return False
 
 
 def is_missing(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""SQL that a person writes: it may read, and only for so long.
+"""SQL that a person writes, a query or a condition for `--where`: it may read, and only for so long.
 
 It runs on a connection that cannot write. Beyond that, the database itself refuses all but reading, and stops what
 takes too long (SQLite: an authorizer and a progress handler; PostgreSQL: a read-only transaction and a time-out).
@@ -13,15 +13,17 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from difflib import get_close_matches
 from functools import partial
+from itertools import count, pairwise
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, CursorResult
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, CursorResult, Text, cast, select
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from batchgen import clock
 from batchgen.errors import StorageError, TableLocked, UsageError
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.schema import metadata
+from batchgen.jobtable.schema import jobs, metadata
+from batchgen.jobtable.table_lock import code_of
 from batchgen.jobtable.views import VIEWS
 
 T = TypeVar("T")
@@ -36,6 +38,27 @@ STATES_OF_STORAGE = ("08", "53", "57P", "58", "XX")
 """Classes of PostgreSQL's errors that no query is to blame for: connection, resources, shutdown, disk, defects."""
 UNKNOWN_TABLE = re.compile(r'no such table: (\S+)|relation "([^"]+)" does not exist')
 UNKNOWN_COLUMN = re.compile(r'no such column: (\S+)|column "?([^" ]+)"? does not exist')
+QUOTES = {"'": "'", '"': '"', "`": "`", "[": "]"}
+"""The characters that begin a quoted part of SQL, with those that end it."""
+CONDITION_CHARS = 10_000  # of a condition: a list of some hundred ids fits
+CONDITION_STEPS = 600  # of SQLite: a second or two; a million jobs with a condition on their JSON take half of it
+CONDITION_SECONDS = 5  # of its statement in PostgreSQL
+ID_AS_TEXT = re.compile(r"\bid\b[\"\s]*(?:=|LIKE\b|GLOB\b|IN\b\s*\()\s*'", re.IGNORECASE)
+"""A comparison that SQLite takes and PostgreSQL refuses."""
+ID_AS_NUMBER = re.compile(r"(?<![.\w\"])\"?id\"?\s*(?:(?:==?|!=|<>)\s*\d+|(?:NOT\s+)?IN\s*\([\d\s,]+\))", re.IGNORECASE)
+"""A comparison with numbers of rows, unless it says so: `jobs.id`."""
+ID_IS_A_NUMBER = (
+    "it compares a number with a text; in `jobs`, id is the number of a row, and `key` is the manifest's id"
+)
+REASONS = {
+    "interrupted": "it takes too long and was stopped",
+    "statement timeout": "it takes too long and was stopped",
+    "not authorized": "it may only read: no WITH RECURSIVE, no PRAGMA, no extensions",
+    "prohibited": "it may only read: no WITH RECURSIVE, no PRAGMA, no extensions",
+    "too big": "a text in it becomes too long",
+    "invalid input syntax for type integer": ID_IS_A_NUMBER,
+}
+"""Parts of a database's message, with what they mean to a person."""
 
 
 class QueryLimit:
@@ -144,12 +167,6 @@ def authorize(
     return sqlite3.SQLITE_OK if action in actions and not refused else sqlite3.SQLITE_DENY
 
 
-def code_of(error: DBAPIError) -> int | str | None:
-    """The primary error code of SQLite, or the SQLSTATE of PostgreSQL."""
-    code = getattr(error.orig, "sqlite_errorcode", None)
-    return getattr(error.orig, "sqlstate", None) if code is None else code & 0xFF
-
-
 def is_fault_of_storage(error: DBAPIError) -> bool:
     code = code_of(error)
     return code.startswith(STATES_OF_STORAGE) if isinstance(code, str) else code in FAULTS_OF_STORAGE
@@ -199,3 +216,58 @@ def suggestion(reason: str, sql: str) -> str:
     wrong = next(filter(None, match.groups())).rpartition(".")[2].lower()
     near = list(dict.fromkeys(get_close_matches(wrong, names, n=3, cutoff=0.5)))
     return f"; did you mean {' or '.join(near)}? {command}" if near else f"; {command}"
+
+
+def condition(sql: str) -> str:
+    """`sql` as one condition in brackets. Raises `UsageError` where it could end the brackets or the statement."""
+    if len(sql) > CONDITION_CHARS:
+        raise UsageError(f"--where: the condition has {len(sql):,} characters; at most {CONDITION_CHARS:,} are allowed")
+    depth, end_quote = 0, ""
+    for sign, following in pairwise(f"{sql} "):
+        if end_quote:
+            end_quote = "" if sign == end_quote else end_quote
+        elif sign in QUOTES:
+            end_quote = QUOTES[sign]
+        elif sign == ";" or sign + following in ("--", "/*"):
+            raise UsageError(f"--where takes one condition, without {sign if sign == ';' else sign + following}: {sql}")
+        else:
+            depth += (sign == "(") - (sign == ")")
+        if depth < 0:
+            break
+    if depth or end_quote or not sql.strip():
+        raise UsageError(f"--where: the brackets or quotes do not match, or the condition is empty: {sql}")
+    return f"({sql})".replace(":", "\\:")
+
+
+def refuse_id_as_text(sql: str) -> None:
+    """Raise `UsageError` for a condition that no job meets, because it takes the number of a row for the job's id."""
+    if ID_AS_TEXT.search(sql) and "select" not in sql.lower():  # in the views that it may read, id is a text
+        raise UsageError(f"--where: {ID_IS_A_NUMBER}: {sql}")
+
+
+def refuse_row_numbers(connection: Connection, batch_id: int, sql: str) -> None:
+    """Raise `UsageError` for a condition on the numbers of rows that are, in the manifest, the ids of other jobs."""
+    numbers = re.findall(r"\d+", " ".join(ID_AS_NUMBER.findall(sql))) if "select" not in sql.lower() else []
+    of_number = (jobs.c.key.in_(numbers), cast(jobs.c.id, Text) != jobs.c.key)
+    meant = connection.execute(select(jobs.c.key).where(jobs.c.batch_id == batch_id, *of_number).limit(1)).scalar()
+    if meant is not None:
+        raise UsageError(
+            f"--where: id is the number of a row, and that of the job {meant} is another: write key = '{meant}',"
+            f" or jobs.id where the number of a row is meant: {sql}"
+        )
+
+
+@contextmanager
+def bounded(connection: Connection) -> Iterator[None]:
+    """Bound what a condition may do while it is evaluated. Raises `UsageError` in place of the database's errors."""
+    steps = count()
+    try:
+        with reading_only(connection, lambda: next(steps) > CONDITION_STEPS, CONDITION_SECONDS):
+            yield
+    except UnicodeEncodeError:
+        raise UsageError("--where: the condition is not UTF-8") from None
+    except SQLAlchemyError as error:
+        reason = reason_of(error)
+        reason = next((meaning for part, meaning in REASONS.items() if part in reason), reason)
+        names = ", ".join(column.name for column in jobs.columns)
+        raise UsageError(f"--where: {reason}\nThe columns of a job: {names}") from None

@@ -23,10 +23,9 @@ from batchgen.files import object_store
 from batchgen.files.output_paths import is_url
 from batchgen.files.outputs import name_of
 from batchgen.jobs import Outcome, State
-from batchgen.jobtable.chunks import chunks_of
-from batchgen.jobtable.commands import may_be_charged
 from batchgen.jobtable.fingerprint import DIGITS, digits_of
 from batchgen.jobtable.joins import ATTEMPTS, IN_BATCH
+from batchgen.jobtable.rows import may_be_charged, rows_among
 from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs
 from batchgen.jobtable.selection import Selected
 from batchgen.jobtable.sync import LABELS, SyncResult
@@ -200,13 +199,12 @@ def paid_elsewhere(
 
 def unclaimed(connection: Connection, search: RepeatSearch) -> dict[str, list[PastGeneration]]:
     """The generations of the service's log that no attempt of this table has, by the digits of their requests."""
-    claimed: set[str] = set()
     requests, generations_ = attempts.c.client_request_id, attempts.c.generation_id
-    for chunk in chunks_of([past.client_request_id for past in search.past]):
-        claimed.update(connection.execute(select(requests).where(requests.in_(chunk))).scalars())
+    ids = [past.client_request_id for past in search.past]
+    claimed = {row[0] for row in rows_among(connection, select(requests), requests, ids)}
     of_service = select(generations_).where(attempts.c.service == search.service)
-    for chunk in chunks_of([past.generation_id for past in search.past]):
-        claimed.update(connection.execute(of_service.where(generations_.in_(chunk))).scalars())
+    ids = [past.generation_id for past in search.past]
+    claimed |= {row[0] for row in rows_among(connection, of_service, generations_, ids)}
     generations: dict[str, dict[str, PastGeneration]] = defaultdict(dict)
     # The newest first: where a person paid for a request once more, the older generation was not what was wanted.
     for past in sorted(search.past, key=lambda past: (past.is_certain, past.accepted_at), reverse=True):

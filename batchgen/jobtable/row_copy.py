@@ -12,7 +12,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, Table, Text, func, insert, select, text
+from sqlalchemy import ColumnElement, Connection, Integer, Row, Table, Text, func, insert, select, text
 from sqlalchemy.exc import DataError, IntegrityError
 
 from batchgen.catalogue.amounts import json_default
@@ -27,6 +27,8 @@ PAGE_CHARS = 8_000_000
 
 BatchIds = Collection[int] | None
 """The row ids of batches; None stands for every batch of a table."""
+Keys = Collection[tuple[Any, ...]]
+"""The primary keys of rows."""
 
 
 def parent_of(table: Table) -> tuple[ColumnElement[Any], Table] | None:
@@ -75,13 +77,6 @@ def in_batches(table: Table, batch_ids: Collection[int]) -> ColumnElement[bool]:
     return column.in_(select(*owner.primary_key).where(in_batches(owner, batch_ids)))
 
 
-def ordered(table: Table, dialect: str) -> Select[Any]:
-    """All rows of a table in the order of its key, which is that of bytes in every database."""
-    is_sqlite = dialect == "sqlite"
-    keys = (key.collate("C") if isinstance(key.type, Text) and not is_sqlite else key for key in table.primary_key)
-    return select(table).order_by(*keys)
-
-
 def page_rows(connection: Connection, table: Table) -> int:
     if table is not jobs:
         return PAGE_ROWS
@@ -89,22 +84,36 @@ def page_rows(connection: Connection, table: Table) -> int:
     return max(1, min(PAGE_ROWS, PAGE_CHARS // longest))
 
 
-def read_rows(connection: Connection, table: Table, batch_ids: BatchIds = None) -> Iterator[list[Row[Any]]]:
-    """The rows of a table, or of its batches, by pages. Raises `StorageError` for a value that cannot be read."""
-    statement = ordered(table, connection.dialect.name)
+def read_rows(
+    connection: Connection, table: Table, batch_ids: BatchIds = None, present: Keys = ()
+) -> Iterator[list[Row[Any]]]:
+    """The rows of a table, or of its batches, by pages; without those whose keys are `present` in the other table.
+
+    In the order of the key, which is that of bytes in every database. Raises `StorageError` for a value that cannot be
+    read.
+    """
+    keys = [key.name for key in table.primary_key]
+    is_sqlite = connection.dialect.name == "sqlite"
+    order = (key.collate("C") if isinstance(key.type, Text) and not is_sqlite else key for key in table.primary_key)
+    statement = select(table).order_by(*order)
     if batch_ids is not None:
         statement = statement.where(in_batches(table, batch_ids))
     result = connection.execute(statement, execution_options={"yield_per": page_rows(connection, table)})
     try:
         for page in result.partitions():
-            yield list(page)
+            yield [row for row in page if not present or tuple(getattr(row, key) for key in keys) not in present]
     except (ValueError, ArithmeticError) as error:
         raise StorageError(f"the table {table.name} has a value that batchgen did not write: {error}") from error
 
 
-def digest(connection: Connection, table: Table, batch_ids: BatchIds = None) -> Digest:
+def keys_in(connection: Connection, table: Table) -> Keys:
+    return {tuple(row) for row in connection.execute(select(*table.primary_key))}
+
+
+def digest(connection: Connection, table: Table, batch_ids: BatchIds = None, present: Keys = ()) -> Digest:
+    """The digest of a table's rows, or of its batches, without those whose keys were `present` before."""
     result = Digest()
-    for page in read_rows(connection, table, batch_ids):
+    for page in read_rows(connection, table, batch_ids, present):
         for row in page:
             result.add(row)
     return result
@@ -138,7 +147,10 @@ def offsets_of(table: Table, last: Mapping[str, int]) -> dict[str, int]:
 
 
 def copy_rows(pages: Iterable[list[Row[Any]]], target: Connection, table: Table, last: Mapping[str, int]) -> Digest:
-    """Insert rows, their ids raised by the `last` ids of the target. Returns the digest of what was inserted."""
+    """Insert rows, their ids raised by the `last` ids of the target. Returns the digest of what was inserted.
+
+    Raises `StorageError` where the target refuses a row.
+    """
     result, offsets, names = Digest(), offsets_of(table, last), table.columns.keys()
     for page in pages:
         rows = [dict(zip(names, row, strict=True)) for row in page]
@@ -147,40 +159,14 @@ def copy_rows(pages: Iterable[list[Row[Any]]], target: Connection, table: Table,
                 if row[name] is not None:
                     row[name] += offset
             result.add(row.values())
-        insert_rows(target, table, rows)
+        try:
+            if rows:
+                target.execute(insert(table), rows)
+        except (IntegrityError, DataError) as error:
+            raise StorageError(
+                f"TO refuses rows of the table {table.name}: {str(error.orig).strip()}. Nothing has been copied"
+            ) from error
     return result
-
-
-def insert_rows(target: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
-    """Insert a page of rows. Raises `StorageError` where the target refuses one."""
-    try:
-        target.execute(insert(table), rows)
-    except (IntegrityError, DataError) as error:
-        raise StorageError(
-            f"TO refuses rows of the table {table.name}: {str(error.orig).strip()}. Nothing has been copied"
-        ) from error
-
-
-def copy_account_rows(pages: Iterable[list[Row[Any]]], target: Connection, table: Table) -> tuple[Digest, Digest]:
-    """Insert the rows of an account's table whose keys the target lacks.
-
-    Returns the digest of what was inserted, and of the same rows as they are read back.
-    """
-    names = table.columns.keys()
-    places = [names.index(key.name) for key in table.primary_key]
-    present = {tuple(row) for row in target.execute(select(*table.primary_key))}
-    inserted, stored = Digest(), Digest()
-    for page in pages:
-        missing = [row for row in page if tuple(row[place] for place in places) not in present]
-        for row in missing:
-            inserted.add(row)
-        if missing:
-            insert_rows(target, table, [dict(zip(names, row, strict=True)) for row in missing])
-    for page in read_rows(target, table):
-        for row in page:
-            if tuple(row[place] for place in places) not in present:
-                stored.add(row)
-    return inserted, stored
 
 
 def prepare(connection: Connection) -> None:

@@ -1,16 +1,21 @@
-"""Rows as values: a job with its current attempt and, for a download, the files of its generation."""
+"""Rows as values: a job with its current attempt and, for a download, the files of its generation. And the ids and keys
+of rows, a statement's worth at a time."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, bindparam, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, select
 
-from batchgen.jobs import Attempt, Job, Output, State
+from batchgen.jobs import PAID_FAILURES, Attempt, Job, Outcome, Output, State
 from batchgen.jobtable.schema import attempts, jobs, outputs
 
+T = TypeVar("T")
+
+CHUNK = 500
+"""Ids or keys in one statement: below the least number of parameters that any SQLite allows (999)."""
 JOB_FIELDS = tuple(name for name in Job.__dataclass_fields__ if name not in ("attempt", "outputs"))
 ATTEMPT_FIELDS = tuple(Attempt.__dataclass_fields__)
 OUTPUT_FIELDS = tuple(Output.__dataclass_fields__)
@@ -36,6 +41,31 @@ def to_job(row: Row[Any], files: Sequence[Output]) -> Job:
     remote["handle"] = json.loads(remote["handle"] or "{}")
     in_order = tuple(sorted(files, key=lambda output: output.number))
     return Job(**fields, attempt=Attempt(**remote), outputs=in_order)
+
+
+def chunks_of(values: Sequence[T], first: int = 0, size: int | None = None) -> Iterator[Sequence[T]]:
+    """The values from the place `first` on, in chunks of `size`, or of what one statement takes."""
+    size = size or CHUNK
+    return (values[start : start + size] for start in range(first, len(values), size))
+
+
+def rows_among(
+    connection: Connection,
+    statement: Select[Any],
+    column: ColumnElement[Any],
+    values: Iterable[Any],
+    params: Mapping[str, Any] | None = None,
+) -> Iterator[Row[Any]]:
+    """The rows of a statement that have one of these values in a column. There may be any number of values."""
+    for chunk in chunks_of(list(dict.fromkeys(values))):
+        yield from connection.execute(statement.where(column.in_(chunk)), params)
+
+
+def may_be_charged(row: Any) -> bool:
+    """Whether a job without a video may have cost money: the service has its generation, or may have it. A cost of 0
+    proves nothing of a failure such as an expired result: only what was made and paid for expires."""
+    is_taken = row.outcome is not None and Outcome(row.outcome).may_be_paid
+    return is_taken and (row.cost_usd != 0 or row.error_class in PAID_FAILURES)
 
 
 SELECT_JOBS = (

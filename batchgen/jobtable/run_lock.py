@@ -22,8 +22,8 @@ from sqlalchemy import Connection, text
 from batchgen import clock
 from batchgen.errors import StorageError
 from batchgen.files import liveness
-from batchgen.jobtable.database import Database, shown
-from batchgen.jobtable.engine import HINTS, connect_args
+from batchgen.jobtable.database import Database
+from batchgen.jobtable.engine import HINTS, connect_args, shown
 
 if TYPE_CHECKING:
     import psycopg

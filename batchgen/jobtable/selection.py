@@ -13,15 +13,14 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
-from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, select, text
 
 from batchgen.catalogue.wording import nearest_hint
 from batchgen.errors import UsageError
 from batchgen.jobs import State
-from batchgen.jobtable.chunks import chunks_of
-from batchgen.jobtable.condition import bounded, condition, refuse_id_as_text, refuse_row_numbers
+from batchgen.jobtable.query import bounded, condition, refuse_id_as_text, refuse_row_numbers
+from batchgen.jobtable.rows import chunks_of, rows_among
 from batchgen.jobtable.schema import jobs
 from batchgen.jobtable.statistics import count
 
@@ -56,14 +55,6 @@ class Selection:
         return cls(**values | {"only": tuple(values.get("only", ()))})
 
 
-class Order(NamedTuple):
-    """The jobs of a run, in the order in which they are sent. Never changed: threads read it."""
-
-    ids: Sequence[int]
-    accepted: int = 0
-    """How many of the ids in front were accepted by the service: they need not be read again."""
-
-
 class Selected:
     """The jobs that one run may send: their row ids, in the order in which they are sent.
 
@@ -71,60 +62,56 @@ class Selected:
     """
 
     def __init__(self, ids: Sequence[int]) -> None:
-        self._order = Order(tuple(ids))
+        self._order: tuple[Sequence[int], int] = tuple(ids), 0
+        """The ids, and how many of those in front were accepted by the service: they need not be read again. Both are
+        replaced at once, because threads read them."""
         self._lock = threading.Lock()
 
     @property
     def ids(self) -> Sequence[int]:
-        return self._order.ids
-
-    def chunks(self) -> Iterator[Sequence[int]]:
-        """The ids, a statement's worth at a time."""
-        return chunks_of(self._order.ids)
+        return self._order[0]
 
     def unsent(self, connection: Connection) -> Iterator[Sequence[int]]:
-        """Like `chunks`, but without the ids in front whose jobs have been accepted."""
+        """The ids, a statement's worth at a time, without those in front whose jobs have been accepted."""
         ids, first = order = self._order
         for chunk in chunks_of(ids, first):
             accepted = set(connection.execute(ACCEPTED, {"ids": chunk}).scalars())
             if not accepted.issuperset(chunk):
                 break
             first += len(chunk)
-        self._exchange(order, Order(ids, first))
+        self._exchange(order, ids, first)
         return chunks_of(ids, first)
 
     def drop(self, job_id: int) -> None:
         with self._lock:
-            self._order = Order(tuple(id_ for id_ in self._order.ids if id_ != job_id))
+            self._order = tuple(id_ for id_ in self.ids if id_ != job_id), 0
 
     def replace(self, ids: Sequence[int]) -> None:
         with self._lock:
-            self._order = Order(tuple(ids))
+            self._order = tuple(ids), 0
 
     def reorder(self, connection: Connection) -> None:
         """Take over the order in which the jobs are to be sent now, since a person has changed it."""
         is_done = False
         while not is_done:
-            order = self._order
+            ids, _ = order = self._order
             places = {
-                row.id: (-row.rank, -row.priority, row.id)
-                for ids in chunks_of(order.ids)
-                for row in connection.execute(PLACES, {"ids": ids})
+                row.id: (-row.rank, -row.priority, row.id) for row in rows_among(connection, PLACES, jobs.c.id, ids)
             }
-            is_done = self._exchange(order, Order(tuple(sorted(order.ids, key=places.__getitem__))))
+            is_done = self._exchange(order, sorted(ids, key=places.__getitem__))
 
-    def _exchange(self, before: Order, after: Order) -> bool:
+    def _exchange(self, before: tuple[Sequence[int], int], ids: Sequence[int], accepted: int = 0) -> bool:
         """Put an order in the place of the one that it was made from. False where another thread came before."""
         with self._lock:
             is_same = self._order is before
             if is_same:
-                self._order = after
+                self._order = ids, accepted
         return is_same
 
     def count(self, connection: Connection, state: State) -> int:
         """How many of them are in a state."""
         of_state = select(func.count()).where(jobs.c.state == state)
-        return sum(connection.execute(of_state.where(jobs.c.id.in_(ids))).scalar_one() for ids in self.chunks())
+        return sum(connection.execute(of_state.where(jobs.c.id.in_(ids))).scalar_one() for ids in chunks_of(self.ids))
 
 
 def select_jobs(
@@ -215,11 +202,10 @@ def pending_outputs(connection: Connection, batch_id: int, selected: Selected | 
     pending = select(jobs.c.output_path).where(jobs.c.batch_id == batch_id, jobs.c.state == State.PENDING)
     if selected is None:
         return list(connection.execute(pending).scalars())
-    parts = (connection.execute(pending.where(jobs.c.id.in_(ids))).scalars() for ids in selected.chunks())
-    return [output for part in parts for output in part]
+    return [row.output_path for row in rows_among(connection, pending, jobs.c.id, selected.ids)]
 
 
-PLACES = select(jobs.c.id, jobs.c.rank, jobs.c.priority).where(jobs.c.id.in_(bindparam("ids", expanding=True)))
+PLACES = select(jobs.c.id, jobs.c.rank, jobs.c.priority)
 ACCEPTED = select(jobs.c.id).where(
     jobs.c.id.in_(bindparam("ids", expanding=True)), jobs.c.state.in_([state for state in State if state.is_accepted])
 )

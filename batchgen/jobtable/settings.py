@@ -17,9 +17,9 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Select, bindparam, func, insert, select, text, update
 
 from batchgen.files.liveness import host_name
-from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.row_conditions import SETTING_IS_CURRENT
+from batchgen.jobtable.rows import chunks_of
 from batchgen.jobtable.schema import batches, jobs, settings
 
 Place = Literal["first", "last", "unset"]
@@ -48,7 +48,7 @@ def since(connection: Connection, batch_id: int, after: int) -> list[Setting]:
 
 def newest(connection: Connection, batch_id: int) -> int:
     """The id of the newest row of a batch; 0 where there is none."""
-    return int(connection.execute(SELECT_NEWEST_ID, {"in_batch": batch_id}).scalar_one())
+    return max((setting.id for setting in current(connection, batch_id)), default=0)
 
 
 def record(connection: Connection, batch_id: int, name: SettingName, value: str | None, now: datetime, by: str) -> None:
@@ -122,4 +122,3 @@ _columns = (settings.c.id, settings.c.name, settings.c.value, settings.c.set_at,
 _of_batch = settings.c.batch_id == bindparam("in_batch")
 CURRENT = select(*_columns).where(_of_batch, text(SETTING_IS_CURRENT))
 SINCE = select(*_columns).where(settings.c.id > bindparam("after"), _of_batch).order_by(settings.c.id)
-SELECT_NEWEST_ID = select(func.coalesce(func.max(settings.c.id), 0)).where(_of_batch, text(SETTING_IS_CURRENT))

@@ -16,8 +16,9 @@ from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, selec
 from batchgen.catalogue.amounts import amount_text
 from batchgen.files.output_paths import is_url
 from batchgen.jobs import ErrorClass, State
-from batchgen.jobtable import commands, ledger
+from batchgen.jobtable import ledger
 from batchgen.jobtable.joins import CURRENT_OR_NONE, IN_BATCH
+from batchgen.jobtable.rows import may_be_charged
 from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs, runs
 from batchgen.jobtable.transition import SENT_HERE
 
@@ -232,7 +233,7 @@ def delivered_paths(connection: Connection, batch_id: int) -> list[str]:
 
 def charge_of(row: Any) -> str:
     """What a failed attempt cost, in words; nothing for one that certainly cost nothing."""
-    if not commands.may_be_charged(row):
+    if not may_be_charged(row):
         return ""
     if not row.cost_usd:
         return " (charged, unless the service says otherwise)"

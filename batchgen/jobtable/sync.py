@@ -15,14 +15,13 @@ from batchgen.files.local_files import FileDigests
 from batchgen.files.outputs import unnumbered
 from batchgen.jobs import ErrorClass, JobSpec, State
 from batchgen.jobtable import commands, pricelist
-from batchgen.jobtable.archive import archive_version
 from batchgen.jobtable.batches import Batch, upsert_batch
-from batchgen.jobtable.changes import Change, describe_change, refusal
-from batchgen.jobtable.chunks import chunks_of
+from batchgen.jobtable.changes import Change, archive_version, describe_change, refusal
 from batchgen.jobtable.columns import UTCDateTime
 from batchgen.jobtable.engine import allow_idle
 from batchgen.jobtable.fingerprint import fingerprint_of, input_files
 from batchgen.jobtable.joins import CURRENT_OR_NONE
+from batchgen.jobtable.rows import chunks_of, may_be_charged
 from batchgen.jobtable.schema import attempts, batches, events, jobs
 from batchgen.jobtable.transition import change_state
 
@@ -208,7 +207,7 @@ def cancel_gone(connection: Connection, rows: Iterable[Any], result: SyncResult,
 def has_failed_for_nothing(row: Any) -> bool:
     """Whether a job failed that may simply be sent again. One that may be charged is a person's choice, and keeps its
     row under another name then."""
-    return row.state == State.FAILED and not commands.may_be_charged(row)
+    return row.state == State.FAILED and not may_be_charged(row)
 
 
 def manifest_columns(spec: JobSpec, digests: FileDigests) -> dict[str, Any]:

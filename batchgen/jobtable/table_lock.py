@@ -43,6 +43,13 @@ TAKES_LOCK = "pg_advisory_xact_lock"
 RESTART_STATES = frozenset({"57P01", "57P02", "57P03"})  # of PostgreSQL: shutdown, crash, still starting up
 
 
+def code_of(error: BaseException) -> int | str | None:
+    """The primary error code of SQLite, or the SQLSTATE of PostgreSQL; None where the driver names neither."""
+    origin = getattr(error, "orig", None) or error
+    code = getattr(origin, "sqlite_errorcode", None)
+    return getattr(origin, "sqlstate", None) if code is None else code & 0xFF
+
+
 class TableLock:
     """How one database waits for other programs.
 
@@ -111,13 +118,11 @@ class TableLock:
         if isinstance(error, PoolTimeout):  # an earlier read still waits for the server's answer
             self.is_gone = self.reconnects
             return True
-        if (code := getattr(error.orig, "sqlite_errorcode", None)) is not None:
-            return code & 0xFF in LOCK_CODES  # the rest of the bits tell kinds apart, such as SQLITE_BUSY_SNAPSHOT
-        if self.path is not None:  # an error of Python's driver, not of SQLite
-            return False
-        state = getattr(error.orig, "sqlstate", None)
+        state = code_of(error)
+        if self.path is not None:
+            return state in LOCK_CODES
         # psycopg names no state where it finds no server at all.
-        no_server = isinstance(error, OperationalError) and (state or "08").startswith("08")
+        no_server = isinstance(error, OperationalError) and str(state or "08").startswith("08")
         is_gone = error.connection_invalidated or state in RESTART_STATES or no_server
         self.is_gone = self.reconnects and is_gone
         is_wait = state == QUERY_CANCELED and TAKES_LOCK in (error.statement or "")

@@ -11,9 +11,9 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, fa
 
 from batchgen.files.verdicts_file import CLIP_DIGITS, FileVerdict
 from batchgen.jobs import State, Verdict
-from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.joins import CURRENT_OR_NONE, IN_BATCH, IS_DELIVERED
 from batchgen.jobtable.moves import refuse_moved
+from batchgen.jobtable.rows import rows_among
 from batchgen.jobtable.schema import attempts, jobs, outputs, verdicts
 from batchgen.jobtable.sync import LABELS
 
@@ -73,7 +73,7 @@ def import_verdicts(connection: Connection, batch_id: int, imported: Iterable[Fi
     result = Imported()
     rows: list[dict[str, Any]] = []
     said: dict[int, dict[str, Any]] = {}
-    keys = list(dict.fromkeys(verdict.id for verdict in from_files))
+    keys = [verdict.id for verdict in from_files]
     clips = {row.key: row for row in _clips_of(connection, batch_id, jobs.c.key, keys)}  # the first file comes last
     strays = [verdict.clip for verdict in from_files if refusal(clips.get(verdict.id), verdict)]
     same = _clips_of(connection, batch_id, CLIP_NAME, strays)
@@ -118,24 +118,14 @@ def _clips_of(
 ) -> list[Row[Any]]:
     """The jobs with these values of a column, the files of their current attempts, the last file first, and when they
     were judged last."""
-    rows: list[Row[Any]] = []
-    for chunk in chunks_of(values):
-        rows += connection.execute(SELECT_CLIPS_TO_JUDGE.where(column.in_(chunk)), {"in_batch": batch_id})
-    return rows
+    return list(rows_among(connection, SELECT_CLIPS_TO_JUDGE, column, values, {"in_batch": batch_id}))
 
 
-def counts(connection: Connection, batch_id: int, choice: VerdictFilter | None = None) -> tuple[int, dict[str, int]]:
-    """How many jobs of a batch are chosen, and how many are not, by what is said of them. None chooses none."""
-    is_chosen = case((_fits(choice) if choice else false(), 1), else_=0)
-    rows = connection.execute(
-        select(is_chosen.label("is_chosen"), SAID.label("said"), func.count().label("jobs"))
-        .select_from(JOBS_WITH_VERDICTS)
-        .where(jobs.c.batch_id == batch_id)
-        .group_by("is_chosen", "said")
-        .order_by("said")
-    ).all()
-    chosen = sum(row.jobs for row in rows if row.is_chosen)
-    return chosen, {row.said: row.jobs for row in rows if not row.is_chosen}
+def left_out(connection: Connection, batch_id: int, choice: VerdictFilter | None = None) -> dict[str, int]:
+    """How many jobs of a batch are not chosen, by what is said of them. None chooses none."""
+    said = select(SAID.label("said"), func.count()).select_from(JOBS_WITH_VERDICTS)
+    others = said.where(jobs.c.batch_id == batch_id, ~_fits(choice) if choice else true())
+    return dict(connection.execute(others.group_by("said").order_by("said")).all())
 
 
 def chosen_paths(connection: Connection, batch_id: int, choice: VerdictFilter) -> dict[tuple[str, str], int]:
@@ -157,32 +147,30 @@ def sent_jobs(connection: Connection, ids: Sequence[int]) -> list[Row[Any]]:
 
 
 def _fits(choice: VerdictFilter) -> ColumnElement[bool]:
-    """SQL: the current verdict on a job is as chosen."""
+    """SQL: the current verdict on a job is as chosen. Never NULL."""
     verdict = verdicts.c.verdict == choice.verdict if choice.verdict else true()
     stars = verdicts.c.stars >= choice.stars if choice.stars else true()
-    return and_(verdicts.c.id.is_not(None), verdict, stars)
+    return func.coalesce(and_(verdicts.c.id.is_not(None), verdict, stars), false())
 
 
 CLIP_NAME = func.substr(outputs.c.sha256, 1, CLIP_DIGITS)
-_of_clip = verdicts.c.attempt_id == jobs.c.attempt_id
-_judged_at = select(func.max(verdicts.c.at)).where(_of_clip).correlate(jobs).scalar_subquery()
-_verdict, _stars = (
-    select(said).where(_of_clip).order_by(verdicts.c.id.desc()).limit(1).correlate(jobs).scalar_subquery()
-    for said in (verdicts.c.verdict, verdicts.c.stars)
-)
+_others = verdicts.alias("others")
+_newest_id = select(func.max(_others.c.id)).where(_others.c.attempt_id == jobs.c.attempt_id).correlate(jobs)
+IS_NEWEST = verdicts.c.id == _newest_id.scalar_subquery()
+"""The verdict on a job's current attempt that counts."""
+JOBS_WITH_VERDICTS = CURRENT_OR_NONE.outerjoin(verdicts, IS_NEWEST)
+"""Jobs with their current attempts and the verdicts that count."""
+_judged_at = select(func.max(_others.c.at)).where(_others.c.attempt_id == jobs.c.attempt_id).correlate(jobs)
 SELECT_CLIPS_TO_JUDGE = (
     select(
         *(jobs.c.key, jobs.c.attempt_id, outputs.c.number, outputs.c.sha256),
-        *(_judged_at.label("judged_at"), _verdict.label("verdict"), _stars.label("stars")),
+        *(_judged_at.scalar_subquery().label("judged_at"), verdicts.c.verdict, verdicts.c.stars),
     )
-    .outerjoin_from(jobs, outputs, (outputs.c.attempt_id == jobs.c.attempt_id) & IS_DELIVERED)
+    .select_from(JOBS_WITH_VERDICTS)
+    .outerjoin(outputs, (outputs.c.attempt_id == jobs.c.attempt_id) & IS_DELIVERED)
     .where(IN_BATCH)
     .order_by(outputs.c.number.desc())
 )
-_newest = verdicts.alias("newest")
-_newest_id = select(func.max(_newest.c.id)).where(_newest.c.attempt_id == jobs.c.attempt_id).correlate(jobs)
-JOBS_WITH_VERDICTS = CURRENT_OR_NONE.outerjoin(verdicts, verdicts.c.id == _newest_id.scalar_subquery())
-"""Jobs with their current attempts and the verdicts that count."""
 SAID = case(
     (verdicts.c.verdict.is_not(None), verdicts.c.verdict),
     (or_(verdicts.c.stars.is_not(None), jobs.c.state == State.DONE), "without a verdict"),

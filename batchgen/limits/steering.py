@@ -22,6 +22,7 @@ from batchgen.errors import UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import commands, settings
 from batchgen.jobtable.kinds import LimitKind, SettingName
+from batchgen.jobtable.rows import may_be_charged
 from batchgen.jobtable.schema import batches, runs
 from batchgen.jobtable.settings import Setting
 from batchgen.limits import rate
@@ -124,7 +125,7 @@ def orphans_of(connection: Connection, batch_id: int) -> frozenset[str]:
 def outdated_failures(connection: Connection, batch_id: int) -> int:
     """How many failed jobs a retry leaves alone: they cost nothing, and the manifest does not ask for them any more."""
     rows = commands.rows_of(connection, batch_id, orphans_of(connection, batch_id))
-    return sum(row.state == State.FAILED and not commands.may_be_charged(row) for row in rows)
+    return sum(row.state == State.FAILED and not may_be_charged(row) for row in rows)
 
 
 def deadline_after(connection: Connection, batch_id: int, now: datetime) -> datetime:

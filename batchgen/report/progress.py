@@ -173,7 +173,7 @@ class Progress:
 
     async def read_blockers(self, now: datetime) -> list[Blocker]:
         """What the batch waits for. Where the run itself says why it does less, pending jobs wait for no free place."""
-        waiting = await self.database.read(blockers.blockers, self.batch_id, now, None, self.origin)
+        waiting = await self.database.read(blockers.blockers, self.batch_id, now, self.origin)
         return [blocker for blocker in waiting if not (self.shown_notice and blocker.is_for_place)]
 
     def print(self, event: Mapping[str, object]) -> None:

@@ -89,7 +89,7 @@ def judge(
     ending = judge_jobs(connection, context, stopped_by, now)
     ending.message = "; ".join((ending.message, *money_remarks(context, ending.batch_summary)))
     ending.outdated = outdated_failures(connection, context.batch_id)
-    waiting = blockers.blockers(connection, context.batch_id, now, ending.batch_summary, context.service.origin)
+    waiting = blockers.blockers(connection, context.batch_id, now, context.service.origin)
     ending.blockers = [blocker for blocker in waiting if not blocker.is_for_place]
     if stopped_by:
         return ending
