@@ -16,6 +16,7 @@ from batchgen.manifest.expansion import Expansion, expansion
 from batchgen.manifest.expressions import BadTemplate
 from batchgen.manifest.header import OUTPUT
 from batchgen.manifest.job_keys import HIGHEST_PRIORITY, LAST_TAKE, MULTIPLIERS, name_fault
+from batchgen.manifest.job_list import reserve
 from batchgen.manifest.nodes import Node
 from batchgen.manifest.path_help import home_fault
 from batchgen.manifest.scalars import resolve
@@ -171,7 +172,7 @@ class JobBuilder(Entry):
         if self.origin and self.origin.take > 1 and not self.jobs.templates.uses(node, "take"):
             # The first take has no suffix: with a `count` added later, the paid job keeps its id.
             key = f"{key}-{self.origin.take}"
-        return self.jobs.reserve_id(key, location), location
+        return key if reserve(self.jobs.ids, key, location, f"two jobs have the id `{key}`") else None, location
 
     def output(
         self, key: str, id_location: Location, model: str, index: int, params: Values, written: Values
@@ -197,7 +198,7 @@ class JobBuilder(Entry):
             place.report(fault, f"the path would be {path[:200]}")
             return None
         path = tidy(path)
-        return path if self.jobs.outputs.add(path, place) else None
+        return path if self.jobs.add_output(path, place) else None
 
     def extra_params(self, values: Values, params: Values) -> dict[str, Any]:
         """The parameters under `extra`, which are sent whatever the catalogue says."""

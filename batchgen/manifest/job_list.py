@@ -30,34 +30,6 @@ SentIds = Callable[[str, str], Collection[str]]
 """Returns the ids of the jobs of a batch that were sent already, by the batch's name."""
 
 
-class Outputs:
-    """The output paths of all jobs, to find two that collide."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, Location] = {}
-        self.folders: dict[str, Location] = {}
-
-    def add(self, path: str, location: Location) -> bool:
-        """Add the path of the job at `location`. Reports a collision and returns False."""
-        key = folded(path)
-        first = self.files.setdefault(key, location)
-        if first is not location:
-            location.report(f"two jobs would be written to {path}", f"the other is {first.seen_from(location)}")
-            return False
-        while (key := key.rpartition("/")[0]) and key not in self.folders:
-            self.folders[key] = location
-        return True
-
-    def report_overwrites(self, read: Mapping[str, str]) -> None:
-        """Report videos that would replace a folder, or one of the files that are `read`, with what they are called."""
-        for key in self.files.keys() & self.folders.keys():
-            location = self.files[key]
-            location.report(f"a video would be written to {key}, a folder {self.folders[key].seen_from(location)}")
-        for path, noun in read.items():
-            if overwriting := self.files.get(folded(normpath(path))):
-                overwriting.report(f"the video would be written over {noun}: {path}")
-
-
 class JobList:
     """Collects the jobs. The `specs` can be sent if there are no diagnostics in the end."""
 
@@ -72,6 +44,9 @@ class JobList:
         self.chars = self.values = 0
         """The characters and the values in all requests."""
         self.ids: dict[str, Location] = {}
+        self.outputs: dict[str, Location] = {}
+        """The paths of the videos, and where each is written; beside it the folders in them."""
+        self.output_folders: dict[str, Location] = {}
         self.folder = main.folder.path
         self.media: dict[tuple[str, Medium], tuple[LocalMedium, str] | InputFault] = {}
         """The media that requests name or hold, with what is sent, each judged once, however many jobs use it."""
@@ -79,7 +54,6 @@ class JobList:
         self.decoders = ThreadPoolExecutor(min(os.cpu_count() or 1, DECODERS), "decode")
         self.images: dict[str, tuple[Future[str | None], list[tuple[str | None, Location]]]] = {}
         """The local images that are being decoded: the fault, and the ids and places of the jobs that use the image."""
-        self.outputs = Outputs()
         self.templates = Templates()
 
     def documents(self, model: str) -> bool:
@@ -106,7 +80,7 @@ class JobList:
         """Remove the jobs of `file`, so that it can be read again; before them there were so many."""
         del self.specs[jobs:]
         self.chars, self.values = chars, values
-        for table in (self.ids, self.outputs.files, self.outputs.folders):
+        for table in (self.ids, self.outputs, self.output_folders):
             for key in [key for key, location in table.items() if location.diagnostics is file.job_diagnostics]:
                 del table[key]
 
@@ -157,10 +131,28 @@ class JobList:
             judged[1] for judged in self.media.values() if not isinstance(judged, InputFault) and len(judged[1]) < 5_000
         }
 
-    def reserve_id(self, key: str, location: Location) -> str | None:
-        """`key` for the job at `location`; None where another job has it, which is reported."""
-        first = self.ids.setdefault(key, location)
-        if first is location:
-            return key
-        location.report(f"two jobs have the id `{key}`", f"the other is {first.seen_from(location)}")
-        return None
+    def add_output(self, path: str, location: Location) -> bool:
+        """Add the path of the job at `location`. Reports a collision and returns False."""
+        key = folded(path)
+        if not reserve(self.outputs, key, location, f"two jobs would be written to {path}"):
+            return False
+        while (key := key.rpartition("/")[0]) and key not in self.output_folders:
+            self.output_folders[key] = location
+        return True
+
+    def report_overwrites(self, read: Mapping[str, str]) -> None:
+        """Report videos that would replace a folder, or one of the files that are `read`, with what they are called."""
+        for key in self.outputs.keys() & self.output_folders.keys():
+            location, folder = self.outputs[key], self.output_folders[key]
+            location.report(f"a video would be written to {key}, a folder {folder.seen_from(location)}")
+        for path, noun in read.items():
+            if overwriting := self.outputs.get(folded(normpath(path))):
+                overwriting.report(f"the video would be written over {noun}: {path}")
+
+
+def reserve(places: dict[str, Location], name: str, location: Location, message: str) -> bool:
+    """Whether a name is free, which is the job's at `location` from now on. Else the `message` is reported."""
+    first = places.setdefault(name, location)
+    if first is not location:
+        location.report(message, f"the other is {first.seen_from(location)}")
+    return first is location

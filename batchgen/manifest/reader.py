@@ -145,8 +145,7 @@ class _Reader:
             self.jobs.decoders.shutdown(cancel_futures=True)
         if self.complete:
             images = dict.fromkeys(self.jobs.local_files(), "an image that the jobs use")
-            read = {manifest.name: "the manifest", **self.main.folder.files_read, **images}
-            self.jobs.outputs.report_overwrites(read)
+            self.jobs.report_overwrites({manifest.name: "the manifest", **self.main.folder.files_read, **images})
         self.problems += [problem for diagnostics in self.diagnostics for problem in diagnostics.problems()]
         if self.problems:
             raise ManifestInvalid(self.problems)
