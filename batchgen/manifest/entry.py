@@ -45,6 +45,8 @@ class Entry:
         self.rows: RowsFile | None = None
         self.row: Values = {}
         self.origin: Origin | None = None
+        self.documented = False
+        """Whether the catalogue describes the model of the current job."""
         self.broken = False
         """Whether a parameter of the current job could not be filled in: then they are not checked."""
 

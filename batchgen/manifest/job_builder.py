@@ -92,13 +92,8 @@ class JobBuilder(Entry):
 
     def written_params(self, values: Values) -> dict[str, Any]:
         """The parameters as the manifest has them, their templates filled. Too many are reported, and none is kept."""
-        written: dict[str, Any] = {}
-        for name, node in self.params.items():
-            value = node.value
-            if type(value) is not str or "{{" in value:
-                value = self.filled(node, values, name)
-            if value is not None:
-                written[name] = value
+        filled = ((name, self.filled(node, values, name)) for name, node in self.params.items())
+        written = {name: value for name, value in filled if value is not None}
         if request.values_in(written) > bounds.REQUEST_VALUES:  # a row or a cell of a matrix may be a list
             self.report(self.node, TOO_MANY_VALUES)
             self.broken = True
@@ -126,7 +121,8 @@ class JobBuilder(Entry):
         name: str | None = node.value
         if type(node.value) is not str or "{{" in node.value:
             name = self.text(node, "`model`", self.values(index=len(self.jobs.specs) + 1))
-        if name is None or self.jobs.documents(name):
+        self.documented = name is not None and self.jobs.documents(name)
+        if name is None or self.documented:
             return name
         if not self.jobs.validate or not self.jobs.main.service.is_catalogued:
             if fault := name_fault(name):
@@ -147,7 +143,7 @@ class JobBuilder(Entry):
         """The path that serves the model in the manifest's style. A style that the model has not is reported."""
         service = self.jobs.main.service
         style = service.endpoint
-        if self.jobs.documents(model) and not register.is_served(model, style):
+        if self.documented and not register.is_served(model, style):
             message = f"`{model}` has no {style} endpoint, only {' and '.join(register.endpoints(model))}"
             self.report(
                 self.fields["model"], message, f"leave out `endpoint: {style}`, or give it a manifest of its own"

@@ -55,14 +55,12 @@ def complete(
     What the model would refuse is reported, and so are files that cannot be sent. `key` is the job's id. The parameters
     in `extra` are sent as they are.
     """
-    jobs = entry.jobs
-    documented = jobs.documents(model)
-    accepted = validation.parameters(model, endpoint) if documented else ()
+    accepted = validation.parameters(model, endpoint) if entry.documented else ()
     if entry.origin and entry.origin.take:
         vary_seed(entry, entry.origin.take, params, accepted)
-    if documented:
+    if entry.documented:
         params, violations = validation.checked(model, endpoint, params | extra, JOB_KEYS)
-        if jobs.validate:
+        if entry.jobs.validate:
             for violation in violations:
                 parameter = next(iter(pointers.split(violation.pointer)), None)
                 if parameter not in extra:
@@ -75,9 +73,9 @@ def complete(
         }
         params |= extra
     # A parameter that the model does not take was reported as such; its file need not exist.
-    ignored = {*extra, *(params.keys() - accepted if documented and jobs.validate else ())}
+    ignored = {*extra, *(params.keys() - accepted if entry.documented and entry.jobs.validate else ())}
     params, files = with_media_sent(entry, key, model, params, ignored)
-    if jobs.validate:
+    if entry.jobs.validate:
         report_texts(entry, params)
     return params, files
 
