@@ -30,7 +30,7 @@ Values = Mapping[str, Any]
 class Entry:
     """An entry under `jobs`: its fields with the defaults, their positions and their templates.
 
-    `origin` and `row` (the names of its row and cell) are those of the job that is built from it at the moment.
+    From `row` on, which has the names of its row and cell, all is of the job that is built from it at the moment.
     """
 
     def __init__(self, jobs: JobList, file: ManifestFile, node: Node) -> None:
@@ -45,6 +45,7 @@ class Entry:
         self.rows: RowsFile | None = None
         self.row: Values = {}
         self.origin: Origin | None = None
+        self.key = self.model = self.endpoint = ""
         self.documented = False
         """Whether the catalogue describes the model of the current job."""
         self.broken = False

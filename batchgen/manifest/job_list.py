@@ -52,7 +52,7 @@ class JobList:
         """The media that requests name or hold, with what is sent, each judged once, however many jobs use it."""
         self.file_names = FileNames()
         self.decoders = ThreadPoolExecutor(min(os.cpu_count() or 1, DECODERS), "decode")
-        self.images: dict[str, tuple[Future[str | None], list[tuple[str | None, Location]]]] = {}
+        self.images: dict[str, tuple[Future[str | None], list[tuple[str, Location]]]] = {}
         """The local images that are being decoded: the fault, and the ids and places of the jobs that use the image."""
         self.templates = Templates()
 
@@ -109,7 +109,7 @@ class JobList:
                 hint = "this is a link to a file that is not there"
             raise InputFault(str(fault), hint) from None
 
-    def decode(self, path: str, key: str | None, location: Location) -> None:
+    def decode(self, path: str, key: str, location: Location) -> None:
         """Decode a local image to its end, beside the reading of further jobs; see `report_undecodable`."""
         if path not in self.images:
             self.images[path] = self.decoders.submit(decode_fault, self.folder / path), []
