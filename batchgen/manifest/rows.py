@@ -19,7 +19,7 @@ from batchgen.manifest import bounds
 from batchgen.manifest.diagnostics import Diagnostics, Origin
 from batchgen.manifest.job_keys import NAME
 from batchgen.manifest.nodes import MAX_DEPTH
-from batchgen.manifest.source import Position, RowsText, read_bytes
+from batchgen.manifest.source import Position, SourceText, as_utf8, read_bytes
 
 TABLES = (".csv", ".tsv", ".txt")
 """Files of a spreadsheet; Excel calls its "Unicode text" .txt."""
@@ -29,6 +29,7 @@ DELIMITERS = ",;\t"
 """Where two of them make equally many names of the header, the first counts."""
 SEPARATOR_LINE = re.compile(rb'"?sep=([\t -!#-~])"?[;,\t]*\r?\n', re.IGNORECASE)
 """A first line by which Excel says what separates the cells."""
+LONE_RETURN = re.compile(rb"\r(?!\n)")
 TYPE_LINE = re.compile(rb'"?#TYPE [^\r\n]*\r?\n')
 """The first line that PowerShell's Export-Csv writes."""
 SAVE_AS_CSV_UTF8 = "save the file as UTF-8; Excel calls it CSV UTF-8"
@@ -47,8 +48,11 @@ class ReadingStopped(Exception):
     """The rows from here on cannot be read. The reason is among the diagnostics."""
 
 
-class RowsFile:
-    """A file of rows. Its text stays in memory, for excerpts."""
+class RowsFile(SourceText):
+    """A file of rows, kept as bytes and decoded line by line: as text it could take four times the memory.
+
+    Only a line feed ends a line. UTF-16 becomes UTF-8, and the line ends of an old Macintosh become line feeds.
+    """
 
     def __init__(self, path: Path, shown: Path, missing: str, axes: Collection[str], diagnostics: Diagnostics) -> None:
         """`shown` is the path for messages, `missing` the message without a file; no column may be named as an axis.
@@ -61,10 +65,12 @@ class RowsFile:
             raise InputFault("`rows` are read from .csv, .tsv, .txt and .jsonl files", hint)
         self.name = shown.name
         self.axes = frozenset(axes)
-        raw = read_bytes(path, "file", missing, bounds.ROWS_BYTES)
-        source = RowsText(shown, raw)
-        self.diagnostics = diagnostics.of_rows(source)
-        self.raw = source.raw
+        super().__init__(shown, b"")
+        raw = as_utf8(read_bytes(path, "file", missing, bounds.ROWS_BYTES))
+        self.raw = LONE_RETURN.sub(b"\n", raw) if ends_with_return(raw) else raw
+        self.diagnostics = diagnostics.of_rows(self)
+        self.last_line = 1, 0
+        """The number and the beginning of the line that was looked up last."""
         self.unusable: list[str] = []
         """The columns whose names no template can say."""
         self.row_chars = 0
@@ -85,6 +91,16 @@ class RowsFile:
         if empty and not self.diagnostics:
             self.diagnostics.add(Position(1, 1), "the file has no rows", "each row makes a job")
 
+    def line(self, position: Position) -> str:
+        first, start = self.last_line if self.last_line[0] <= position.line else (1, 0)
+        for _ in range(position.line - first):
+            start = self.raw.find(b"\n", start) + 1
+            if not start:
+                return ""
+        self.last_line = position.line, start
+        end = self.raw.find(b"\n", start, start + bounds.LINE_CHARS)
+        return self.raw[start : end if end >= 0 else start + bounds.LINE_CHARS].decode(errors="replace").rstrip("\r")
+
     def lines(self, bytes_skipped: int = 0) -> Iterator[str]:
         """The lines with their ends, one at a time, behind a first line of `bytes_skipped`. Raises ReadingStopped."""
         file = io.BytesIO(self.raw)
@@ -101,9 +117,7 @@ class RowsFile:
                 yield line.decode()
             except UnicodeDecodeError as error:
                 column = len(line[: error.start].decode()) + 1
-                message = f"byte 0x{line[error.start]:02x} is not UTF-8"
-                self.diagnostics.add(Position(number, column, 0), message, SAVE_AS_CSV_UTF8)
-                raise ReadingStopped from None
+                self.stop(number, f"byte 0x{line[error.start]:02x} is not UTF-8", SAVE_AS_CSV_UTF8, column)
 
     def count(self, most: int) -> int:
         """The number of rows, counted up to `most` and only where there may be so many."""
@@ -154,7 +168,7 @@ class RowsFile:
 
     def quote_hint(self, line: int) -> str:
         """What to do about the quotes on a line that is not CSV."""
-        if '\\"' in self.diagnostics.source.line(Position(line, 1)):
+        if '\\"' in self.line(Position(line, 1)):
             return 'a quote inside quotes is written twice: "", not \\"'
         return "put quotes around the field, and write a quote inside them twice"
 
@@ -203,9 +217,15 @@ class RowsFile:
     def report(self, line: int, message: str, hint: str = "", column: int = 1) -> None:
         self.diagnostics.add_row(Origin(self.name, line), message, hint, column)
 
-    def stop(self, line: int, message: str, hint: str) -> NoReturn:
-        self.report(line, message, hint)
+    def stop(self, line: int, message: str, hint: str, column: int = 1) -> NoReturn:
+        self.report(line, message, hint, column)
         raise ReadingStopped
+
+
+def ends_with_return(raw: bytes) -> bool:
+    """Whether the first line ends with a carriage return alone, as on an old Macintosh."""
+    first, line_feed = raw.find(b"\r"), raw.find(b"\n")
+    return first >= 0 and (line_feed < 0 or first < line_feed - 1)
 
 
 def delimiter_of(header: str, stated: str) -> str:
