@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from batchgen.catalogue.written import shown
 from batchgen.errors import SHOWN_PROBLEMS, Problem
+from batchgen.files.input_file import InputFault
 from batchgen.manifest import bounds
 from batchgen.manifest.source import Marked, Position, SourceText, printable
 
@@ -59,15 +60,12 @@ class Diagnostic:
             if lines:
                 more += f": {lines}{', …' if self.count > len(self.others) else ''}"
             where = f"{where} {more}".strip()
-        return f"{self.message} ({where})" if where else self.message
+        message = self.message[: bounds.MESSAGE_CHARS]
+        return f"{message} ({where})" if where else message
 
 
-class ReadingEnded(Exception):
-    """The rest of a batch is not worth reading, or does not fit into memory. `str(error)` says why."""
-
-    def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.hint = hint
+class ReadingEnded(InputFault):
+    """The rest of a batch is not worth reading, or does not fit into memory."""
 
 
 class Diagnostics:
@@ -91,7 +89,6 @@ class Diagnostics:
     def add(self, where: Position | Marked, message: str, hint: str = "", origin: Origin | None = None) -> None:
         """Add a diagnostic; `hint` says what to do. The same mistake of another `origin` is only counted."""
         position = where if isinstance(where, Position) else Position.of(where)
-        message, hint = message[: bounds.MESSAGE_CHARS], hint[: bounds.MESSAGE_CHARS]
         exact, similar = (position, message), (position, shared_part(message))
         if origin:
             key = exact if exact in self._diagnostics else similar
@@ -115,7 +112,6 @@ class Diagnostics:
 
     def add_row(self, origin: Origin, message: str, hint: str = "", column: int = 1) -> None:
         """Add a diagnostic of a row itself, in the file of rows. The same mistake of other rows is only counted."""
-        message, hint = message[: bounds.MESSAGE_CHARS], hint[: bounds.MESSAGE_CHARS]
         diagnostic = Diagnostic(Position(origin.line, column, 0), message, hint, None)
         self._count(("row", shared_part(message)), diagnostic, origin)
         self._count_report()
@@ -143,7 +139,7 @@ class Diagnostics:
         return own + [problem for rows in self._of_rows for problem in rows.problems()]
 
     def _problem(self, diagnostic: Diagnostic, with_line: bool) -> Problem:
-        position, hint = diagnostic.position, printable(diagnostic.hint)
+        position, hint = diagnostic.position, printable(diagnostic.hint[: bounds.MESSAGE_CHARS])
         excerpt = self.source.excerpt(position, hint) if with_line else hint
         return Problem(printable(diagnostic.text()), self.source.path, position.line, position.column, excerpt)
 
