@@ -14,7 +14,7 @@ from batchgen.files.spelling import FileNames
 from batchgen.manifest.diagnostics import Diagnostics, Origin
 from batchgen.manifest.file_pattern import matching_files
 from batchgen.manifest.header import Folder
-from batchgen.manifest.job_keys import MOST_JOBS, MOST_TAKES, NAME
+from batchgen.manifest.job_keys import MOST_JOBS, MOST_TAKES, NAME, number_fault
 from batchgen.manifest.nodes import Node, written
 from batchgen.manifest.path_help import glob_hint, missing_hint
 from batchgen.manifest.rows import RowsFile
@@ -46,8 +46,11 @@ def expansion(fields: Mapping[str, Node], folder: Folder, diagnostics: Diagnosti
     """The expansion of the entry with these `fields`; None where it is wrong, which is reported."""
     before = len(diagnostics)
     axes = _matrix(fields["matrix"], folder, diagnostics) if "matrix" in fields else {}
-    takes = _count(fields["count"], diagnostics) if "count" in fields else None
     rows = _rows(fields["rows"], axes, folder, diagnostics) if "rows" in fields else None
+    takes: int | None = fields["count"].value if "count" in fields else None
+    if takes is not None and (fault := number_fault("count", takes, 1, MOST_TAKES)):
+        diagnostics.add(fields["count"], fault)
+        return None
     if len(diagnostics) > before:
         return None
     if (number := prod(map(len, axes.values())) * (takes or 1)) > MOST_JOBS:
@@ -59,15 +62,6 @@ def expansion(fields: Mapping[str, Node], folder: Folder, diagnostics: Diagnosti
     if len(diagnostics) > before:
         return None
     return Expansion(rows, axes, takes)
-
-
-def _count(node: Node, diagnostics: Diagnostics) -> int | None:
-    if node.value is None:
-        return None
-    if type(node.value) is int and 1 <= node.value <= MOST_TAKES:
-        return node.value
-    diagnostics.add(node, f"`count` must be a whole number from 1 to {MOST_TAKES:,}, not {quoted(node.value)}")
-    return None
 
 
 def _matrix(node: Node, folder: Folder, diagnostics: Diagnostics) -> dict[str, list[Any]]:

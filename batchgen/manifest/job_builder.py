@@ -15,7 +15,7 @@ from batchgen.manifest.entry import Entry, Values
 from batchgen.manifest.expansion import Expansion, expansion
 from batchgen.manifest.expressions import BadTemplate
 from batchgen.manifest.header import OUTPUT
-from batchgen.manifest.job_keys import HIGHEST_PRIORITY, LAST_TAKE, MULTIPLIERS, name_fault
+from batchgen.manifest.job_keys import HIGHEST_PRIORITY, LAST_TAKE, MULTIPLIERS, name_fault, number_fault
 from batchgen.manifest.job_list import reserve
 from batchgen.manifest.nodes import Node
 from batchgen.manifest.path_help import home_fault
@@ -221,12 +221,9 @@ class JobBuilder(Entry):
                 return 0
         if type(value) is float and value.is_integer():
             value = int(value)  # as spreadsheets write whole numbers
-        if type(value) is not int:
-            self.report(node, f"`priority` must be a whole number, not {quoted(value)}")
-        elif abs(value) > HIGHEST_PRIORITY:
-            self.report(node, f"`priority` must be -{HIGHEST_PRIORITY:,} to {HIGHEST_PRIORITY:,}")
-        else:
-            return value
+        if not (fault := number_fault("priority", value, -HIGHEST_PRIORITY, HIGHEST_PRIORITY)):
+            return int(value)
+        self.report(node, fault)
         return 0
 
     def tags(self, values: Values) -> tuple[str, ...]:
@@ -245,10 +242,10 @@ class JobBuilder(Entry):
             return max(counted, 1)
         if counted:
             self.report(node, "`take` and `count` exclude one another", "`count` numbers the takes itself")
-        elif type(node.value) is not int or not 1 <= node.value <= LAST_TAKE:
-            self.report(node, f"`take` must be a whole number from 1 to {LAST_TAKE:,}, not {quoted(node.value)}")
+        elif fault := number_fault("take", node.value, 1, LAST_TAKE):
+            self.report(node, fault)
         else:
-            return node.value
+            return int(node.value)
         return 1
 
     def parent(self, values: Values) -> Parent | None:

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from batchgen.catalogue import register
+from batchgen.catalogue.wording import quoted
 from batchgen.services.text import character_fault
 
 Schema = dict[str, Any]
@@ -116,3 +117,10 @@ def name_fault(text: str) -> str | None:
     if len(text) > LONGEST_NAME:
         return f"has {len(text)} characters; at most {LONGEST_NAME} are allowed"
     return None
+
+
+def number_fault(key: str, value: object, lowest: int, highest: int) -> str | None:
+    """Why the value of a key is no whole number in its range, or None."""
+    if type(value) is int and lowest <= value <= highest:
+        return None
+    return f"`{key}` must be a whole number from {lowest:,} to {highest:,}, not {quoted(value)}"
