@@ -91,21 +91,13 @@ def read(
     )
 
 
-def is_text(path: str) -> bool:
-    """Whether a path can be kept in the job table: a name on a disk may be of any bytes."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _read_manifest(path: Path, read_before: Container[Path] = ()) -> bytes:
     """The bytes of a manifest, which is none of those that were read before. Raises InputFault."""
-    if not is_text(str(path.absolute())):
-        raise InputFault(
-            "the path of this manifest is not UTF-8", "rename it, or set LC_ALL=C.UTF-8 in the environment"
-        )
+    try:
+        str(path.absolute()).encode()  # the job table keeps it, and a name on a disk may be of any bytes
+    except UnicodeEncodeError:
+        hint = "rename it, or set LC_ALL=C.UTF-8 in the environment"
+        raise InputFault("the path of this manifest is not UTF-8", hint) from None
     if path.suffix.lower() in ROWS_ALONE:
         hint = f"write a manifest beside it, with `rows: {path.name[:100]}` in a job, and name that"
         raise InputFault("this is a file of rows, not a manifest", hint)
