@@ -64,6 +64,10 @@ class Diagnostic:
         return f"{message} ({where})" if where else message
 
 
+class ReadingStopped(Exception):
+    """The rest of a text cannot be read. The reason is among the diagnostics."""
+
+
 class ReadingEnded(InputFault):
     """The rest of a batch is not worth reading, or does not fit into memory."""
 

@@ -13,12 +13,12 @@ from batchgen.files.input_file import InputFault
 from batchgen.files.spelling import similar_manifest
 from batchgen.jobs import JobSpec
 from batchgen.manifest import bounds
-from batchgen.manifest.diagnostics import Diagnostics, Location, ReadingEnded
+from batchgen.manifest.diagnostics import Diagnostics, Location, ReadingEnded, ReadingStopped
 from batchgen.manifest.header import Folder, ManifestFile
 from batchgen.manifest.job_builder import JobBuilder
 from batchgen.manifest.job_list import DIVIDE, JobList, SentIds
 from batchgen.manifest.limits import Limits
-from batchgen.manifest.nodes import Node, ParsingStopped, top_level
+from batchgen.manifest.nodes import Node, top_level
 from batchgen.manifest.rows import SPREADSHEETS, SUFFIXES
 from batchgen.manifest.source import Marked, Position, SourceText, read_bytes
 
@@ -213,7 +213,7 @@ class _Reader:
             if not has_jobs and not file.diagnostics and not file.includes:
                 where = jobs_key or Position(1, 1)
                 file.diagnostics.add(where, "the manifest has no jobs", "list them under `jobs:`")
-        except ParsingStopped:
+        except ReadingStopped:
             self.complete = False
         return late_key
 

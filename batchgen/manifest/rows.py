@@ -16,7 +16,7 @@ from batchgen.catalogue.wording import plural
 from batchgen.catalogue.written import Written, trimmed
 from batchgen.files.input_file import InputFault
 from batchgen.manifest import bounds
-from batchgen.manifest.diagnostics import Diagnostics, Origin
+from batchgen.manifest.diagnostics import Diagnostics, Origin, ReadingStopped
 from batchgen.manifest.job_keys import NAME
 from batchgen.manifest.nodes import MAX_DEPTH
 from batchgen.manifest.source import Position, SourceText, as_utf8, read_bytes
@@ -42,10 +42,6 @@ DELIMITER_NAMES = {",": "comma", ";": "semicolon", "\t": "tab"}
 
 Row = tuple[int, dict[str, Any]]
 """The line that a row begins on, and its values by name."""
-
-
-class ReadingStopped(Exception):
-    """The rows from here on cannot be read. The reason is among the diagnostics."""
 
 
 class RowsFile(SourceText):
