@@ -56,12 +56,9 @@ def expansion(fields: Mapping[str, Node], folder: Folder, diagnostics: Diagnosti
     if (number := prod(map(len, axes.values())) * (takes or 1)) > MOST_JOBS:
         multiplier = fields["matrix"] if axes else fields["count"]
         diagnostics.add(multiplier, f"this makes {number:,} jobs; a manifest may have {MOST_JOBS:,}")
-        return None
-    if rows and rows.count(MOST_JOBS // max(number, 1)) * number > MOST_JOBS:
+    elif rows and rows.has_more_than(MOST_JOBS // number):
         diagnostics.add(fields["rows"], f"the rows make more than {MOST_JOBS:,} jobs", "divide them into several files")
-    if len(diagnostics) > before:
-        return None
-    return Expansion(rows, axes, takes)
+    return Expansion(rows, axes, takes) if len(diagnostics) == before else None
 
 
 def _matrix(node: Node, folder: Folder, diagnostics: Diagnostics) -> dict[str, list[Any]]:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -67,10 +68,11 @@ class RowsFile(SourceText):
         self.diagnostics = diagnostics.of_rows(self)
         self.last_line = 1, 0
         """The number and the beginning of the line that was looked up last."""
-        self.unusable: list[str] = []
-        """The columns whose names no template can say."""
         self.row_chars = 0
         """The length of the current row so far; a quoted field may have line ends in it."""
+        self.delimiter = ","
+        self.unusable: list[str] = []
+        """The columns whose names no template can say."""
 
     def __iter__(self) -> Iterator[Row]:
         """The rows in the order of the file. A row with a mistake is reported and left out."""
@@ -100,10 +102,9 @@ class RowsFile(SourceText):
     def lines(self, bytes_skipped: int = 0) -> Iterator[str]:
         """The lines with their ends, one at a time, behind a first line of `bytes_skipped`. Raises ReadingStopped."""
         file = io.BytesIO(self.raw)
-        read_line = partial(file.readline, bounds.LINE_CHARS + 1)
+        file.seek(bytes_skipped)
         self.row_chars = 0
-        if bytes_skipped:
-            file.seek(bytes_skipped)
+        read_line = partial(file.readline, bounds.LINE_CHARS + 1)
         for number, line in enumerate(iter(read_line, b""), 2 if bytes_skipped else 1):
             self.row_chars += len(line)
             if self.row_chars > bounds.LINE_CHARS:
@@ -115,58 +116,61 @@ class RowsFile(SourceText):
                 column = len(line[: error.start].decode()) + 1
                 self.stop(number, f"byte 0x{line[error.start]:02x} is not UTF-8", SAVE_AS_CSV_UTF8, column)
 
-    def count(self, most: int) -> int:
-        """The number of rows, counted up to `most` and only where there may be so many."""
-        if self.raw.count(b"\n") < most:
-            return 0
-        is_table = self.suffix in TABLES
-        rows = csv.reader(self.lines()) if is_table else ([line] for line in self.lines())
-        number = -1 if is_table else 0  # without the header
-        with suppress(csv.Error, ReadingStopped):
-            for row in rows:
-                self.row_chars = 0
-                number += any(map(trimmed, row))
-                if number > most:
-                    break
-            return number
-        return 0
+    def records(self) -> Iterator[tuple[int, list[str]]]:
+        """The cells of each row with the line that it begins on, the header among them; of JSON lines, the text.
 
-    def table_rows(self) -> Iterator[Row]:
+        Blank rows make no job and are left out. Raises ReadingStopped.
+        """
+        if self.suffix not in TABLES:
+            for number, text in enumerate(self.lines(), 1):
+                self.row_chars = 0
+                if trimmed(text):
+                    yield number, [text]
+            return
         csv.field_size_limit(bounds.LINE_CHARS)
         separator = SEPARATOR_LINE.match(self.raw)
         extra_line = separator or TYPE_LINE.match(self.raw)
         bytes_skipped, lines_skipped = (extra_line.end(), 1) if extra_line else (0, 0)
         first_line = next(filter(trimmed, self.lines(bytes_skipped)), "")
-        delimiter = delimiter_of(first_line, separator[1].decode() if separator else "")
+        self.delimiter = delimiter_of(first_line, separator[1].decode() if separator else "")
         # A cell in quotes behind a blank would be read with its quotes, and fall apart at a comma in it.
-        has_blanks = f'{delimiter} "'.encode() in self.raw
-        reader = csv.reader(self.lines(bytes_skipped), delimiter=delimiter, skipinitialspace=has_blanks, strict=True)
+        has_blanks = f'{self.delimiter} "'.encode() in self.raw
+        lines = self.lines(bytes_skipped)
+        reader = csv.reader(lines, delimiter=self.delimiter, skipinitialspace=has_blanks, strict=True)
         row_line = lines_skipped + 1
-        header: list[str] | None = None
         try:
             for cells in reader:
                 self.row_chars = 0
-                if not any(map(trimmed, cells)):
-                    pass  # a blank row makes no job
-                elif header is None:
-                    header = [trimmed(cell) for cell in cells]
-                    self.check_header(header, row_line)
-                    columns = [(name, index) for index, name in enumerate(header) if NAME.fullmatch(name)]
-                elif fault := row_fault(cells, header, delimiter):
-                    self.report(row_line, *fault)
-                else:
-                    cells += [""] * (len(header) - len(cells))  # spreadsheets leave the last empty cells out
-                    yield row_line, {name: cells[index] for name, index in columns}
+                if any(map(trimmed, cells)):
+                    yield row_line, cells
                 row_line = lines_skipped + reader.line_num + 1
         except csv.Error as error:
-            hint = self.quote_hint(lines_skipped + reader.line_num)
-            self.stop(row_line, f"this is not CSV: {csv_fault(error)}", hint)
+            self.stop(row_line, *csv_fault(error, self.line(Position(lines_skipped + reader.line_num, 1))))
 
-    def quote_hint(self, line: int) -> str:
-        """What to do about the quotes on a line that is not CSV."""
-        if '\\"' in self.line(Position(line, 1)):
-            return 'a quote inside quotes is written twice: "", not \\"'
-        return "put quotes around the field, and write a quote inside them twice"
+    def has_more_than(self, most: int) -> bool:
+        """Whether there are more rows than that, which are counted only where there may be so many.
+
+        What ends the reading before is reported.
+        """
+        if self.raw.count(b"\n") < most:
+            return False
+        most += self.suffix in TABLES  # the header
+        with suppress(ReadingStopped):
+            return sum(1 for _ in islice(self.records(), most + 1)) > most
+        return False
+
+    def table_rows(self) -> Iterator[Row]:
+        header: list[str] | None = None
+        for row_line, cells in self.records():
+            if header is None:
+                header = [trimmed(cell) for cell in cells]
+                self.check_header(header, row_line)
+                columns = [(name, index) for index, name in enumerate(header) if NAME.fullmatch(name)]
+            elif fault := row_fault(cells, header, self.delimiter):
+                self.report(row_line, *fault)
+            else:
+                cells += [""] * (len(header) - len(cells))  # spreadsheets leave the last empty cells out
+                yield row_line, {name: cells[index] for name, index in columns}
 
     def check_header(self, names: list[str], line: int) -> None:
         if len(names) > bounds.COLUMNS:
@@ -183,10 +187,7 @@ class RowsFile(SourceText):
             self.stop(line, "the first line is no header: it has no name that a template can use", hint)
 
     def json_rows(self) -> Iterator[Row]:
-        for number, text in enumerate(self.lines(), 1):
-            self.row_chars = 0
-            if not trimmed(text):
-                continue
+        for number, (text,) in self.records():
             try:
                 row = DECODER.decode(text)
                 if type(row) is not dict:
@@ -254,13 +255,16 @@ def row_fault(cells: list[str], header: list[str], delimiter: str) -> tuple[str,
     return None
 
 
-def csv_fault(error: csv.Error) -> str:
-    message = str(error)
+def csv_fault(error: csv.Error, line: str) -> tuple[str, str]:
+    """Why a line is not CSV, and what to do about it."""
+    message, hint = str(error), "put quotes around the field, and write a quote inside them twice"
     if "new-line character" in message:
-        return "a line ends with a carriage return alone, and others do not"
-    if "unexpected end" in message:
-        return "a quoted field has no end"
-    return message
+        message = "a line ends with a carriage return alone, and others do not"
+    elif "unexpected end" in message:
+        message = "a quoted field has no end"
+    if '\\"' in line:
+        hint = 'a quote inside quotes is written twice: "", not \\"'
+    return f"this is not CSV: {message}", hint
 
 
 def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
