@@ -48,9 +48,9 @@ class JobList:
         """The paths of the videos, and where each is written; beside it the folders in them."""
         self.output_folders: dict[str, Location] = {}
         self.folder = main.folder.path
-        self.media: dict[tuple[str, Medium], tuple[LocalMedium, str] | InputFault] = {}
-        """The media that requests name or hold, with what is sent, each judged once, however many jobs use it."""
         self.file_names = FileNames()
+        self.inspected = cache(self.inspect)
+        """Judges each medium that requests name or hold once, however many jobs use it."""
         self.decoders = ThreadPoolExecutor(min(os.cpu_count() or 1, DECODERS), "decode")
         self.images: dict[str, tuple[Future[str | None], list[tuple[str, Location]]]] = {}
         """The local images that are being decoded: the fault, and the ids and places of the jobs that use the image."""
@@ -84,30 +84,23 @@ class JobList:
             for key in [key for key, location in table.items() if location.diagnostics is file.job_diagnostics]:
                 del table[key]
 
-    def inspected(self, value: str, medium: Medium, *, is_text: bool) -> tuple[LocalMedium, str]:
+    def inspect(self, value: str, medium: Medium, is_text: bool) -> tuple[LocalMedium | InputFault, str]:
         """A medium that stands in the request itself as text, or the local file that `value` means; and how it is sent:
-        the text, or the path as it is on the disk. Each is judged once. Raises InputFault."""
-        if (value, medium) not in self.media:
-            try:
-                self.media[value, medium] = (inspect_text if is_text else self._inspect_file)(value, medium)
-            except InputFault as fault:
-                self.media[value, medium] = fault
-        judged = self.media[value, medium]
-        if isinstance(judged, InputFault):
-            raise judged
-        return judged
-
-    def _inspect_file(self, path: str, medium: Medium) -> tuple[LocalMedium, str]:
-        existing = self.file_names.existing(self.folder, path)
+        the text, or the path as it is on the disk."""
+        path = value if is_text else self.file_names.existing(self.folder, value)
         try:
-            return inspect(self.folder, existing, medium), existing
+            if is_text:
+                return inspect_text(value, medium)
+            inspected = inspect(self.folder, path, medium)
+            self.main.folder.files_read[path] = "an image that the jobs use"
         except InputFault as fault:
-            if MISSING not in str(fault):
-                raise
-            hint = missing_hint(self.file_names, self.folder, path)
-            if os.path.lexists(self.folder / existing):
+            if is_text or MISSING not in str(fault):
+                return fault, path
+            hint = missing_hint(self.file_names, self.folder, value)
+            if os.path.lexists(self.folder / path):
                 hint = "this is a link to a file that is not there"
-            raise InputFault(str(fault), hint) from None
+            return InputFault(str(fault), hint), path
+        return inspected, path
 
     def decode(self, path: str, key: str, location: Location) -> None:
         """Decode a local image to its end, beside the reading of further jobs; see `report_undecodable`."""
@@ -125,11 +118,6 @@ class JobList:
 
     def sent_keys(self) -> Collection[str]:
         return self.already_sent(self.main.batch, self.main.service.name)
-
-    def local_files(self) -> Collection[str]:
-        return {
-            judged[1] for judged in self.media.values() if not isinstance(judged, InputFault) and len(judged[1]) < 5_000
-        }
 
     def add_output(self, path: str, location: Location) -> bool:
         """Add the path of the job at `location`. Reports a collision and returns False."""

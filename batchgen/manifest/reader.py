@@ -136,8 +136,7 @@ class _Reader:
         finally:
             self.jobs.decoders.shutdown(cancel_futures=True)
         if self.complete:
-            images = dict.fromkeys(self.jobs.local_files(), "an image that the jobs use")
-            self.jobs.report_overwrites({manifest.name: "the manifest", **self.main.folder.files_read, **images})
+            self.jobs.report_overwrites({manifest.name: "the manifest", **self.main.folder.files_read})
         self.problems += [problem for diagnostics in self.diagnostics for problem in diagnostics.problems()]
         if self.problems:
             raise ManifestInvalid(self.problems)

@@ -133,14 +133,13 @@ def medium_sent(entry: Entry, link: Link) -> tuple[str, bool]:
         return value, False
     is_rooted = FILE_LINK.match(value) or value.startswith("~/")
     path = value if is_rooted else entry.file.folder.join(value)
-    sent, fault, hint = value, None, ""
-    try:
-        inspected, sent = jobs.inspected(value if is_text else path, medium, is_text=is_text)
-        if medium == "image" and jobs.validate:
-            size = inspected.bytes, inspected.width, inspected.height
-            fault = image_fault(register.canonical(entry.model), inspected.media_type, *size)
-    except InputFault as error:
-        fault, hint = str(error), error.hint
+    fault, hint = None, ""
+    inspected, sent = jobs.inspected(value if is_text else path, medium, is_text)
+    if isinstance(inspected, InputFault):
+        fault, hint = str(inspected), inspected.hint
+    elif medium == "image" and jobs.validate:
+        size = inspected.bytes, inspected.width, inspected.height
+        fault = image_fault(register.canonical(entry.model), inspected.media_type, *size)
     if fault and (is_text or entry.key not in jobs.sent_keys()):  # the file of a job that was sent may be gone
         entry.report(node, fault, hint)
     elif not fault and medium == "image" and not is_text:
