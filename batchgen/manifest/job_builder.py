@@ -50,7 +50,7 @@ class JobBuilder(Entry):
 
     def repeats_its_id(self, expanded: Expansion) -> bool:
         """Whether all rows and cells would have the same id, which is reported. Takes get a suffix each."""
-        node = self.own("id")
+        node = self.node.value.get("id")
         many = expanded.rows is not None or any(len(values) > 1 for values in expanded.axes.values())
         if not many or node is None or templated(node):
             return False
@@ -63,7 +63,7 @@ class JobBuilder(Entry):
         self.model = self.read_model()
         self.endpoint = self.read_endpoint() if self.model else ""
         id_location = self.read_id()
-        values = self.values(**self.names_of_output())
+        values = self.values()
         written = self.written_params(values)
         extra = self.extra_params(values, written)
         pointers: tuple[str, ...] = ()
@@ -87,10 +87,6 @@ class JobBuilder(Entry):
             line=self.line,
             origin=self.origin,
         )
-
-    def names_of_output(self) -> dict[str, Any]:
-        """What the job adds to the names of its row for all templates but those of its model and its id."""
-        return {"id": self.key, "index": len(self.jobs.specs) + 1, "model": self.model}
 
     def written_params(self, values: Values) -> dict[str, Any]:
         """The parameters as the manifest has them, their templates filled. Too many are reported, and none is kept."""
@@ -123,7 +119,7 @@ class JobBuilder(Entry):
             return ""
         name: str | None = node.value
         if type(node.value) is not str or "{{" in node.value:
-            name = self.text(node, "`model`", self.values(index=len(self.jobs.specs) + 1))
+            name = self.text(node, "`model`", self.values("id", "model"))
         self.documented = name is not None and self.jobs.documents(name)
         if name is None or self.documented:
             return name or ""
@@ -155,12 +151,12 @@ class JobBuilder(Entry):
     def read_id(self) -> Location | None:
         """Where the id of the current job is written; None where it cannot be one, which is reported."""
         self.key = ""
-        node = self.own("id")
+        node = self.node.value.get("id")
         if node is None:
             hint = self.misspelt("id") or "give it one: it is the job's name from run to run"
             self.report(self.node, "the job has no `id`", hint)
             return None
-        key = self.name(node, "`id`", self.values(model=self.model) if templated(node) else {}, self.columns)
+        key = self.name(node, "`id`", self.values("id", "index") if templated(node) else {}, self.columns)
         if key is None:
             return None
         if "E+" in key and self.columns and (number := SHORTENED_NUMBER.search(key)):
@@ -185,7 +181,7 @@ class JobBuilder(Entry):
         if template is None or template.value == OUTPUT:
             path = f"{main.batch}/{self.key}.mp4"
         else:
-            values = {**scalars(params, written), **self.row, **self.job_values(**self.names_of_output())}
+            values = {**scalars(params, written), **self.row, **self.job_values()}
             try:
                 path = self.jobs.templates.fill_text(template.value, values, ())
             except BadTemplate as error:
@@ -193,7 +189,7 @@ class JobBuilder(Entry):
                 at.report(str(error), error.hint)
                 return ""
         # A path of the job's own is reported there; a path by a shared template is reported at the id.
-        place = location if location and self.own("output") else id_location
+        place = location if location and "output" in self.node.value else id_location
         if fault := home_fault(path) or path_fault(path, BYTES_ADDED_LATER):
             place.report(fault, f"the path would be {path[:200]}")
             return ""

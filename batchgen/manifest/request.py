@@ -199,7 +199,7 @@ def report(entry: Entry, violation: Violation) -> None:
     *parents, name = pointers.split(violation.pointer) or [""]
     parameter = parents[0] if parents else name
     hint = violation.hint
-    if parameter and not entry.own(parameter):
+    if parameter and parameter not in entry.node.value:
         hint = "; ".join(filter(None, (hint, f"this default applies to the job on line {entry.line}")))
     if not violation.unknown:
         entry.report(entry.at(violation.pointer), violation.message, hint)
