@@ -22,7 +22,7 @@ from pydantic import (
 from yaml.error import Mark
 
 from batchgen.catalogue import register
-from batchgen.catalogue.wording import suggestion
+from batchgen.catalogue.wording import listed, nearest_hint, suggestion
 from batchgen.errors import UsageError
 from batchgen.manifest.diagnostics import Diagnostics
 from batchgen.manifest.job_keys import MULTIPLIERS, NAME_SCHEMA, NO_DEFAULTS, OUTPUT_HELP, name_fault
@@ -73,14 +73,13 @@ def include_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-class InstalledServices:
-    """Names the installed services in a schema. They are read only for a schema, since that takes 20 ms."""
+def name_services(schema: dict[str, Any]) -> None:
+    """Name the installed services in a schema. They are read only for a schema, since that takes 20 ms."""
+    schema.pop("type")
+    schema["enum"] = list(registry.names())
 
-    def __get_pydantic_json_schema__(self, _core_schema: Any, _handler: Any) -> dict[str, Any]:
-        return {"enum": list(registry.names())}
 
-
-ServiceName = Annotated[str, AfterValidator(service_name), InstalledServices()]
+ServiceName = Annotated[str, AfterValidator(service_name), Field(json_schema_extra=name_services)]
 ManifestName = Annotated[str, StringConstraints(pattern=r"\S"), Field(title="the name of a manifest")]
 
 
@@ -151,7 +150,7 @@ def read_limit(name: str, text: str) -> Any:
     if (typed := resolve(text)) is None:
         raise UsageError(f"`{name}` has no value")  # nobody means to have no cap by a variable that is not set
     limits = Node({name: Node(typed, text, Typed())}, "", Typed(), {name: Typed()})
-    keys, mistakes = validated(HeaderKeys, "limits", Typed(), limits, KEYS)
+    keys, mistakes = validated(HeaderKeys, "limits", Typed(), limits)
     if mistakes:
         _, message, hint = mistakes[0]
         raise UsageError(f"{message}; {hint}" if hint else message)
@@ -204,15 +203,11 @@ class ManifestFile:
 
     def read_key(self, key: str, mark: Marked, node: Node) -> None:
         """Read one key. What is wrong with it is reported, and the key keeps its default."""
-        if self.included and key in KEYS and key not in INCLUDED_KEYS:
-            hint = "write it in the main manifest, for all jobs"
-            self.diagnostics.add(mark, f"an included manifest has no `{key}`", hint)
+        names = INCLUDED_KEYS if self.included else KEYS
+        if key not in names:
+            self.diagnostics.add(mark, *unknown_key(key, names))
             return
-        if key in MULTIPLIERS:
-            self.diagnostics.add(mark, f"`{key}` belongs to a job", "write it under `jobs:`")
-            return
-        choices = INCLUDED_KEYS if self.included else KEYS
-        keys, mistakes = validated(HeaderKeys, key, mark, node, choices)
+        keys, mistakes = validated(HeaderKeys, key, mark, node)
         for mistake in mistakes:
             self.diagnostics.add(*mistake)
         match key:
@@ -230,3 +225,13 @@ class ManifestFile:
             case "defaults" if type(node.value) is dict:
                 self.defaults = {name: value for name, value in node.value.items() if name not in NO_DEFAULTS}
                 self.default_keys = node.keys
+
+
+def unknown_key(key: str, names: tuple[str, ...]) -> tuple[str, str]:
+    """What to say of a key that a manifest does not have, and what to do about it."""
+    if key in MULTIPLIERS:
+        return f"`{key}` belongs to a job", "write it under `jobs:`"
+    if key in KEYS:
+        return f"an included manifest has no `{key}`", "write it in the main manifest, for all jobs"
+    choices = f"known: {listed(names)}; what all jobs have stands in `defaults`"
+    return f"a manifest has no key `{key[:100]}`", nearest_hint(key, names) or choices

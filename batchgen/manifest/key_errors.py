@@ -3,7 +3,6 @@
 The messages come from the same models: what a key may be is read from its JSON Schema.
 """
 
-from collections.abc import Collection
 from functools import cache
 from typing import Any, TypeVar
 
@@ -60,13 +59,8 @@ def schema_of(model: type[BaseModel]) -> Schema:
     return schema
 
 
-def validated(
-    model: type[Keys], key: str, mark: Marked, node: Node, choices: Collection[str]
-) -> tuple[Keys, list[Mistake]]:
-    """One key of the header, which stands at `mark`: a `model` that has it without the parts that are wrong, and these.
-
-    An unknown key gets the nearest of the `choices` as its hint.
-    """
+def validated(model: type[Keys], key: str, mark: Marked, node: Node) -> tuple[Keys, list[Mistake]]:
+    """A `model` that has one key, which stands at `mark`, without the parts that are wrong; and these."""
     value = plain(written(node))
     try:
         return model.model_validate({key: value}, context=node), []
@@ -77,7 +71,7 @@ def validated(
     first: dict[Path, ErrorDetails] = {}
     for error in errors:
         first.setdefault(path_in(root, error["loc"]), error)
-    mistakes = [mistake(root, path, error, schema_of(model), choices) for path, error in first.items()]
+    mistakes = [mistake(root, path, error, schema_of(model)) for path, error in first.items()]
     wrong = {path[1] for path in first if len(path) > 1}
     rest = {name: member for name, member in value.items() if name not in wrong} if isinstance(value, dict) else {}
     return model.model_validate({key: rest} if wrong and rest else {}, context=node), mistakes
@@ -93,7 +87,7 @@ def path_in(root: Node, location: Path) -> Path:
     return location
 
 
-def mistake(root: Node, path: Path, error: ErrorDetails, schema: Schema, choices: Collection[str]) -> Mistake:
+def mistake(root: Node, path: Path, error: ErrorDetails, schema: Schema) -> Mistake:
     """An error at its node or key, in words made from the schema."""
     parent, node, alternatives = root, root, [schema]
     for part in path:
@@ -104,12 +98,8 @@ def mistake(root: Node, path: Path, error: ErrorDetails, schema: Schema, choices
         context = error["ctx"]
         return parent.keys[str(name)] if context["at_key"] else node, context["message"], context["hint"]
     if error["type"] in UNKNOWN_KEY:
-        is_top = len(path) == 1
-        names = choices if is_top else [key for branch in siblings for key in branch.get("properties", ())]
-        whose, hint = "a manifest" if is_top else f"`{path[-2]}`", suggestion(str(name), names)
-        if is_top and not nearest_hint(str(name), names):
-            hint += "; what all jobs have stands in `defaults`"
-        return parent.keys[str(name)], f"{whose} has no key `{str(name)[:100]}`", hint
+        names = [key for branch in siblings for key in branch.get("properties", ())]
+        return parent.keys[str(name)], f"`{path[-2]}` has no key `{str(name)[:100]}`", suggestion(str(name), names)
     subject = f"`{name}`" if isinstance(name, str) else f"an entry of `{path[-2]}`"
     expected, value = allowed_types(alternatives), quoted(node.value)
     if error["type"] in OUT_OF_RANGE:
