@@ -5,8 +5,7 @@ Each is one field of `HeaderKeys`: its type, default and meaning, for the reader
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import PurePath
 from typing import Annotated, Any
 
 from pydantic import (
@@ -157,49 +156,35 @@ def read_limit(name: str, text: str) -> Any:
     return getattr(keys.limits, name)
 
 
-@dataclass(slots=True)
-class Folder:
-    """The folder that a manifest's paths are relative to."""
-
-    path: Path
-    """Absolute."""
-    prefix: str = ""
-    """The prefix that makes a path in this folder relative to the main manifest's folder."""
-    shown: Path = field(default_factory=Path)
-    """The folder as the user would write it."""
-    files_read: dict[str, str] = field(default_factory=dict)
-    """The files that the manifests name, other than media, and what messages call each. All folders share it."""
-
-    def add_file(self, path: str, noun: str) -> None:
-        self.files_read[self.join(path)] = noun
-
-    def of_included(self, path: str) -> Folder:
-        """The folder of the manifest at `path`, which a manifest in this folder includes."""
-        parent = Path(path).parent.as_posix()
-        prefix = "" if parent == "." else parent.rstrip("/") + "/"
-        return Folder(self.path / parent, self.join(prefix), self.shown / parent, self.files_read)
-
-    def join(self, path: str) -> str:
-        """A path in this folder, made relative to the main manifest's folder."""
-        return path if not self.prefix or not path or Path(path).is_absolute() else f"{self.prefix}{path}"
-
-
 class ManifestFile:
-    """One manifest while it is read: its folder, and its header, which is filled in key by key, in any order."""
+    """One manifest while it is read: its folder, and its header, which is filled in key by key, in any order.
 
-    def __init__(self, source: SourceText, folder: Folder, batch: str = "", *, included: bool = False) -> None:
-        self.folder = folder
+    `includer` is the manifest that includes it, by its `path`.
+    """
+
+    def __init__(self, source: SourceText, includer: ManifestFile | None = None, path: str = "") -> None:
+        self.included = includer is not None
+        self.folder = source.path.absolute().parent
+        """The folder that the paths in it are relative to."""
+        parent = PurePath(path).parent.as_posix()
+        self.prefix = includer.join("" if parent == "." else parent.rstrip("/") + "/") if includer else ""
+        """The prefix that makes a path in this folder relative to the main manifest's folder."""
+        self.files_read: dict[str, str] = includer.files_read if includer else {}
+        """The files that the manifests of the batch name, and what messages call each."""
         self.diagnostics = Diagnostics(source)
         self.job_diagnostics = Diagnostics(source)
         """These are others: they begin anew where the jobs are read again."""
-        self.included = included
-        self.batch = batch
+        self.batch = source.path.stem
         self.service = ServiceKeys()
         self.output: Node | None = None
         self.limits = Limits()
         self.includes: list[Node] = []
         self.defaults: dict[str, Node] = {}
         self.default_keys: dict[str, Marked] = {}
+
+    def join(self, path: str) -> str:
+        """A path in this folder, made relative to the main manifest's folder."""
+        return path if not self.prefix or not path or PurePath(path).is_absolute() else f"{self.prefix}{path}"
 
     def read_key(self, key: str, mark: Marked, node: Node) -> None:
         """Read one key. What is wrong with it is reported, and the key keeps its default."""

@@ -12,7 +12,7 @@ from batchgen.jobs import JobSpec, Parent
 from batchgen.manifest import bounds, request
 from batchgen.manifest.diagnostics import Location
 from batchgen.manifest.entry import Entry, Values
-from batchgen.manifest.expansion import Expansion, expansion
+from batchgen.manifest.expansion import variants
 from batchgen.manifest.expressions import BadTemplate
 from batchgen.manifest.header import OUTPUT
 from batchgen.manifest.job_keys import HIGHEST_PRIORITY, LAST_TAKE, MULTIPLIERS, name_fault, number_fault
@@ -32,7 +32,7 @@ SHORTENED_NUMBER = re.compile(r"(?<![\w.,])[0-9]([.,][0-9]+)?E\+[0-9]{2,3}(?!\w)
 
 class JobBuilder(Entry):
     def build(self) -> None:
-        """Append the entry's jobs to the list. Raises TooManyJobs."""
+        """Append the entry's jobs to the list. Raises ReadingEnded."""
         values = request.values_in(self.fields)
         if values > bounds.REQUEST_VALUES:
             self.report(self.node, TOO_MANY_VALUES)
@@ -41,22 +41,9 @@ class JobBuilder(Entry):
         if self.fields.keys().isdisjoint(MULTIPLIERS):
             self.jobs.append(self.spec(), values)
             return
-        expanded = expansion(self.fields, self.file.folder, self.file.job_diagnostics)
-        if expanded is None or self.repeats_its_id(expanded):
-            return
-        self.rows = expanded.rows
-        for self.row, self.origin in expanded.variants():
+        for row, origin in variants(self):
+            self.row, self.origin = row, origin
             self.jobs.append(self.spec(), values)
-
-    def repeats_its_id(self, expanded: Expansion) -> bool:
-        """Whether all rows and cells would have the same id, which is reported. Takes get a suffix each."""
-        node = self.node.value.get("id")
-        many = expanded.rows is not None or any(len(values) > 1 for values in expanded.axes.values())
-        if not many or node is None or templated(node):
-            return False
-        hint = f"name what tells them apart, such as {{{{ {next(iter(expanded.axes), 'sku')} }}}}"
-        self.report(node, f"every job of this entry would have the id `{node.text[:100]}`", hint)
-        return True
 
     def spec(self) -> JobSpec:
         self.broken = False

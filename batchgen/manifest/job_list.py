@@ -47,7 +47,7 @@ class JobList:
         self.outputs: dict[str, Location] = {}
         """The paths of the videos, and where each is written; beside it the folders in them."""
         self.output_folders: dict[str, Location] = {}
-        self.folder = main.folder.path
+        self.folder = main.folder
         self.file_names = FileNames()
         self.inspected = cache(self.inspect)
         """Judges each medium that requests name or hold once, however many jobs use it."""
@@ -92,7 +92,7 @@ class JobList:
             if is_text:
                 return inspect_text(value, medium)
             inspected = inspect(self.folder, path, medium)
-            self.main.folder.files_read[path] = "an image that the jobs use"
+            self.main.files_read[path] = "an image that the jobs use"
         except InputFault as fault:
             if is_text or MISSING not in str(fault):
                 return fault, path

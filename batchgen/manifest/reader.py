@@ -14,7 +14,7 @@ from batchgen.files.spelling import similar_manifest
 from batchgen.jobs import JobSpec
 from batchgen.manifest import bounds
 from batchgen.manifest.diagnostics import Diagnostics, Location, ReadingEnded, ReadingStopped
-from batchgen.manifest.header import Folder, ManifestFile
+from batchgen.manifest.header import ManifestFile
 from batchgen.manifest.job_builder import JobBuilder
 from batchgen.manifest.job_list import DIVIDE, JobList, SentIds
 from batchgen.manifest.limits import Limits
@@ -73,14 +73,13 @@ def read(
         raw = _read_manifest(path)
     except InputFault as error:
         raise ManifestInvalid([Problem(str(error), path, hint=error.hint)]) from None
-    folder = Folder(path.absolute().parent, shown=path.parent)
-    main = ManifestFile(SourceText(path, raw), folder, path.stem)
+    main = ManifestFile(SourceText(path, raw))
     jobs = JobList(main, validate=validate, already_sent=already_sent, learn_models=learn_models)
     reader = _Reader(main, jobs)
     reader.read_all()
     return Manifest(
         path=path,
-        folder=folder.path,
+        folder=main.folder,
         batch=main.batch,
         service=main.service.name,
         endpoint_style=main.service.endpoint,
@@ -136,7 +135,7 @@ class _Reader:
         finally:
             self.jobs.decoders.shutdown(cancel_futures=True)
         if self.complete:
-            self.jobs.report_overwrites({manifest.name: "the manifest", **self.main.folder.files_read})
+            self.jobs.report_overwrites({manifest.name: "the manifest", **self.main.files_read})
         self.problems += [problem for diagnostics in self.diagnostics for problem in diagnostics.problems()]
         if self.problems:
             raise ManifestInvalid(self.problems)
@@ -158,7 +157,7 @@ class _Reader:
 
     def include(self, node: Node, file: ManifestFile, chain: tuple[Path, ...]) -> None:
         location = Location(file.diagnostics, Position.of(node))
-        path, shown = file.folder.path / node.value, file.folder.shown / node.value
+        path, shown = file.folder / node.value, file.diagnostics.source.path.parent / node.value
         try:
             identity = path.resolve()
         except (OSError, ValueError, RuntimeError):  # before Python 3.13, a link to itself is a RuntimeError
@@ -173,7 +172,7 @@ class _Reader:
                 location.report(f"this manifest is included twice: {node.value[:200]}", hint)
             return
         self.included[identity] = location
-        file.folder.add_file(node.value, "the manifest")
+        file.files_read[file.join(node.value)] = "the manifest"
         if len(self.included) > bounds.INCLUDES or len(chain) > bounds.INCLUDE_DEPTH:
             most = f"at most {bounds.INCLUDES:,} manifests, and {bounds.INCLUDE_DEPTH} that include one another"
             location.report(f"a batch has {most}", DIVIDE)
@@ -186,7 +185,7 @@ class _Reader:
         except ManifestInvalid as invalid:
             self.problems += invalid.problems
             return
-        self.read_file(ManifestFile(source, file.folder.of_included(node.value), included=True), chain)
+        self.read_file(ManifestFile(source, file, node.value), chain)
 
     def scan(self, file: ManifestFile, *, read_header: bool) -> bool:
         """Parse one text from end to end. Returns whether a header key stands after the jobs."""

@@ -132,7 +132,7 @@ def medium_sent(entry: Entry, link: Link) -> tuple[str, bool]:
         entry.report(node, f"{NOUNS[medium]} must be a link (http, https), a data URI or a local path")
         return value, False
     is_rooted = FILE_LINK.match(value) or value.startswith("~/")
-    path = value if is_rooted else entry.file.folder.join(value)
+    path = value if is_rooted else entry.file.join(value)
     fault, hint = None, ""
     inspected, sent = jobs.inspected(value if is_text else path, medium, is_text)
     if isinstance(inspected, InputFault):

@@ -6,18 +6,19 @@ import json
 import math
 import re
 from collections.abc import Collection, Iterator
-from contextlib import suppress
 from functools import partial
 from itertools import islice
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any, NoReturn
 
 from batchgen.catalogue.openapi import depth_of
 from batchgen.catalogue.wording import plural
 from batchgen.catalogue.written import Written, trimmed
 from batchgen.files.input_file import InputFault
+from batchgen.files.media import no_such_file
 from batchgen.manifest import bounds
-from batchgen.manifest.diagnostics import Diagnostics, Origin, ReadingStopped
+from batchgen.manifest.diagnostics import Origin, ReadingStopped
+from batchgen.manifest.header import ManifestFile
 from batchgen.manifest.job_keys import NAME
 from batchgen.manifest.nodes import MAX_DEPTH
 from batchgen.manifest.source import Position, SourceText, as_utf8, read_bytes
@@ -51,21 +52,21 @@ class RowsFile(SourceText):
     Only a line feed ends a line. UTF-16 becomes UTF-8, and the line ends of an old Macintosh become line feeds.
     """
 
-    def __init__(self, path: Path, shown: Path, missing: str, axes: Collection[str], diagnostics: Diagnostics) -> None:
-        """`shown` is the path for messages, `missing` the message without a file; no column may be named as an axis.
+    def __init__(self, file: ManifestFile, path: str, axes: Collection[str]) -> None:
+        """`path` is as the manifest `file` has it; no column may be named as one of the axes of a matrix.
 
         Raises InputFault where the file cannot be read; what is wrong in its text is reported.
         """
-        self.suffix = path.suffix.lower()
+        self.name = PurePath(path).name
+        self.suffix = PurePath(path).suffix.lower()
         if self.suffix not in SUFFIXES:
             hint = "save the sheet as CSV UTF-8" if self.suffix in SPREADSHEETS else "one row a line"
             raise InputFault("`rows` are read from .csv, .tsv, .txt and .jsonl files", hint)
-        self.name = shown.name
         self.axes = frozenset(axes)
-        super().__init__(shown, b"")
-        raw = as_utf8(read_bytes(path, "file", missing, bounds.ROWS_BYTES))
+        super().__init__(file.diagnostics.source.path.parent / path, b"")
+        raw = as_utf8(read_bytes(file.folder / path, "file", no_such_file(path), bounds.ROWS_BYTES))
         self.raw = LONE_RETURN.sub(b"\n", raw) if ends_with_return(raw) else raw
-        self.diagnostics = diagnostics.of_rows(self)
+        self.diagnostics = file.job_diagnostics.of_rows(self)
         self.last_line = 1, 0
         """The number and the beginning of the line that was looked up last."""
         self.row_chars = 0
@@ -148,16 +149,11 @@ class RowsFile(SourceText):
             self.stop(row_line, *csv_fault(error, self.line(Position(lines_skipped + reader.line_num, 1))))
 
     def has_more_than(self, most: int) -> bool:
-        """Whether there are more rows than that, which are counted only where there may be so many.
-
-        What ends the reading before is reported.
-        """
+        """Whether there are more rows than that; they are counted where there may be so many. Raises ReadingStopped."""
         if self.raw.count(b"\n") < most:
             return False
         most += self.suffix in TABLES  # the header
-        with suppress(ReadingStopped):
-            return sum(1 for _ in islice(self.records(), most + 1)) > most
-        return False
+        return sum(1 for _ in islice(self.records(), most + 1)) > most
 
     def table_rows(self) -> Iterator[Row]:
         header: list[str] | None = None
