@@ -5,7 +5,7 @@ Each is one field of `HeaderKeys`: its type, default and meaning, for the reader
 
 from __future__ import annotations
 
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Annotated, Any
 
 from pydantic import (
@@ -164,6 +164,8 @@ class ManifestFile:
 
     def __init__(self, source: SourceText, includer: ManifestFile | None = None, path: str = "") -> None:
         self.included = includer is not None
+        self.chain: tuple[Path, ...] = (*(includer.chain if includer else ()), source.path)
+        """The manifests that led to it, and itself."""
         self.folder = source.path.absolute().parent
         """The folder that the paths in it are relative to."""
         parent = PurePath(path).parent.as_posix()

@@ -127,7 +127,7 @@ class _Reader:
         """Raises ManifestInvalid."""
         manifest = self.main.diagnostics.source.path
         try:
-            self.read_file(self.main, ())
+            self.read_file(self.main)
             self.jobs.report_undecodable()
         except ReadingEnded as error:
             self.complete = False
@@ -140,22 +140,19 @@ class _Reader:
         if self.problems:
             raise ManifestInvalid(self.problems)
 
-    def read_file(self, file: ManifestFile, chain: tuple[Path, ...]) -> None:
-        """Read one manifest and then its includes. `chain` are the manifests that led to it."""
-        self.diagnostics.append(file.diagnostics)
+    def read_file(self, file: ManifestFile) -> None:
+        """Read one manifest and then its includes."""
+        self.diagnostics += file.diagnostics, file.job_diagnostics
         before = len(self.jobs.specs), self.jobs.chars, self.jobs.values
-        try:
-            if self.scan(file, read_header=True):
-                # Header keys stand after the jobs, to which they apply as well: the jobs are read again.
-                self.jobs.remove(file, *before)
-                file.job_diagnostics = Diagnostics(file.diagnostics.source)
-                self.scan(file, read_header=False)
-        finally:
-            self.diagnostics.append(file.job_diagnostics)
+        if self.scan(file, read_header=True):
+            # Header keys stand after the jobs, to which they apply as well: the jobs are read again.
+            self.jobs.remove(file, *before)
+            self.diagnostics[-1] = file.job_diagnostics = Diagnostics(file.diagnostics.source)
+            self.scan(file, read_header=False)
         for node in file.includes:
-            self.include(node, file, (*chain, file.diagnostics.source.path))
+            self.include(node, file)
 
-    def include(self, node: Node, file: ManifestFile, chain: tuple[Path, ...]) -> None:
+    def include(self, node: Node, file: ManifestFile) -> None:
         location = Location(file.diagnostics, Position.of(node))
         path, shown = file.folder / node.value, file.diagnostics.source.path.parent / node.value
         try:
@@ -164,8 +161,8 @@ class _Reader:
             identity = path
         if identity in self.included:
             first = self.included[identity]
-            if first is None or any(above.absolute().resolve() == identity for above in chain):
-                cycle = " → ".join(str(path) for path in (*chain, shown))
+            if first is None or any(above.absolute().resolve() == identity for above in file.chain):
+                cycle = " → ".join(str(path) for path in (*file.chain, shown))
                 location.report(f"a manifest cannot include itself: {node.value[:200]}", cycle)
             else:
                 hint = f"first {first.seen_from(location)}"
@@ -173,7 +170,7 @@ class _Reader:
             return
         self.included[identity] = location
         file.files_read[file.join(node.value)] = "the manifest"
-        if len(self.included) > bounds.INCLUDES or len(chain) > bounds.INCLUDE_DEPTH:
+        if len(self.included) > bounds.INCLUDES or len(file.chain) > bounds.INCLUDE_DEPTH:
             most = f"at most {bounds.INCLUDES:,} manifests, and {bounds.INCLUDE_DEPTH} that include one another"
             location.report(f"a batch has {most}", DIVIDE)
             return
@@ -185,7 +182,7 @@ class _Reader:
         except ManifestInvalid as invalid:
             self.problems += invalid.problems
             return
-        self.read_file(ManifestFile(source, file, node.value), chain)
+        self.read_file(ManifestFile(source, file, node.value))
 
     def scan(self, file: ManifestFile, *, read_header: bool) -> bool:
         """Parse one text from end to end. Returns whether a header key stands after the jobs."""
