@@ -52,8 +52,10 @@ class JobList:
         self.inspected = cache(self.inspect)
         """Judges each medium that requests name or hold once, however many jobs use it."""
         self.decoders = ThreadPoolExecutor(min(os.cpu_count() or 1, DECODERS), "decode")
-        self.images: dict[str, tuple[Future[str | None], list[tuple[str, Location]]]] = {}
-        """The local images that are being decoded: the fault, and the ids and places of the jobs that use the image."""
+        self.decoded = cache(lambda path: self.decoders.submit(decode_fault, self.folder / path))
+        """Decodes a local image to its end, beside the reading of further jobs."""
+        self.images: list[tuple[Future[str | None], str, Location]] = []
+        """The fault of each local image, and the id and the place of a job that uses it."""
         self.templates = Templates()
 
     def documents(self, model: str) -> bool:
@@ -102,19 +104,11 @@ class JobList:
             return InputFault(str(fault), hint), path
         return inspected, path
 
-    def decode(self, path: str, key: str, location: Location) -> None:
-        """Decode a local image to its end, beside the reading of further jobs; see `report_undecodable`."""
-        if path not in self.images:
-            self.images[path] = self.decoders.submit(decode_fault, self.folder / path), []
-        self.images[path][1].append((key, location))
-
     def report_undecodable(self) -> None:
         """Report the images that cannot be decoded, at each job that uses one. The image of a sent job may be gone."""
-        for fault, users in self.images.values():
-            if message := fault.result():
-                for key, location in users:
-                    if key not in self.sent_keys():
-                        location.report(message)
+        for fault, key, location in self.images:
+            if (message := fault.result()) and key not in self.sent_keys():
+                location.report(message)
 
     def sent_keys(self) -> Collection[str]:
         return self.already_sent(self.main.batch, self.main.service.name)

@@ -143,7 +143,7 @@ def medium_sent(entry: Entry, link: Link) -> tuple[str, bool]:
     if fault and (is_text or entry.key not in jobs.sent_keys()):  # the file of a job that was sent may be gone
         entry.report(node, fault, hint)
     elif not fault and medium == "image" and not is_text:
-        jobs.decode(sent, entry.key, entry.location(node))
+        jobs.images.append((jobs.decoded(sent), entry.key, entry.location(node)))
     return (sent, False) if is_text else (path if fault else sent, True)
 
 
