@@ -92,20 +92,15 @@ class Diagnostics:
 
     def add(self, where: Position | Marked, message: str, hint: str = "", origin: Origin | None = None) -> None:
         """Add a diagnostic; `hint` says what to do. The same mistake of another `origin` is only counted."""
-        position = where if isinstance(where, Position) else Position.of(where)
+        position = Position.of(where)
         exact, similar = (position, message), (position, shared_part(message))
-        if origin:
-            key = exact if exact in self._diagnostics else similar
-            self._count(key, Diagnostic(position, message, hint, origin), origin)
-        elif similar not in self._diagnostics:
-            self._diagnostics.setdefault(exact, Diagnostic(position, message, hint, None))
-        self._count_report()
+        kept = (key for key in (exact, similar) if key in self._diagnostics)
+        self._add(next(kept, similar if origin else exact), Diagnostic(position, message, hint, origin), origin)
 
     def warn(self, where: Position | Marked, message: str, hint: str = "") -> None:
         """Add a warning, once: the manifest stays valid. Beyond `bounds.PROBLEMS` there are no more."""
-        position = where if isinstance(where, Position) else Position.of(where)
         if len(self._warnings) < bounds.PROBLEMS:
-            self._warnings.setdefault((position, message[: bounds.MESSAGE_CHARS]), hint)
+            self._warnings.setdefault((Position.of(where), message[: bounds.MESSAGE_CHARS]), hint)
 
     def warnings(self) -> list[str]:
         """The warnings, each as one line with its place, in the order of the file."""
@@ -117,17 +112,14 @@ class Diagnostics:
     def add_row(self, origin: Origin, message: str, hint: str = "", column: int = 1) -> None:
         """Add a diagnostic of a row itself, in the file of rows. The same mistake of other rows is only counted."""
         diagnostic = Diagnostic(Position(origin.line, column, 0), message, hint, None)
-        self._count(("row", shared_part(message)), diagnostic, origin)
-        self._count_report()
+        self._add(("row", shared_part(message)), diagnostic, origin)
 
-    def _count(self, key: tuple[object, str], new: Diagnostic, origin: Origin) -> None:
+    def _add(self, key: tuple[object, str], new: Diagnostic, origin: Origin | None) -> None:
         first = self._diagnostics.setdefault(key, new)
-        if first is not new:
+        if first is not new and origin:
             first.count += 1
             if len(first.others) < NAMED:
                 first.others.append(origin)
-
-    def _count_report(self) -> None:
         self._reports += 1
         if self._reports >= bounds.REPORTS or len(self._diagnostics) >= bounds.PROBLEMS:
             message = "the manifest has so many problems that the rest of it was not read"

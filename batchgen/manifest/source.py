@@ -1,11 +1,13 @@
 """The text of a file: how it is read, positions in it, and the line at a position with a caret under it."""
 
+from __future__ import annotations
+
 import codecs
 import json
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol
 
 from yaml.error import Mark
 
@@ -57,7 +59,10 @@ class Position(NamedTuple):
     """The offset of the line in the text of a manifest."""
 
     @classmethod
-    def of(cls, marked: Marked) -> Self:
+    def of(cls, marked: Position | Marked) -> Position:
+        """The position of an event or node; a position itself."""
+        if isinstance(marked, Position):
+            return marked
         start, end = marked.start_mark, marked.end_mark
         width = max(end.column - start.column, 1) if start.line == end.line else 0
         return cls(start.line + 1, start.column + 1, width, start.index - start.column)
