@@ -68,38 +68,32 @@ def validated(model: type[Keys], key: str, mark: Marked, node: Node) -> tuple[Ke
         errors = invalid.errors(include_url=False, include_input=False)
     root = Node({key: node}, "", mark, {key: mark})
     # A value that fits no member of a union has one error for each member: the first stands for all of them.
-    first: dict[Path, ErrorDetails] = {}
+    mistakes: dict[Path, Mistake] = {}
     for error in errors:
-        first.setdefault(path_in(root, error["loc"]), error)
-    mistakes = [mistake(root, path, error, schema_of(model)) for path, error in first.items()]
-    wrong = {path[1] for path in first if len(path) > 1}
+        mistakes.setdefault(*mistake(root, error, schema_of(model)))
+    wrong = {path[1] for path in mistakes if len(path) > 1}
     rest = {name: member for name, member in value.items() if name not in wrong} if isinstance(value, dict) else {}
-    return model.model_validate({key: rest} if wrong and rest else {}, context=node), mistakes
+    return model.model_validate({key: rest} if wrong and rest else {}, context=node), list(mistakes.values())
 
 
-def path_in(root: Node, location: Path) -> Path:
-    """The part of an error's location that leads through nodes. pydantic adds the names of types to it."""
-    node = root
-    for depth, part in enumerate(location):
-        if not (part in node.value if type(node.value) is dict else type(node.value) is list and type(part) is int):
-            return location[:depth]
-        node = node.value[part]
-    return location
-
-
-def mistake(root: Node, path: Path, error: ErrorDetails, schema: Schema) -> Mistake:
-    """An error at its node or key, in words made from the schema."""
+def mistake(root: Node, error: ErrorDetails, schema: Schema) -> tuple[Path, Mistake]:
+    """The path and the node or key of an error, in words made from the schema."""
+    path: Path = ()
     parent, node, alternatives = root, root, [schema]
-    for part in path:
+    for part in error["loc"]:
+        if not (part in node.value if type(node.value) is dict else type(node.value) is list and type(part) is int):
+            break  # pydantic adds the names of types to it
+        path += (part,)
         parent, node = node, node.value[part]
         siblings, alternatives = alternatives, members(alternatives, part, schema["definitions"])
     name = path[-1]
     if error["type"] == OWN_MESSAGE:
         context = error["ctx"]
-        return parent.keys[str(name)] if context["at_key"] else node, context["message"], context["hint"]
+        return path, (parent.keys[str(name)] if context["at_key"] else node, context["message"], context["hint"])
     if error["type"] in UNKNOWN_KEY:
         names = [key for branch in siblings for key in branch.get("properties", ())]
-        return parent.keys[str(name)], f"`{path[-2]}` has no key `{str(name)[:100]}`", suggestion(str(name), names)
+        message = f"`{path[-2]}` has no key `{str(name)[:100]}`"
+        return path, (parent.keys[str(name)], message, suggestion(str(name), names))
     subject = f"`{name}`" if isinstance(name, str) else f"an entry of `{path[-2]}`"
     expected, value = allowed_types(alternatives), quoted(node.value)
     if error["type"] in OUT_OF_RANGE:
@@ -108,7 +102,7 @@ def mistake(root: Node, path: Path, error: ErrorDetails, schema: Schema) -> Mist
     hint = nearest_hint(node.text, words)
     if node.text.lower() in NO_LIMIT and any(branch.get("type") == "null" for branch in alternatives):
         hint = f"without {subject} there is none"
-    return node, f"{subject} must be {expected}, not {value}", hint
+    return path, (node, f"{subject} must be {expected}, not {value}", hint)
 
 
 def members(alternatives: list[Schema], part: str | int, definitions: Schema) -> list[Schema]:
