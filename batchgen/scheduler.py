@@ -22,7 +22,6 @@ from batchgen.jobtable.fingerprint import fingerprint_as_read
 from batchgen.jobtable.repeats import RepeatSearch
 from batchgen.limits import budget, rate
 from batchgen.limits.admission import Admission, Admitted
-from batchgen.limits.backoff import backoff
 from batchgen.limits.budget import Choice
 from batchgen.services.base import Submission
 from batchgen.services.outcomes import (
@@ -278,7 +277,7 @@ class Scheduler(Stage):
         """Send nothing for a backoff. What has left no byte says nothing of the account: runs elsewhere go on."""
         if self.retry_at is None or now >= self.retry_at:  # else it was begun before
             self.unsent += 1
-            self.retry_at = now + backoff(self.unsent, rate.PAUSE_FIRST_SECONDS, rate.PAUSE_LONGEST_SECONDS)
+            self.retry_at = now + rate.backoff(self.unsent, rate.PAUSE_FIRST_SECONDS, rate.PAUSE_LONGEST_SECONDS)
         self.context.hold_back(reason, self.retry_at)
 
     def return_throttled(

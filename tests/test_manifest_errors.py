@@ -299,9 +299,9 @@ GOLDEN = {
           - {{id: a, priority: high, tags: x}}
           - {{id: b, priority: 1000001, tags: [[x], ""]}}
         """,
-        '3:23 `priority` must be a whole number, not "high"\n'
+        '3:23 `priority` must be a whole number from -1,000,000 to 1,000,000, not "high"\n'
         '3:35 `tags` must be a list, not "x" | one value is written ["x"]\n'
-        "4:23 `priority` must be -1,000,000 to 1,000,000\n"
+        "4:23 `priority` must be a whole number from -1,000,000 to 1,000,000, not 1000001\n"
         "4:39 a tag must be text, not a list",
     ),
     "a key twice": (

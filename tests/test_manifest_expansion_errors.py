@@ -154,7 +154,7 @@ MATRICES = {
     ),
     "the priority in a cell": (
         job("matrix: {s: [high, '5']}, priority: '{{ s }}'"),
-        'm.yaml:2:109 `priority` must be a whole number, not "high" (s=high)',
+        'm.yaml:2:109 `priority` must be a whole number from -1,000,000 to 1,000,000, not "high" (s=high)',
     ),
 }
 

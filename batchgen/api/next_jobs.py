@@ -20,7 +20,7 @@ from batchgen.files.output_paths import BYTES_ADDED_LATER, folded, path_fault
 from batchgen.jobtable.lineage import UsedSeeds
 from batchgen.jobtable.verdicts import VerdictFilter
 from batchgen.manifest.successor import Successor, Target, for_model, placed, with_new_seed
-from batchgen.manifest.yaml_text import Unwritable, entry_lines, flow, header_lines, yaml_string
+from batchgen.manifest.yaml_text import Unwritable, comment, entry_lines, flow, yaml_string
 
 WRITTEN = "Written "
 """How the line of the header begins that is another one every time."""
@@ -194,7 +194,7 @@ class Composer:
         keys["service"] = flow(service.name if is_universal else {"name": service.name, "endpoint": service.endpoint})
         if self.options.model:
             keys["defaults"] = flow({"model": self.options.model})
-        return list(header_lines(comments, keys))
+        return [*map(comment, comments), "", *(f"{key}: {text}" for key, text in keys.items()), "jobs:"]
 
 
 def chosen_words(choice: VerdictFilter, batch: str) -> str:

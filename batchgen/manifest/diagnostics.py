@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from batchgen.catalogue.written import shown
 from batchgen.errors import SHOWN_PROBLEMS, Problem
+from batchgen.files.input_file import InputFault
 from batchgen.manifest import bounds
 from batchgen.manifest.source import Marked, Position, SourceText, printable
 
@@ -59,7 +60,8 @@ class Diagnostic:
             if lines:
                 more += f": {lines}{', …' if self.count > len(self.others) else ''}"
             where = f"{where} {more}".strip()
-        return f"{self.message} ({where})" if where else self.message
+        message = self.message[: bounds.MESSAGE_CHARS]
+        return f"{message} ({where})" if where else message
 
     def line(self) -> str:
         """Line, column, message and hint, as a warning has them."""
@@ -67,12 +69,12 @@ class Diagnostic:
         return f"{place}: {'; '.join(filter(None, (self.text(), self.hint)))}"
 
 
-class ReadingEnded(Exception):
-    """The rest of a batch is not worth reading, or does not fit into memory. `str(error)` says why."""
+class ReadingStopped(Exception):
+    """The rest of a text cannot be read. The reason is among the diagnostics."""
 
-    def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.hint = hint
+
+class ReadingEnded(InputFault):
+    """The rest of a batch is not worth reading, or does not fit into memory."""
 
 
 class Diagnostics:
@@ -95,25 +97,20 @@ class Diagnostics:
 
     def add(self, where: Position | Marked, message: str, hint: str = "", origin: Origin | None = None) -> None:
         """Add a diagnostic; `hint` says what to do. The same mistake of another `origin` is only counted."""
-        position = where if isinstance(where, Position) else Position.of(where)
-        message, hint = message[: bounds.MESSAGE_CHARS], hint[: bounds.MESSAGE_CHARS]
+        position = Position.of(where)
         exact, similar = (position, message), (position, shared_part(message))
-        if origin:
-            key = exact if exact in self._diagnostics else similar
-            count(self._diagnostics, key, Diagnostic(position, message, hint, origin))
-        elif similar not in self._diagnostics:
-            self._diagnostics.setdefault(exact, Diagnostic(position, message, hint, None))
-        self._count_report()
+        kept = (key for key in (exact, similar) if key in self._diagnostics)
+        self._add(next(kept, similar if origin else exact), Diagnostic(position, message, hint, origin), origin)
 
     def warn(self, where: Position | Marked, message: str, hint: str = "", origin: Origin | None = None) -> None:
         """Add a warning: the manifest stays valid. The same one of another `origin` is only counted.
 
         Beyond `bounds.PROBLEMS` different ones there are no more.
         """
-        position = where if isinstance(where, Position) else Position.of(where)
+        position = Position.of(where)
         key = position, shared_part(message) if origin else message
         if key in self._warnings or len(self._warnings) < bounds.PROBLEMS:
-            count(self._warnings, key, Diagnostic(position, message[: bounds.MESSAGE_CHARS], hint, origin))
+            count(self._warnings, key, Diagnostic(position, message, hint, origin), origin)
 
     def warnings(self) -> list[str]:
         """The warnings, each as one line with its place, in the order of the file."""
@@ -122,12 +119,11 @@ class Diagnostics:
 
     def add_row(self, origin: Origin, message: str, hint: str = "", column: int = 1) -> None:
         """Add a diagnostic of a row itself, in the file of rows. The same mistake of other rows is only counted."""
-        message, hint = message[: bounds.MESSAGE_CHARS], hint[: bounds.MESSAGE_CHARS]
         diagnostic = Diagnostic(Position(origin.line, column, 0), message, hint, None)
-        count(self._diagnostics, ("row", shared_part(message)), diagnostic, origin)
-        self._count_report()
+        self._add(("row", shared_part(message)), diagnostic, origin)
 
-    def _count_report(self) -> None:
+    def _add(self, key: tuple[object, str], new: Diagnostic, origin: Origin | None) -> None:
+        count(self._diagnostics, key, new, origin)
         self._reports += 1
         if self._reports >= bounds.REPORTS or len(self._diagnostics) >= bounds.PROBLEMS:
             message = "the manifest has so many problems that the rest of it was not read"
@@ -143,7 +139,7 @@ class Diagnostics:
         return own + [problem for rows in self._of_rows for problem in rows.problems()]
 
     def _problem(self, diagnostic: Diagnostic, with_line: bool) -> Problem:
-        position, hint = diagnostic.position, printable(diagnostic.hint)
+        position, hint = diagnostic.position, printable(diagnostic.hint[: bounds.MESSAGE_CHARS])
         excerpt = self.source.excerpt(position, hint) if with_line else hint
         return Problem(printable(diagnostic.text()), self.source.path, position.line, position.column, excerpt)
 
@@ -167,14 +163,11 @@ class Location(NamedTuple):
 
 
 def count(
-    diagnostics: dict[tuple[object, str], Diagnostic],
-    key: tuple[object, str],
-    new: Diagnostic,
-    origin: Origin | None = None,
+    diagnostics: dict[tuple[object, str], Diagnostic], key: tuple[object, str], new: Diagnostic, origin: Origin | None
 ) -> None:
-    """Add a diagnostic. Where its key has one already, that counts this `origin`, or that of the new one."""
+    """Add a diagnostic, or count its `origin` in the one that its key has already."""
     first = diagnostics.setdefault(key, new)
-    if first is not new and (origin := origin or new.origin):
+    if first is not new and origin:
         first.count += 1
         if len(first.others) < NAMED:
             first.others.append(origin)

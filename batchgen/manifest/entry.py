@@ -31,7 +31,7 @@ Values = Mapping[str, Any]
 class Entry:
     """An entry under `jobs`: its fields with the defaults, their positions and their templates.
 
-    `origin` and `row` (the names of its row and cell) are those of the job that is built from it at the moment.
+    From `row` on, which has the names of its row and cell, all is of the job that is built from it at the moment.
     """
 
     def __init__(self, jobs: JobList, file: ManifestFile, node: Node) -> None:
@@ -46,13 +46,11 @@ class Entry:
         self.rows: RowsFile | None = None
         self.row: Values = {}
         self.origin: Origin | None = None
+        self.key = self.model = self.endpoint = ""
+        self.documented = False
+        """Whether the catalogue describes the model of the current job."""
         self.broken = False
         """Whether a parameter of the current job could not be filled in: then they are not checked."""
-
-    def own(self, key: str) -> Node | None:
-        """The value of a key that stands in the entry itself, not in the defaults."""
-        node: Node | None = self.node.value.get(key)
-        return node
 
     def key_position(self, name: str) -> Marked:
         """The position of a key: in the entry, else in the defaults."""
@@ -104,14 +102,15 @@ class Entry:
                     message = f"{written[:60]} stays as it is written; a template is {{{{ {column} }}}}"
                     self.file.job_diagnostics.warn(node, message)
 
-    def job_values(self, **values: Any) -> dict[str, Any]:
-        """`values`, with the names that every template has: the batch, and the take if there are takes."""
+    def job_values(self, *unknown: str) -> dict[str, Any]:
+        """The names that every template has, without those that are `unknown` yet, or that it shall not use."""
+        names = {"batch": self.jobs.main.batch, "id": self.key, "index": len(self.jobs.specs) + 1, "model": self.model}
         take = {"take": self.origin.take} if self.origin and self.origin.take else {}
-        return {"batch": self.jobs.main.batch, **values, **take}
+        return {name: value for name, value in names.items() if name not in unknown} | take
 
-    def values(self, **job_values: Any) -> dict[str, Any]:
+    def values(self, *unknown: str) -> dict[str, Any]:
         """The names of the job and those of the row. One with two different values is an error where it is used."""
-        own = self.job_values(**job_values)
+        own: dict[str, Any] = self.job_values(*unknown)
         for name in own.keys() & self.row.keys():
             if trimmed(shown(own[name])) != trimmed(shown(self.row[name])):
                 meaning = f"it is {shown(own[name])[:60]} for the job, and another in its row"

@@ -11,6 +11,7 @@ from typing import Any
 
 from batchgen.catalogue.wording import suggestion
 from batchgen.catalogue.written import Written, text_of
+from batchgen.files.input_file import InputFault
 
 LONGEST_TEXT = 10_000
 """Characters of a filter's result, so that repeated filters cannot exhaust memory."""
@@ -22,12 +23,8 @@ ARITHMETIC = re.compile(r"[-+/%]|\|\s*(abs|float|format|int|round)\b")
 """What needs numbers. Elsewhere a number that Python would write otherwise, such as 007, stands as a text."""
 
 
-class BadTemplate(Exception):
+class BadTemplate(InputFault):
     """The template cannot be filled in. `str(error)` says why, `hint` what to write instead."""
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
 
 
 class UnknownName(BadTemplate):

@@ -53,8 +53,10 @@ class _Search:
         self.searched.add((prefix, len(parts)))
         part, rest = parts[0], parts[1:]
         if part == "**":
-            for path in self.folders(prefix, 0):
-                yield from self.below(path, rest)
+            yield from self.below(prefix, rest)
+            for path, entry in self.scan(prefix) if prefix.count("/") < bounds.GLOB_DEPTH else ():
+                if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
+                    yield from self.below(f"{path}/", parts)
         elif not MAGIC.search(part):
             path = f"{prefix}{part}"
             if rest:
@@ -67,8 +69,8 @@ class _Search:
     def matching(self, prefix: str, part: str, rest: tuple[str, ...]) -> Iterator[str]:
         """The files under `prefix` whose path begins with a name that matches `part`."""
         matches = re.compile(translate(part)).match
-        for entry in self.scan(prefix):
-            path, is_hidden = f"{prefix}{entry.name}", entry.name.startswith(".")
+        for path, entry in self.scan(prefix):
+            is_hidden = entry.name.startswith(".")
             if matches(entry.name) and (part.startswith(".") or not is_hidden):
                 if rest and entry.is_dir():
                     yield from self.below(f"{path}/", rest)
@@ -77,15 +79,8 @@ class _Search:
             elif not rest and not is_hidden and in_other_case(entry.name, matches) and entry.is_file():
                 self.other_case.add(path)
 
-    def folders(self, prefix: str, depth: int) -> Iterator[str]:
-        """A folder and all folders in it, links and hidden ones left out."""
-        yield prefix
-        if depth < bounds.GLOB_DEPTH:
-            for entry in self.scan(prefix):
-                if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
-                    yield from self.folders(f"{prefix}{entry.name}/", depth + 1)
-
-    def scan(self, prefix: str) -> Iterator["os.DirEntry[str]"]:
+    def scan(self, prefix: str) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
+        """The names in a folder, each with its path."""
         try:
             entries = os.scandir(self.folder / prefix)
         except OSError:
@@ -96,4 +91,4 @@ class _Search:
                 if self.entries > bounds.GLOB_ENTRIES:
                     message = f"the pattern has to look at more than {bounds.GLOB_ENTRIES:,} files"
                     raise InputFault(message, "name a smaller folder in it")
-                yield entry
+                yield f"{prefix}{entry.name}", entry

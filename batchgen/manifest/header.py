@@ -5,8 +5,7 @@ Each is one field of `HeaderKeys`: its type, default and meaning, for the reader
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any
 
 from pydantic import (
@@ -22,7 +21,7 @@ from pydantic import (
 from yaml.error import Mark
 
 from batchgen.catalogue import register
-from batchgen.catalogue.wording import suggestion
+from batchgen.catalogue.wording import listed, nearest_hint, suggestion
 from batchgen.errors import UsageError
 from batchgen.manifest.diagnostics import Diagnostics
 from batchgen.manifest.job_keys import MULTIPLIERS, NAME_SCHEMA, NO_DEFAULTS, OUTPUT_HELP, name_fault
@@ -73,14 +72,13 @@ def include_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-class InstalledServices:
-    """Names the installed services in a schema. They are read only for a schema, since that takes 20 ms."""
+def name_services(schema: dict[str, Any]) -> None:
+    """Name the installed services in a schema. They are read only for a schema, since that takes 20 ms."""
+    schema.pop("type")
+    schema["enum"] = list(registry.names())
 
-    def __get_pydantic_json_schema__(self, _core_schema: Any, _handler: Any) -> dict[str, Any]:
-        return {"enum": list(registry.names())}
 
-
-ServiceName = Annotated[str, AfterValidator(service_name), InstalledServices()]
+ServiceName = Annotated[str, AfterValidator(service_name), Field(json_schema_extra=name_services)]
 ManifestName = Annotated[str, StringConstraints(pattern=r"\S"), Field(title="the name of a manifest")]
 
 
@@ -151,50 +149,34 @@ def read_limit(name: str, text: str) -> Any:
     if (typed := resolve(text)) is None:
         raise UsageError(f"`{name}` has no value")  # nobody means to have no cap by a variable that is not set
     limits = Node({name: Node(typed, text, Typed())}, "", Typed(), {name: Typed()})
-    keys, mistakes = validated(HeaderKeys, "limits", Typed(), limits, KEYS)
+    keys, mistakes = validated(HeaderKeys, "limits", Typed(), limits)
     if mistakes:
         _, message, hint = mistakes[0]
         raise UsageError(f"{message}; {hint}" if hint else message)
     return getattr(keys.limits, name)
 
 
-@dataclass(slots=True)
-class Folder:
-    """The folder that a manifest's paths are relative to."""
-
-    path: Path
-    """Absolute."""
-    prefix: str = ""
-    """The prefix that makes a path in this folder relative to the main manifest's folder."""
-    shown: Path = field(default_factory=Path)
-    """The folder as the user would write it."""
-    files_read: dict[str, str] = field(default_factory=dict)
-    """The files that the manifests name, other than media, and what messages call each. All folders share it."""
-
-    def add_file(self, path: str, noun: str) -> None:
-        self.files_read[self.join(path)] = noun
-
-    def of_included(self, path: str) -> Folder:
-        """The folder of the manifest at `path`, which a manifest in this folder includes."""
-        parent = Path(path).parent.as_posix()
-        prefix = "" if parent == "." else parent.rstrip("/") + "/"
-        return Folder(self.path / parent, self.join(prefix), self.shown / parent, self.files_read)
-
-    def join(self, path: str) -> str:
-        """A path in this folder, made relative to the main manifest's folder."""
-        return path if not self.prefix or not path or Path(path).is_absolute() else f"{self.prefix}{path}"
-
-
 class ManifestFile:
-    """One manifest while it is read: its folder, and its header, which is filled in key by key, in any order."""
+    """One manifest while it is read: its folder, and its header, which is filled in key by key, in any order.
 
-    def __init__(self, source: SourceText, folder: Folder, batch: str = "", *, included: bool = False) -> None:
-        self.folder = folder
+    `includer` is the manifest that includes it, by its `path`.
+    """
+
+    def __init__(self, source: SourceText, includer: ManifestFile | None = None, path: str = "") -> None:
+        self.included = includer is not None
+        self.chain: tuple[Path, ...] = (*(includer.chain if includer else ()), source.path)
+        """The manifests that led to it, and itself."""
+        self.folder = source.path.absolute().parent
+        """The folder that the paths in it are relative to."""
+        parent = PurePath(path).parent.as_posix()
+        self.prefix = includer.join("" if parent == "." else parent.rstrip("/") + "/") if includer else ""
+        """The prefix that makes a path in this folder relative to the main manifest's folder."""
+        self.files_read: dict[str, str] = includer.files_read if includer else {}
+        """The files that the manifests of the batch name, and what messages call each."""
         self.diagnostics = Diagnostics(source)
         self.job_diagnostics = Diagnostics(source)
         """These are others: they begin anew where the jobs are read again."""
-        self.included = included
-        self.batch = batch
+        self.batch = source.path.stem
         self.service = ServiceKeys()
         self.output: Node | None = None
         self.limits = Limits()
@@ -202,17 +184,17 @@ class ManifestFile:
         self.defaults: dict[str, Node] = {}
         self.default_keys: dict[str, Marked] = {}
 
+    def join(self, path: str) -> str:
+        """A path in this folder, made relative to the main manifest's folder."""
+        return path if not self.prefix or not path or PurePath(path).is_absolute() else f"{self.prefix}{path}"
+
     def read_key(self, key: str, mark: Marked, node: Node) -> None:
         """Read one key. What is wrong with it is reported, and the key keeps its default."""
-        if self.included and key in KEYS and key not in INCLUDED_KEYS:
-            hint = "write it in the main manifest, for all jobs"
-            self.diagnostics.add(mark, f"an included manifest has no `{key}`", hint)
+        names = INCLUDED_KEYS if self.included else KEYS
+        if key not in names:
+            self.diagnostics.add(mark, *unknown_key(key, names))
             return
-        if key in MULTIPLIERS:
-            self.diagnostics.add(mark, f"`{key}` belongs to a job", "write it under `jobs:`")
-            return
-        choices = INCLUDED_KEYS if self.included else KEYS
-        keys, mistakes = validated(HeaderKeys, key, mark, node, choices)
+        keys, mistakes = validated(HeaderKeys, key, mark, node)
         for mistake in mistakes:
             self.diagnostics.add(*mistake)
         match key:
@@ -230,3 +212,13 @@ class ManifestFile:
             case "defaults" if type(node.value) is dict:
                 self.defaults = {name: value for name, value in node.value.items() if name not in NO_DEFAULTS}
                 self.default_keys = node.keys
+
+
+def unknown_key(key: str, names: tuple[str, ...]) -> tuple[str, str]:
+    """What to say of a key that a manifest does not have, and what to do about it."""
+    if key in MULTIPLIERS:
+        return f"`{key}` belongs to a job", "write it under `jobs:`"
+    if key in KEYS:
+        return f"an included manifest has no `{key}`", "write it in the main manifest, for all jobs"
+    choices = f"known: {listed(names)}; what all jobs have stands in `defaults`"
+    return f"a manifest has no key `{key[:100]}`", nearest_hint(key, names) or choices

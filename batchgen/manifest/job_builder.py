@@ -12,10 +12,11 @@ from batchgen.jobs import JobSpec, Parent
 from batchgen.manifest import bounds, request
 from batchgen.manifest.diagnostics import Location
 from batchgen.manifest.entry import Entry, Values
-from batchgen.manifest.expansion import Expansion, expansion
+from batchgen.manifest.expansion import variants
 from batchgen.manifest.expressions import BadTemplate
 from batchgen.manifest.header import OUTPUT
-from batchgen.manifest.job_keys import HIGHEST_PRIORITY, LAST_TAKE, MULTIPLIERS, name_fault
+from batchgen.manifest.job_keys import HIGHEST_PRIORITY, LAST_TAKE, MULTIPLIERS, name_fault, number_fault
+from batchgen.manifest.job_list import reserve
 from batchgen.manifest.nodes import Node
 from batchgen.manifest.path_help import home_fault
 from batchgen.manifest.scalars import resolve
@@ -31,7 +32,7 @@ SHORTENED_NUMBER = re.compile(r"(?<![\w.,])[0-9]([.,][0-9]+)?E\+[0-9]{2,3}(?!\w)
 
 class JobBuilder(Entry):
     def build(self) -> None:
-        """Append the entry's jobs to the list. Raises TooManyJobs."""
+        """Append the entry's jobs to the list. Raises ReadingEnded."""
         values = request.values_in(self.fields)
         if values > bounds.REQUEST_VALUES:
             self.report(self.node, TOO_MANY_VALUES)
@@ -40,46 +41,32 @@ class JobBuilder(Entry):
         if self.fields.keys().isdisjoint(MULTIPLIERS):
             self.jobs.append(self.spec(), values)
             return
-        expanded = expansion(self.fields, self.file.folder, self.file.job_diagnostics)
-        if expanded is None or self.repeats_its_id(expanded):
-            return
-        self.rows = expanded.rows
-        for number, (self.row, self.origin) in enumerate(expanded.variants()):
-            if number == 0:
+        for row, origin in variants(self):
+            is_first = self.origin is None
+            self.row, self.origin = row, origin
+            if is_first:
                 self.warn_of_placeholders()
             self.jobs.append(self.spec(), values)
 
-    def repeats_its_id(self, expanded: Expansion) -> bool:
-        """Whether all rows and cells would have the same id, which is reported. Takes get a suffix each."""
-        node = self.own("id")
-        many = expanded.rows is not None or any(len(values) > 1 for values in expanded.axes.values())
-        if not many or node is None or templated(node):
-            return False
-        hint = f"name what tells them apart, such as {{{{ {next(iter(expanded.axes), 'sku')} }}}}"
-        self.report(node, f"every job of this entry would have the id `{node.text[:100]}`", hint)
-        return True
-
     def spec(self) -> JobSpec:
         self.broken = False
-        model = self.model()
-        key, location = self.id(model or "")
-        index = len(self.jobs.specs) + 1
-        values = self.values(id=key or "", index=index, model=model or "")
+        self.model = self.read_model()
+        self.endpoint = self.read_endpoint() if self.model else ""
+        id_location = self.read_id()
+        values = self.values()
         written = self.written_params(values)
         extra = self.extra_params(values, written)
-        endpoint = self.endpoint(model) if model else ""
         pointers: tuple[str, ...] = ()
-        if model and not self.broken:
-            params, pointers = request.complete(self, key, model, endpoint, written, extra)
+        if self.model and not self.broken:
+            params, pointers = request.complete(self, written, extra)
         else:
             params = plain(written)
-        output = self.output(key, location, model, index, params, written) if key and location and model else None
         return JobSpec(
-            key=key or "",
-            model=model or "",
-            endpoint=endpoint,
-            request=encode({"model": model, **params}),
-            output=output or "",
+            key=self.key,
+            model=self.model,
+            endpoint=self.endpoint,
+            request=encode({"model": self.model, **params}),
+            output=self.output(id_location, params, written) if id_location and self.model else "",
             input_pointers=pointers,
             clip_seconds=durations.clip_seconds(params),
             priority=self.priority(values),
@@ -93,13 +80,8 @@ class JobBuilder(Entry):
 
     def written_params(self, values: Values) -> dict[str, Any]:
         """The parameters as the manifest has them, their templates filled. Too many are reported, and none is kept."""
-        written: dict[str, Any] = {}
-        for name, node in self.params.items():
-            value = node.value
-            if type(value) is not str or "{{" in value:
-                value = self.filled(node, values, name)
-            if value is not None:
-                written[name] = value
+        filled = ((name, self.filled(node, values, name)) for name, node in self.params.items())
+        written = {name: value for name, value in filled if value is not None}
         if request.values_in(written) > bounds.REQUEST_VALUES:  # a row or a cell of a matrix may be a list
             self.report(self.node, TOO_MANY_VALUES)
             self.broken = True
@@ -120,86 +102,89 @@ class JobBuilder(Entry):
         self.report(node, f"`{name}` must be {expected}, not {quoted(node.value)}", hint)
         return None
 
-    def model(self) -> str | None:
+    def read_model(self) -> str:
+        """The model of the current job; "" where there is none that can be, which is reported."""
         if not (node := self.value_of("model")):
             self.report(self.node, "the job has no `model`", self.misspelt("model") or "name one here or in `defaults`")
-            return None
+            return ""
         name: str | None = node.value
         if type(node.value) is not str or "{{" in node.value:
-            name = self.text(node, "`model`", self.values(index=len(self.jobs.specs) + 1))
-        if name is None or self.jobs.documents(name):
-            return name
+            name = self.text(node, "`model`", self.values("id", "model"))
+        self.documented = name is not None and self.jobs.documents(name)
+        if name is None or self.documented:
+            return name or ""
         if not self.jobs.validate or not self.jobs.main.service.is_catalogued:
-            if fault := name_fault(name):
-                self.report(node, f"`model` {fault}")
-                return None
-            return name
+            if not (fault := name_fault(name)):
+                return name
+            self.report(node, f"`model` {fault}")
+            return ""
         similar = register.nearest(name)
         hint = f"did you mean {listed(similar, 'or')}?" if similar else "`batchgen models` lists them"
         self.report(node, f"there is no model `{name[:100]}`", hint)
-        return None
+        return ""
 
     def misspelt(self, key: str) -> str:
         """What to do about a key that is missing because it is misspelt; "" where it is not."""
         near = nearest_name(key, self.params)
         return f"write `{key}` in place of `{near}`" if near else ""
 
-    def endpoint(self, model: str) -> str:
+    def read_endpoint(self) -> str:
         """The path that serves the model in the manifest's style. A style that the model has not is reported."""
         service = self.jobs.main.service
-        style = service.endpoint
-        if self.jobs.documents(model) and not register.is_served(model, style):
-            message = f"`{model}` has no {style} endpoint, only {' and '.join(register.endpoints(model))}"
-            self.report(
-                self.fields["model"], message, f"leave out `endpoint: {style}`, or give it a manifest of its own"
-            )
-        return service.path_of(model)
+        if self.documented and not register.is_served(self.model, service.endpoint):
+            paths = " and ".join(register.endpoints(self.model))
+            message = f"`{self.model}` has no {service.endpoint} endpoint, only {paths}"
+            hint = f"leave out `endpoint: {service.endpoint}`, or give it a manifest of its own"
+            self.report(self.fields["model"], message, hint)
+        return service.path_of(self.model)
 
-    def id(self, model: str) -> tuple[str | None, Location | None]:
-        """The id of the current job, and where it is written."""
-        node = self.own("id")
+    def read_id(self) -> Location | None:
+        """Where the id of the current job is written; None where it cannot be one, which is reported."""
+        self.key = ""
+        node = self.node.value.get("id")
         if node is None:
             hint = self.misspelt("id") or "give it one: it is the job's name from run to run"
             self.report(self.node, "the job has no `id`", hint)
-            return None, None
-        location = self.location(node)
-        key = self.name(node, "`id`", self.values(model=model) if templated(node) else {}, self.columns)
+            return None
+        key = self.name(node, "`id`", self.values("id", "index") if templated(node) else {}, self.columns)
         if key is None:
-            return None, None
+            return None
         if "E+" in key and self.columns and (number := SHORTENED_NUMBER.search(key)):
             hint = "format the column as text in the spreadsheet, and export it again"
             self.report(node, f"`id` has a number that a spreadsheet has shortened: {number[0]}", hint)
-            return None, None
+            return None
         if self.origin and self.origin.take > 1 and not self.jobs.templates.uses(node, "take"):
             # The first take has no suffix: with a `count` added later, the paid job keeps its id.
             key = f"{key}-{self.origin.take}"
-        return self.jobs.reserve_id(key, location), location
+        location = self.location(node)
+        if not reserve(self.jobs.ids, key, location, f"two jobs have the id `{key}`"):
+            return None
+        self.key = key
+        return location
 
-    def output(
-        self, key: str, id_location: Location, model: str, index: int, params: Values, written: Values
-    ) -> str | None:
-        """The path of the job's video."""
+    def output(self, id_location: Location, params: Values, written: Values) -> str:
+        """The path of the job's video; "" where it cannot be, which is reported."""
         main = self.jobs.main
         node = self.value_of("output", str, "text")
         location = self.location(node) if node else None
         template = node or main.output
         if template is None or template.value == OUTPUT:
-            path = f"{main.batch}/{key}.mp4"
+            path = f"{main.batch}/{self.key}.mp4"
         else:
-            values = {**scalars(params, written), **self.row, **self.job_values(id=key, model=model, index=index)}
+            values = {**scalars(params, written), **self.row, **self.job_values()}
             try:
                 path = self.jobs.templates.fill_text(template.value, values, ())
             except BadTemplate as error:
                 at = location or Location(main.diagnostics, Position.of(template))
                 at.report(str(error), error.hint)
-                return None
+                return ""
         # A path of the job's own is reported there; a path by a shared template is reported at the id.
-        place = location if location and self.own("output") else id_location
+        place = location if location and "output" in self.node.value else id_location
         if fault := home_fault(path) or path_fault(path, BYTES_ADDED_LATER):
             place.report(fault, f"the path would be {path[:200]}")
-            return None
+            return ""
         path = tidy(path)
-        return path if self.jobs.outputs.add(path, place) else None
+        return path if self.jobs.add_output(path, place) else ""
 
     def extra_params(self, values: Values, params: Values) -> dict[str, Any]:
         """The parameters under `extra`, which are sent whatever the catalogue says."""
@@ -222,12 +207,9 @@ class JobBuilder(Entry):
                 return 0
         if type(value) is float and value.is_integer():
             value = int(value)  # as spreadsheets write whole numbers
-        if type(value) is not int:
-            self.report(node, f"`priority` must be a whole number, not {quoted(value)}")
-        elif abs(value) > HIGHEST_PRIORITY:
-            self.report(node, f"`priority` must be -{HIGHEST_PRIORITY:,} to {HIGHEST_PRIORITY:,}")
-        else:
-            return value
+        if not (fault := number_fault("priority", value, -HIGHEST_PRIORITY, HIGHEST_PRIORITY)):
+            return int(value)
+        self.report(node, fault)
         return 0
 
     def tags(self, values: Values) -> tuple[str, ...]:
@@ -246,10 +228,10 @@ class JobBuilder(Entry):
             return max(counted, 1)
         if counted:
             self.report(node, "`take` and `count` exclude one another", "`count` numbers the takes itself")
-        elif type(node.value) is not int or not 1 <= node.value <= LAST_TAKE:
-            self.report(node, f"`take` must be a whole number from 1 to {LAST_TAKE:,}, not {quoted(node.value)}")
+        elif fault := number_fault("take", node.value, 1, LAST_TAKE):
+            self.report(node, fault)
         else:
-            return node.value
+            return int(node.value)
         return 1
 
     def parent(self, values: Values) -> Parent | None:

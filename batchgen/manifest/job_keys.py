@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from batchgen.catalogue import register
+from batchgen.catalogue.wording import quoted
 from batchgen.services.text import character_fault
 
 Schema = dict[str, Any]
@@ -27,13 +28,11 @@ LONGEST_NAME = 200
 NAME_SCHEMA: dict[str, Any] = {"title": "text", "type": ["string", "number", "boolean"], "maxLength": LONGEST_NAME}
 """A name without quotes may look like a number in YAML, such as 007; the reader takes its text."""
 
-OUTPUT_NAMES = "Names: batch, id, model, index, take, columns, matrix keys, and the job's parameters."
 OUTPUT_HELP = (
     "Where the video goes, relative to the manifest; or a URL of an object store: s3://bucket/{{ batch }}/{{ id }}.mp4,"
-    f" gs://, az:// or file://. {OUTPUT_NAMES}"
+    " gs://, az:// or file://. Names: batch, id, model, index, take, columns, matrix keys, and the job's parameters."
 )
 TEMPLATE: Schema = {"type": "string", "pattern": r"\{\{"}
-TEMPLATE_OR_NULL: Schema = {"$ref": "#/definitions/template_or_null"}
 
 JOB_KEYS: dict[str, Schema] = {
     "id": {**NAME_SCHEMA, "description": "The job's name in every run; a template where the entry makes many jobs."},
@@ -47,7 +46,7 @@ JOB_KEYS: dict[str, Schema] = {
         "default": 0,
         "anyOf": [
             {"type": "integer", "minimum": -HIGHEST_PRIORITY, "maximum": HIGHEST_PRIORITY},
-            TEMPLATE_OR_NULL,
+            {"$ref": "#/definitions/template_or_null"},
         ],
     },
     "tags": {"description": "Your own words for this job.", "type": ["array", "null"], "items": NAME_SCHEMA},
@@ -116,3 +115,10 @@ def name_fault(text: str) -> str | None:
     if len(text) > LONGEST_NAME:
         return f"has {len(text)} characters; at most {LONGEST_NAME} are allowed"
     return None
+
+
+def number_fault(key: str, value: object, lowest: int, highest: int) -> str | None:
+    """Why the value of a key is no whole number in its range, or None."""
+    if type(value) is int and lowest <= value <= highest:
+        return None
+    return f"`{key}` must be a whole number from {lowest:,} to {highest:,}, not {quoted(value)}"

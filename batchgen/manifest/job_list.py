@@ -30,34 +30,6 @@ SentIds = Callable[[str, str], Collection[str]]
 """Returns the ids of the jobs of a batch that were sent already, by the batch's name."""
 
 
-class Outputs:
-    """The output paths of all jobs, to find two that collide."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, Location] = {}
-        self.folders: dict[str, Location] = {}
-
-    def add(self, path: str, location: Location) -> bool:
-        """Add the path of the job at `location`. Reports a collision and returns False."""
-        key = folded(path)
-        first = self.files.setdefault(key, location)
-        if first is not location:
-            location.report(f"two jobs would be written to {path}", f"the other is {first.seen_from(location)}")
-            return False
-        while (key := key.rpartition("/")[0]) and key not in self.folders:
-            self.folders[key] = location
-        return True
-
-    def report_overwrites(self, read: Mapping[str, str]) -> None:
-        """Report videos that would replace a folder, or one of the files that are `read`, with what they are called."""
-        for key in self.files.keys() & self.folders.keys():
-            location = self.files[key]
-            location.report(f"a video would be written to {key}, a folder {self.folders[key].seen_from(location)}")
-        for path, noun in read.items():
-            if overwriting := self.files.get(folded(normpath(path))):
-                overwriting.report(f"the video would be written over {noun}: {path}")
-
-
 class JobList:
     """Collects the jobs. The `specs` can be sent if there are no diagnostics in the end."""
 
@@ -72,14 +44,18 @@ class JobList:
         self.chars = self.values = 0
         """The characters and the values in all requests."""
         self.ids: dict[str, Location] = {}
-        self.folder = main.folder.path
-        self.media: dict[tuple[str, Medium], tuple[LocalMedium, str] | InputFault] = {}
-        """The media that requests name or hold, with what is sent, each judged once, however many jobs use it."""
+        self.outputs: dict[str, Location] = {}
+        """The paths of the videos, and where each is written; beside it the folders in them."""
+        self.output_folders: dict[str, Location] = {}
+        self.folder = main.folder
         self.file_names = FileNames()
+        self.inspected = cache(self.inspect)
+        """Judges each medium that requests name or hold once, however many jobs use it."""
         self.decoders = ThreadPoolExecutor(min(os.cpu_count() or 1, DECODERS), "decode")
-        self.images: dict[str, tuple[Future[str | None], list[tuple[str | None, Location]]]] = {}
-        """The local images that are being decoded: the fault, and the ids and places of the jobs that use the image."""
-        self.outputs = Outputs()
+        self.decoded = cache(lambda path: self.decoders.submit(decode_fault, self.folder / path))
+        """Decodes a local image to its end, beside the reading of further jobs."""
+        self.images: list[tuple[Future[str | None], str, Location]] = []
+        """The fault of each local image, and the id and the place of a job that uses it."""
         self.templates = Templates()
 
     def documents(self, model: str) -> bool:
@@ -106,61 +82,59 @@ class JobList:
         """Remove the jobs of `file`, so that it can be read again; before them there were so many."""
         del self.specs[jobs:]
         self.chars, self.values = chars, values
-        for table in (self.ids, self.outputs.files, self.outputs.folders):
+        for table in (self.ids, self.outputs, self.output_folders):
             for key in [key for key, location in table.items() if location.diagnostics is file.job_diagnostics]:
                 del table[key]
 
-    def inspected(self, value: str, medium: Medium, *, is_text: bool) -> tuple[LocalMedium, str]:
+    def inspect(self, value: str, medium: Medium, is_text: bool) -> tuple[LocalMedium | InputFault, str]:
         """A medium that stands in the request itself as text, or the local file that `value` means; and how it is sent:
-        the text, or the path as it is on the disk. Each is judged once. Raises InputFault."""
-        if (value, medium) not in self.media:
-            try:
-                self.media[value, medium] = (inspect_text if is_text else self._inspect_file)(value, medium)
-            except InputFault as fault:
-                self.media[value, medium] = fault
-        judged = self.media[value, medium]
-        if isinstance(judged, InputFault):
-            raise judged
-        return judged
-
-    def _inspect_file(self, path: str, medium: Medium) -> tuple[LocalMedium, str]:
-        existing = self.file_names.existing(self.folder, path)
+        the text, or the path as it is on the disk."""
+        path = value if is_text else self.file_names.existing(self.folder, value)
         try:
-            return inspect(self.folder, existing, medium), existing
+            if is_text:
+                return inspect_text(value, medium)
+            inspected = inspect(self.folder, path, medium)
+            self.main.files_read[path] = "an image that the jobs use"
         except InputFault as fault:
-            if MISSING not in str(fault):
-                raise
-            hint = missing_hint(self.file_names, self.folder, path)
-            if os.path.lexists(self.folder / existing):
+            if is_text or MISSING not in str(fault):
+                return fault, path
+            hint = missing_hint(self.file_names, self.folder, value)
+            if os.path.lexists(self.folder / path):
                 hint = "this is a link to a file that is not there"
-            raise InputFault(str(fault), hint) from None
-
-    def decode(self, path: str, key: str | None, location: Location) -> None:
-        """Decode a local image to its end, beside the reading of further jobs; see `report_undecodable`."""
-        if path not in self.images:
-            self.images[path] = self.decoders.submit(decode_fault, self.folder / path), []
-        self.images[path][1].append((key, location))
+            return InputFault(str(fault), hint), path
+        return inspected, path
 
     def report_undecodable(self) -> None:
         """Report the images that cannot be decoded, at each job that uses one. The image of a sent job may be gone."""
-        for fault, users in self.images.values():
-            if message := fault.result():
-                for key, location in users:
-                    if key not in self.sent_keys():
-                        location.report(message)
+        for fault, key, location in self.images:
+            if (message := fault.result()) and key not in self.sent_keys():
+                location.report(message)
 
     def sent_keys(self) -> Collection[str]:
         return self.already_sent(self.main.batch, self.main.service.name)
 
-    def local_files(self) -> Collection[str]:
-        return {
-            judged[1] for judged in self.media.values() if not isinstance(judged, InputFault) and len(judged[1]) < 5_000
-        }
+    def add_output(self, path: str, location: Location) -> bool:
+        """Add the path of the job at `location`. Reports a collision and returns False."""
+        key = folded(path)
+        if not reserve(self.outputs, key, location, f"two jobs would be written to {path}"):
+            return False
+        while (key := key.rpartition("/")[0]) and key not in self.output_folders:
+            self.output_folders[key] = location
+        return True
 
-    def reserve_id(self, key: str, location: Location) -> str | None:
-        """`key` for the job at `location`; None where another job has it, which is reported."""
-        first = self.ids.setdefault(key, location)
-        if first is location:
-            return key
-        location.report(f"two jobs have the id `{key}`", f"the other is {first.seen_from(location)}")
-        return None
+    def report_overwrites(self, read: Mapping[str, str]) -> None:
+        """Report videos that would replace a folder, or one of the files that are `read`, with what they are called."""
+        for key in self.outputs.keys() & self.output_folders.keys():
+            location, folder = self.outputs[key], self.output_folders[key]
+            location.report(f"a video would be written to {key}, a folder {folder.seen_from(location)}")
+        for path, noun in read.items():
+            if overwriting := self.outputs.get(folded(normpath(path))):
+                overwriting.report(f"the video would be written over {noun}: {path}")
+
+
+def reserve(places: dict[str, Location], name: str, location: Location, message: str) -> bool:
+    """Whether a name is free, which is the job's at `location` from now on. Else the `message` is reported."""
+    first = places.setdefault(name, location)
+    if first is not location:
+        location.report(message, f"the other is {first.seen_from(location)}")
+    return first is location

@@ -3,7 +3,6 @@
 The messages come from the same models: what a key may be is read from its JSON Schema.
 """
 
-from collections.abc import Collection
 from functools import cache
 from typing import Any, TypeVar
 
@@ -60,13 +59,8 @@ def schema_of(model: type[BaseModel]) -> Schema:
     return schema
 
 
-def validated(
-    model: type[Keys], key: str, mark: Marked, node: Node, choices: Collection[str]
-) -> tuple[Keys, list[Mistake]]:
-    """One key of the header, which stands at `mark`: a `model` that has it without the parts that are wrong, and these.
-
-    An unknown key gets the nearest of the `choices` as its hint.
-    """
+def validated(model: type[Keys], key: str, mark: Marked, node: Node) -> tuple[Keys, list[Mistake]]:
+    """A `model` that has one key, which stands at `mark`, without the parts that are wrong; and these."""
     value = plain(written(node))
     try:
         return model.model_validate({key: value}, context=node), []
@@ -74,42 +68,32 @@ def validated(
         errors = invalid.errors(include_url=False, include_input=False)
     root = Node({key: node}, "", mark, {key: mark})
     # A value that fits no member of a union has one error for each member: the first stands for all of them.
-    first: dict[Path, ErrorDetails] = {}
+    mistakes: dict[Path, Mistake] = {}
     for error in errors:
-        first.setdefault(path_in(root, error["loc"]), error)
-    mistakes = [mistake(root, path, error, schema_of(model), choices) for path, error in first.items()]
-    wrong = {path[1] for path in first if len(path) > 1}
+        mistakes.setdefault(*mistake(root, error, schema_of(model)))
+    wrong = {path[1] for path in mistakes if len(path) > 1}
     rest = {name: member for name, member in value.items() if name not in wrong} if isinstance(value, dict) else {}
-    return model.model_validate({key: rest} if wrong and rest else {}, context=node), mistakes
+    return model.model_validate({key: rest} if wrong and rest else {}, context=node), list(mistakes.values())
 
 
-def path_in(root: Node, location: Path) -> Path:
-    """The part of an error's location that leads through nodes. pydantic adds the names of types to it."""
-    node = root
-    for depth, part in enumerate(location):
-        if not (part in node.value if type(node.value) is dict else type(node.value) is list and type(part) is int):
-            return location[:depth]
-        node = node.value[part]
-    return location
-
-
-def mistake(root: Node, path: Path, error: ErrorDetails, schema: Schema, choices: Collection[str]) -> Mistake:
-    """An error at its node or key, in words made from the schema."""
+def mistake(root: Node, error: ErrorDetails, schema: Schema) -> tuple[Path, Mistake]:
+    """The path and the node or key of an error, in words made from the schema."""
+    path: Path = ()
     parent, node, alternatives = root, root, [schema]
-    for part in path:
+    for part in error["loc"]:
+        if not (part in node.value if type(node.value) is dict else type(node.value) is list and type(part) is int):
+            break  # pydantic adds the names of types to it
+        path += (part,)
         parent, node = node, node.value[part]
         siblings, alternatives = alternatives, members(alternatives, part, schema["definitions"])
     name = path[-1]
     if error["type"] == OWN_MESSAGE:
         context = error["ctx"]
-        return parent.keys[str(name)] if context["at_key"] else node, context["message"], context["hint"]
+        return path, (parent.keys[str(name)] if context["at_key"] else node, context["message"], context["hint"])
     if error["type"] in UNKNOWN_KEY:
-        is_top = len(path) == 1
-        names = choices if is_top else [key for branch in siblings for key in branch.get("properties", ())]
-        whose, hint = "a manifest" if is_top else f"`{path[-2]}`", suggestion(str(name), names)
-        if is_top and not nearest_hint(str(name), names):
-            hint += "; what all jobs have stands in `defaults`"
-        return parent.keys[str(name)], f"{whose} has no key `{str(name)[:100]}`", hint
+        names = [key for branch in siblings for key in branch.get("properties", ())]
+        message = f"`{path[-2]}` has no key `{str(name)[:100]}`"
+        return path, (parent.keys[str(name)], message, suggestion(str(name), names))
     subject = f"`{name}`" if isinstance(name, str) else f"an entry of `{path[-2]}`"
     expected, value = allowed_types(alternatives), quoted(node.value)
     if error["type"] in OUT_OF_RANGE:
@@ -118,7 +102,7 @@ def mistake(root: Node, path: Path, error: ErrorDetails, schema: Schema, choices
     hint = nearest_hint(node.text, words)
     if node.text.lower() in NO_LIMIT and any(branch.get("type") == "null" for branch in alternatives):
         hint = f"without {subject} there is none"
-    return node, f"{subject} must be {expected}, not {value}", hint
+    return path, (node, f"{subject} must be {expected}, not {value}", hint)
 
 
 def members(alternatives: list[Schema], part: str | int, definitions: Schema) -> list[Schema]:

@@ -22,7 +22,7 @@ from yaml.reader import ReaderError
 
 from batchgen.catalogue.written import Written
 from batchgen.manifest import bounds
-from batchgen.manifest.diagnostics import Diagnostics
+from batchgen.manifest.diagnostics import Diagnostics, ReadingStopped
 from batchgen.manifest.scalars import LONG_INTEGER, NO_NUMBERS, resolve
 from batchgen.manifest.source import Position
 from batchgen.manifest.syntax_help import VALUES, blank_hint, line_hint, syntax_help
@@ -49,10 +49,6 @@ class Node:
         self.keys = keys or {}
 
 
-class ParsingStopped(Exception):
-    """The rest of the text cannot be parsed. The reason is among the diagnostics."""
-
-
 def written(node: Node) -> Any:
     """The value without positions, where each number and truth value keeps the text that it was written as."""
     value = node.value
@@ -64,7 +60,7 @@ def written(node: Node) -> Any:
 
 
 def top_level(diagnostics: Diagnostics, streamed: str) -> Iterator[tuple[Event | None, Node]]:
-    """The top-level keys of the manifest with their values. Raises ParsingStopped.
+    """The top-level keys of the manifest with their values. Raises ReadingStopped.
 
     The list under the key `streamed` comes as an empty list first, then item by item with None as the key.
     """
@@ -72,7 +68,7 @@ def top_level(diagnostics: Diagnostics, streamed: str) -> Iterator[tuple[Event |
         yield from _Composer(diagnostics).top_level(streamed)
     except (MarkedYAMLError, ReaderError) as error:
         diagnostics.add(*syntax_help(error, diagnostics.source))
-        raise ParsingStopped from None
+        raise ReadingStopped from None
 
 
 class _Composer:
@@ -275,4 +271,4 @@ class _Composer:
 
     def stop(self, where: Position | Event, message: str, hint: str = "") -> NoReturn:
         self.diagnostics.add(where, message, hint)
-        raise ParsingStopped
+        raise ReadingStopped

@@ -13,12 +13,12 @@ from batchgen.files.input_file import InputFault
 from batchgen.files.spelling import similar_manifest
 from batchgen.jobs import JobSpec
 from batchgen.manifest import bounds
-from batchgen.manifest.diagnostics import Diagnostics, Location, ReadingEnded
-from batchgen.manifest.header import Folder, ManifestFile
+from batchgen.manifest.diagnostics import Diagnostics, Location, ReadingEnded, ReadingStopped
+from batchgen.manifest.header import ManifestFile
 from batchgen.manifest.job_builder import JobBuilder
 from batchgen.manifest.job_list import DIVIDE, JobList, SentIds
 from batchgen.manifest.limits import Limits
-from batchgen.manifest.nodes import Node, ParsingStopped, top_level
+from batchgen.manifest.nodes import Node, top_level
 from batchgen.manifest.rows import SPREADSHEETS, SUFFIXES
 from batchgen.manifest.source import Marked, Position, SourceText, read_bytes
 
@@ -73,14 +73,13 @@ def read(
         raw = _read_manifest(path)
     except InputFault as error:
         raise ManifestInvalid([Problem(str(error), path, hint=error.hint)]) from None
-    folder = Folder(path.absolute().parent, shown=path.parent)
-    main = ManifestFile(SourceText(path, raw), folder, path.stem)
+    main = ManifestFile(SourceText(path, raw))
     jobs = JobList(main, validate=validate, already_sent=already_sent, learn_models=learn_models)
     reader = _Reader(main, jobs)
     reader.read_all()
     return Manifest(
         path=path,
-        folder=folder.path,
+        folder=main.folder,
         batch=main.batch,
         service=main.service.name,
         endpoint_style=main.service.endpoint,
@@ -91,21 +90,13 @@ def read(
     )
 
 
-def is_text(path: str) -> bool:
-    """Whether a path can be kept in the job table: a name on a disk may be of any bytes."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _read_manifest(path: Path, read_before: Container[Path] = ()) -> bytes:
     """The bytes of a manifest, which is none of those that were read before. Raises InputFault."""
-    if not is_text(str(path.absolute())):
-        raise InputFault(
-            "the path of this manifest is not UTF-8", "rename it, or set LC_ALL=C.UTF-8 in the environment"
-        )
+    try:
+        str(path.absolute()).encode()  # the job table keeps it, and a name on a disk may be of any bytes
+    except UnicodeEncodeError:
+        hint = "rename it, or set LC_ALL=C.UTF-8 in the environment"
+        raise InputFault("the path of this manifest is not UTF-8", hint) from None
     if path.suffix.lower() in ROWS_ALONE:
         hint = f"write a manifest beside it, with `rows: {path.name[:100]}` in a job, and name that"
         raise InputFault("this is a file of rows, not a manifest", hint)
@@ -136,7 +127,7 @@ class _Reader:
         """Raises ManifestInvalid."""
         manifest = self.main.diagnostics.source.path
         try:
-            self.read_file(self.main, ())
+            self.read_file(self.main)
             self.jobs.report_undecodable()
         except ReadingEnded as error:
             self.complete = False
@@ -144,47 +135,42 @@ class _Reader:
         finally:
             self.jobs.decoders.shutdown(cancel_futures=True)
         if self.complete:
-            images = dict.fromkeys(self.jobs.local_files(), "an image that the jobs use")
-            read = {manifest.name: "the manifest", **self.main.folder.files_read, **images}
-            self.jobs.outputs.report_overwrites(read)
+            self.jobs.report_overwrites({manifest.name: "the manifest", **self.main.files_read})
         self.problems += [problem for diagnostics in self.diagnostics for problem in diagnostics.problems()]
         if self.problems:
             raise ManifestInvalid(self.problems)
 
-    def read_file(self, file: ManifestFile, chain: tuple[Path, ...]) -> None:
-        """Read one manifest and then its includes. `chain` are the manifests that led to it."""
-        self.diagnostics.append(file.diagnostics)
+    def read_file(self, file: ManifestFile) -> None:
+        """Read one manifest and then its includes."""
+        self.diagnostics += file.diagnostics, file.job_diagnostics
         before = len(self.jobs.specs), self.jobs.chars, self.jobs.values
-        try:
-            if self.scan(file, read_header=True):
-                # Header keys stand after the jobs, to which they apply as well: the jobs are read again.
-                self.jobs.remove(file, *before)
-                file.job_diagnostics = Diagnostics(file.diagnostics.source)
-                self.scan(file, read_header=False)
-        finally:
-            self.diagnostics.append(file.job_diagnostics)
+        if self.scan(file, read_header=True):
+            # Header keys stand after the jobs, to which they apply as well: the jobs are read again.
+            self.jobs.remove(file, *before)
+            self.diagnostics[-1] = file.job_diagnostics = Diagnostics(file.diagnostics.source)
+            self.scan(file, read_header=False)
         for node in file.includes:
-            self.include(node, file, (*chain, file.diagnostics.source.path))
+            self.include(node, file)
 
-    def include(self, node: Node, file: ManifestFile, chain: tuple[Path, ...]) -> None:
+    def include(self, node: Node, file: ManifestFile) -> None:
         location = Location(file.diagnostics, Position.of(node))
-        path, shown = file.folder.path / node.value, file.folder.shown / node.value
+        path, shown = file.folder / node.value, file.diagnostics.source.path.parent / node.value
         try:
             identity = path.resolve()
         except (OSError, ValueError, RuntimeError):  # before Python 3.13, a link to itself is a RuntimeError
             identity = path
         if identity in self.included:
             first = self.included[identity]
-            if first is None or any(above.absolute().resolve() == identity for above in chain):
-                cycle = " → ".join(str(path) for path in (*chain, shown))
+            if first is None or any(above.absolute().resolve() == identity for above in file.chain):
+                cycle = " → ".join(str(path) for path in (*file.chain, shown))
                 location.report(f"a manifest cannot include itself: {node.value[:200]}", cycle)
             else:
                 hint = f"first {first.seen_from(location)}"
                 location.report(f"this manifest is included twice: {node.value[:200]}", hint)
             return
         self.included[identity] = location
-        file.folder.add_file(node.value, "the manifest")
-        if len(self.included) > bounds.INCLUDES or len(chain) > bounds.INCLUDE_DEPTH:
+        file.files_read[file.join(node.value)] = "the manifest"
+        if len(self.included) > bounds.INCLUDES or len(file.chain) > bounds.INCLUDE_DEPTH:
             most = f"at most {bounds.INCLUDES:,} manifests, and {bounds.INCLUDE_DEPTH} that include one another"
             location.report(f"a batch has {most}", DIVIDE)
             return
@@ -196,7 +182,7 @@ class _Reader:
         except ManifestInvalid as invalid:
             self.problems += invalid.problems
             return
-        self.read_file(ManifestFile(source, file.folder.of_included(node.value), included=True), chain)
+        self.read_file(ManifestFile(source, file, node.value))
 
     def scan(self, file: ManifestFile, *, read_header: bool) -> bool:
         """Parse one text from end to end. Returns whether a header key stands after the jobs."""
@@ -222,7 +208,7 @@ class _Reader:
             if not has_jobs and not file.diagnostics and not file.includes:
                 where = jobs_key or Position(1, 1)
                 file.diagnostics.add(where, "the manifest has no jobs", "list them under `jobs:`")
-        except ParsingStopped:
+        except ReadingStopped:
             self.complete = False
         return late_key
 

@@ -47,27 +47,23 @@ TEXTS = ("prompt", "negative_prompt")
 Params = dict[str, Any]
 
 
-def complete(
-    entry: Entry, key: str | None, model: str, endpoint: str, params: Params, extra: Params
-) -> tuple[Params, tuple[str, ...]]:
+def complete(entry: Entry, params: Params, extra: Params) -> tuple[Params, tuple[str, ...]]:
     """The parameters as they will be sent, and the JSON pointers of the local files among them.
 
-    What the model would refuse is reported, and so are files that cannot be sent. `key` is the job's id. The parameters
-    in `extra` are sent as they are.
+    What the model would refuse is reported, and so are files that cannot be sent. The parameters in `extra` are sent as
+    they are.
     """
-    jobs = entry.jobs
-    documented = jobs.documents(model)
-    accepted = validation.parameters(model, endpoint) if documented else ()
+    accepted = validation.parameters(entry.model, entry.endpoint) if entry.documented else ()
     if entry.origin and entry.origin.take:
         vary_seed(entry, entry.origin.take, params, accepted)
-    if documented:
-        params, violations = validation.checked(model, endpoint, params | extra, JOB_KEYS)
-        if jobs.validate:
+    if entry.documented:
+        params, violations = validation.checked(entry.model, entry.endpoint, params | extra, JOB_KEYS)
+        if entry.jobs.validate:
             for violation in violations:
                 parameter = next(iter(pointers.split(violation.pointer)), None)
                 if parameter not in extra:
                     report(entry, violation)
-            report_useless_nulls(entry, model, accepted)
+            report_useless_nulls(entry, accepted)
     else:
         params = {
             name: value.text if name in TEXTS and type(value) is Written else plain(value)
@@ -75,20 +71,18 @@ def complete(
         }
         params |= extra
     # A parameter that the model does not take was reported as such; its file need not exist.
-    ignored = {*extra, *(params.keys() - accepted if documented and jobs.validate else ())}
-    params, files = with_media_sent(entry, key, model, params, ignored)
-    if jobs.validate:
+    ignored = {*extra, *(params.keys() - accepted if entry.documented and entry.jobs.validate else ())}
+    params, files = with_media_sent(entry, params, ignored)
+    if entry.jobs.validate:
         report_texts(entry, params)
     return params, files
 
 
-def with_media_sent(
-    entry: Entry, key: str | None, model: str, params: Params, ignored: Container[str]
-) -> tuple[Params, tuple[str, ...]]:
+def with_media_sent(entry: Entry, params: Params, ignored: Container[str]) -> tuple[Params, tuple[str, ...]]:
     """The parameters with each medium as it is sent, and the JSON pointers of the local files among them."""
     files = []
     for link in links.media({name: value for name, value in params.items() if name not in ignored}):
-        sent, is_file = medium_sent(entry, key, model, link)
+        sent, is_file = medium_sent(entry, link)
         if is_file:
             files.append(link.pointer)
         if sent != link.value:
@@ -122,7 +116,7 @@ def vary_seed(entry: Entry, take: int, params: Params, accepted: tuple[str, ...]
             params["seed"] = seed + take - 1
 
 
-def medium_sent(entry: Entry, key: str | None, model: str, link: Link) -> tuple[str, bool]:
+def medium_sent(entry: Entry, link: Link) -> tuple[str, bool]:
     """What is sent for a medium, and whether that is the path of a local file, relative to the main manifest.
 
     Blanks around it are taken away, and what can be mended is mended. A medium that cannot be sent is reported.
@@ -130,7 +124,7 @@ def medium_sent(entry: Entry, key: str | None, model: str, link: Link) -> tuple[
     jobs = entry.jobs
     node, medium, value = entry.at(link.pointer), link.medium, trimmed(link.value)
     parameter = pointers.split(link.pointer)[0]
-    if HTTP.match(value) or value.startswith(schemes(register.canonical(model), parameter)):
+    if HTTP.match(value) or value.startswith(schemes(register.canonical(entry.model), parameter)):
         report_link(entry, node, value)
         return value, False
     is_text = DATA.match(value) is not None or is_base64(value, medium)
@@ -138,19 +132,18 @@ def medium_sent(entry: Entry, key: str | None, model: str, link: Link) -> tuple[
         entry.report(node, f"{NOUNS[medium]} must be a link (http, https), a data URI or a local path")
         return value, False
     is_rooted = FILE_LINK.match(value) or value.startswith("~/")
-    path = value if is_rooted else entry.file.folder.join(value)
-    sent, fault, hint = value, None, ""
-    try:
-        inspected, sent = jobs.inspected(value if is_text else path, medium, is_text=is_text)
-        if medium == "image" and jobs.validate:
-            size = inspected.bytes, inspected.width, inspected.height
-            fault = image_fault(register.canonical(model), inspected.media_type, *size)
-    except InputFault as error:
-        fault, hint = str(error), error.hint
-    if fault and (is_text or key not in jobs.sent_keys()):  # the file of a job that was sent may be gone
+    path = value if is_rooted else entry.file.join(value)
+    fault, hint = None, ""
+    inspected, sent = jobs.inspected(value if is_text else path, medium, is_text)
+    if isinstance(inspected, InputFault):
+        fault, hint = str(inspected), inspected.hint
+    elif medium == "image" and jobs.validate:
+        size = inspected.bytes, inspected.width, inspected.height
+        fault = image_fault(register.canonical(entry.model), inspected.media_type, *size)
+    if fault and (is_text or entry.key not in jobs.sent_keys()):  # the file of a job that was sent may be gone
         entry.report(node, fault, hint)
     elif not fault and medium == "image" and not is_text:
-        jobs.decode(sent, key, entry.location(node))
+        jobs.images.append((jobs.decoded(sent), entry.key, entry.location(node)))
     return (sent, False) if is_text else (path if fault else sent, True)
 
 
@@ -193,11 +186,11 @@ def is_in_own_network(address: str) -> bool:
         return OWN_NETWORK.fullmatch(host) is not None
 
 
-def report_useless_nulls(entry: Entry, model: str, accepted: tuple[str, ...]) -> None:
+def report_useless_nulls(entry: Entry, accepted: tuple[str, ...]) -> None:
     """Report a null that drops neither a default nor a parameter: its name is misspelt."""
     for name, node in entry.node.value.items():
         if node.value is None and not (name in JOB_KEYS or name in accepted or name in entry.file.defaults):
-            message = f"`{model}` does not take `{name[:100]}`"
+            message = f"`{entry.model}` does not take `{name[:100]}`"
             entry.report(entry.key_position(name), message, suggestion(name, (*accepted, *JOB_KEYS)))
 
 
@@ -206,7 +199,7 @@ def report(entry: Entry, violation: Violation) -> None:
     *parents, name = pointers.split(violation.pointer) or [""]
     parameter = parents[0] if parents else name
     hint = violation.hint
-    if parameter and not entry.own(parameter):
+    if parameter and parameter not in entry.node.value:
         hint = "; ".join(filter(None, (hint, f"this default applies to the job on line {entry.line}")))
     if not violation.unknown:
         entry.report(entry.at(violation.pointer), violation.message, hint)

@@ -6,20 +6,22 @@ import json
 import math
 import re
 from collections.abc import Collection, Iterator
-from contextlib import suppress
 from functools import partial
-from pathlib import Path
+from itertools import islice
+from pathlib import PurePath
 from typing import Any, NoReturn
 
 from batchgen.catalogue.openapi import depth_of
 from batchgen.catalogue.wording import plural
 from batchgen.catalogue.written import Written, trimmed
 from batchgen.files.input_file import InputFault
+from batchgen.files.media import no_such_file
 from batchgen.manifest import bounds
-from batchgen.manifest.diagnostics import Diagnostics, Origin
+from batchgen.manifest.diagnostics import Origin, ReadingStopped
+from batchgen.manifest.header import ManifestFile
 from batchgen.manifest.job_keys import NAME
 from batchgen.manifest.nodes import MAX_DEPTH
-from batchgen.manifest.source import Position, RowsText, read_bytes
+from batchgen.manifest.source import Position, SourceText, as_utf8, read_bytes
 
 TABLES = (".csv", ".tsv", ".txt")
 """Files of a spreadsheet; Excel calls its "Unicode text" .txt."""
@@ -29,6 +31,7 @@ DELIMITERS = ",;\t"
 """Where two of them make equally many names of the header, the first counts."""
 SEPARATOR_LINE = re.compile(rb'"?sep=([\t -!#-~])"?[;,\t]*\r?\n', re.IGNORECASE)
 """A first line by which Excel says what separates the cells."""
+LONE_RETURN = re.compile(rb"\r(?!\n)")
 TYPE_LINE = re.compile(rb'"?#TYPE [^\r\n]*\r?\n')
 """The first line that PowerShell's Export-Csv writes."""
 SAVE_AS_CSV_UTF8 = "save the file as UTF-8; Excel calls it CSV UTF-8"
@@ -43,32 +46,34 @@ Row = tuple[int, dict[str, Any]]
 """The line that a row begins on, and its values by name."""
 
 
-class ReadingStopped(Exception):
-    """The rows from here on cannot be read. The reason is among the diagnostics."""
+class RowsFile(SourceText):
+    """A file of rows, kept as bytes and decoded line by line: as text it could take four times the memory.
 
+    Only a line feed ends a line. UTF-16 becomes UTF-8, and the line ends of an old Macintosh become line feeds.
+    """
 
-class RowsFile:
-    """A file of rows. Its text stays in memory, for excerpts."""
-
-    def __init__(self, path: Path, shown: Path, missing: str, axes: Collection[str], diagnostics: Diagnostics) -> None:
-        """`shown` is the path for messages, `missing` the message without a file; no column may be named as an axis.
+    def __init__(self, file: ManifestFile, path: str, axes: Collection[str]) -> None:
+        """`path` is as the manifest `file` has it; no column may be named as one of the axes of a matrix.
 
         Raises InputFault where the file cannot be read; what is wrong in its text is reported.
         """
-        self.suffix = path.suffix.lower()
+        self.name = PurePath(path).name
+        self.suffix = PurePath(path).suffix.lower()
         if self.suffix not in SUFFIXES:
             hint = "save the sheet as CSV UTF-8" if self.suffix in SPREADSHEETS else "one row a line"
             raise InputFault("`rows` are read from .csv, .tsv, .txt and .jsonl files", hint)
-        self.name = shown.name
         self.axes = frozenset(axes)
-        raw = read_bytes(path, "file", missing, bounds.ROWS_BYTES)
-        source = RowsText(shown, raw)
-        self.diagnostics = diagnostics.of_rows(source)
-        self.raw = source.raw
-        self.unusable: list[str] = []
-        """The columns whose names no template can say."""
+        super().__init__(file.diagnostics.source.path.parent / path, b"")
+        raw = as_utf8(read_bytes(file.folder / path, "file", no_such_file(path), bounds.ROWS_BYTES))
+        self.raw = LONE_RETURN.sub(b"\n", raw) if ends_with_return(raw) else raw
+        self.diagnostics = file.job_diagnostics.of_rows(self)
+        self.last_line = 1, 0
+        """The number and the beginning of the line that was looked up last."""
         self.row_chars = 0
         """The length of the current row so far; a quoted field may have line ends in it."""
+        self.delimiter = ","
+        self.unusable: list[str] = []
+        """The columns whose names no template can say."""
 
     def __iter__(self) -> Iterator[Row]:
         """The rows in the order of the file. A row with a mistake is reported and left out."""
@@ -85,13 +90,22 @@ class RowsFile:
         if empty and not self.diagnostics:
             self.diagnostics.add(Position(1, 1), "the file has no rows", "each row makes a job")
 
+    def line(self, position: Position) -> str:
+        first, start = self.last_line if self.last_line[0] <= position.line else (1, 0)
+        for _ in range(position.line - first):
+            start = self.raw.find(b"\n", start) + 1
+            if not start:
+                return ""
+        self.last_line = position.line, start
+        end = self.raw.find(b"\n", start, start + bounds.LINE_CHARS)
+        return self.raw[start : end if end >= 0 else start + bounds.LINE_CHARS].decode(errors="replace").rstrip("\r")
+
     def lines(self, bytes_skipped: int = 0) -> Iterator[str]:
         """The lines with their ends, one at a time, behind a first line of `bytes_skipped`. Raises ReadingStopped."""
         file = io.BytesIO(self.raw)
-        read_line = partial(file.readline, bounds.LINE_CHARS + 1)
+        file.seek(bytes_skipped)
         self.row_chars = 0
-        if bytes_skipped:
-            file.seek(bytes_skipped)
+        read_line = partial(file.readline, bounds.LINE_CHARS + 1)
         for number, line in enumerate(iter(read_line, b""), 2 if bytes_skipped else 1):
             self.row_chars += len(line)
             if self.row_chars > bounds.LINE_CHARS:
@@ -101,62 +115,58 @@ class RowsFile:
                 yield line.decode()
             except UnicodeDecodeError as error:
                 column = len(line[: error.start].decode()) + 1
-                message = f"byte 0x{line[error.start]:02x} is not UTF-8"
-                self.diagnostics.add(Position(number, column, 0), message, SAVE_AS_CSV_UTF8)
-                raise ReadingStopped from None
+                self.stop(number, f"byte 0x{line[error.start]:02x} is not UTF-8", SAVE_AS_CSV_UTF8, column)
 
-    def count(self, most: int) -> int:
-        """The number of rows, counted up to `most` and only where there may be so many."""
-        if self.raw.count(b"\n") < most:
-            return 0
-        is_table = self.suffix in TABLES
-        rows = csv.reader(self.lines()) if is_table else ([line] for line in self.lines())
-        number = -1 if is_table else 0  # without the header
-        with suppress(csv.Error, ReadingStopped):
-            for row in rows:
+    def records(self) -> Iterator[tuple[int, list[str]]]:
+        """The cells of each row with the line that it begins on, the header among them; of JSON lines, the text.
+
+        Blank rows make no job and are left out. Raises ReadingStopped.
+        """
+        if self.suffix not in TABLES:
+            for number, text in enumerate(self.lines(), 1):
                 self.row_chars = 0
-                number += any(map(trimmed, row))
-                if number > most:
-                    break
-            return number
-        return 0
-
-    def table_rows(self) -> Iterator[Row]:
+                if trimmed(text):
+                    yield number, [text]
+            return
         csv.field_size_limit(bounds.LINE_CHARS)
         separator = SEPARATOR_LINE.match(self.raw)
         extra_line = separator or TYPE_LINE.match(self.raw)
         bytes_skipped, lines_skipped = (extra_line.end(), 1) if extra_line else (0, 0)
         first_line = next(filter(trimmed, self.lines(bytes_skipped)), "")
-        delimiter = delimiter_of(first_line, separator[1].decode() if separator else "")
+        self.delimiter = delimiter_of(first_line, separator[1].decode() if separator else "")
         # A cell in quotes behind a blank would be read with its quotes, and fall apart at a comma in it.
-        has_blanks = f'{delimiter} "'.encode() in self.raw
-        reader = csv.reader(self.lines(bytes_skipped), delimiter=delimiter, skipinitialspace=has_blanks, strict=True)
+        has_blanks = f'{self.delimiter} "'.encode() in self.raw
+        lines = self.lines(bytes_skipped)
+        reader = csv.reader(lines, delimiter=self.delimiter, skipinitialspace=has_blanks, strict=True)
         row_line = lines_skipped + 1
-        header: list[str] | None = None
         try:
             for cells in reader:
                 self.row_chars = 0
-                if not any(map(trimmed, cells)):
-                    pass  # a blank row makes no job
-                elif header is None:
-                    header = [trimmed(cell) for cell in cells]
-                    self.check_header(header, row_line)
-                    columns = [(name, index) for index, name in enumerate(header) if NAME.fullmatch(name)]
-                elif fault := row_fault(cells, header, delimiter):
-                    self.report(row_line, *fault)
-                else:
-                    cells += [""] * (len(header) - len(cells))  # spreadsheets leave the last empty cells out
-                    yield row_line, {name: cells[index] for name, index in columns}
+                if any(map(trimmed, cells)):
+                    yield row_line, cells
                 row_line = lines_skipped + reader.line_num + 1
         except csv.Error as error:
-            hint = self.quote_hint(lines_skipped + reader.line_num)
-            self.stop(row_line, f"this is not CSV: {csv_fault(error)}", hint)
+            self.stop(row_line, *csv_fault(error, self.line(Position(lines_skipped + reader.line_num, 1))))
 
-    def quote_hint(self, line: int) -> str:
-        """What to do about the quotes on a line that is not CSV."""
-        if '\\"' in self.diagnostics.source.line(Position(line, 1)):
-            return 'a quote inside quotes is written twice: "", not \\"'
-        return "put quotes around the field, and write a quote inside them twice"
+    def has_more_than(self, most: int) -> bool:
+        """Whether there are more rows than that; they are counted where there may be so many. Raises ReadingStopped."""
+        if self.raw.count(b"\n") < most:
+            return False
+        most += self.suffix in TABLES  # the header
+        return sum(1 for _ in islice(self.records(), most + 1)) > most
+
+    def table_rows(self) -> Iterator[Row]:
+        header: list[str] | None = None
+        for row_line, cells in self.records():
+            if header is None:
+                header = [trimmed(cell) for cell in cells]
+                self.check_header(header, row_line)
+                columns = [(name, index) for index, name in enumerate(header) if NAME.fullmatch(name)]
+            elif fault := row_fault(cells, header, self.delimiter):
+                self.report(row_line, *fault)
+            else:
+                cells += [""] * (len(header) - len(cells))  # spreadsheets leave the last empty cells out
+                yield row_line, {name: cells[index] for name, index in columns}
 
     def check_header(self, names: list[str], line: int) -> None:
         if len(names) > bounds.COLUMNS:
@@ -173,10 +183,7 @@ class RowsFile:
             self.stop(line, "the first line is no header: it has no name that a template can use", hint)
 
     def json_rows(self) -> Iterator[Row]:
-        for number, text in enumerate(self.lines(), 1):
-            self.row_chars = 0
-            if not trimmed(text):
-                continue
+        for number, (text,) in self.records():
             try:
                 row = DECODER.decode(text)
                 if type(row) is not dict:
@@ -203,9 +210,15 @@ class RowsFile:
     def report(self, line: int, message: str, hint: str = "", column: int = 1) -> None:
         self.diagnostics.add_row(Origin(self.name, line), message, hint, column)
 
-    def stop(self, line: int, message: str, hint: str) -> NoReturn:
-        self.report(line, message, hint)
+    def stop(self, line: int, message: str, hint: str, column: int = 1) -> NoReturn:
+        self.report(line, message, hint, column)
         raise ReadingStopped
+
+
+def ends_with_return(raw: bytes) -> bool:
+    """Whether the first line ends with a carriage return alone, as on an old Macintosh."""
+    first, line_feed = raw.find(b"\r"), raw.find(b"\n")
+    return first >= 0 and (line_feed < 0 or first < line_feed - 1)
 
 
 def delimiter_of(header: str, stated: str) -> str:
@@ -238,13 +251,16 @@ def row_fault(cells: list[str], header: list[str], delimiter: str) -> tuple[str,
     return None
 
 
-def csv_fault(error: csv.Error) -> str:
-    message = str(error)
+def csv_fault(error: csv.Error, line: str) -> tuple[str, str]:
+    """Why a line is not CSV, and what to do about it."""
+    message, hint = str(error), "put quotes around the field, and write a quote inside them twice"
     if "new-line character" in message:
-        return "a line ends with a carriage return alone, and others do not"
-    if "unexpected end" in message:
-        return "a quoted field has no end"
-    return message
+        message = "a line ends with a carriage return alone, and others do not"
+    elif "unexpected end" in message:
+        message = "a quoted field has no end"
+    if '\\"' in line:
+        hint = 'a quote inside quotes is written twice: "", not \\"'
+    return f"this is not CSV: {message}", hint
 
 
 def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from batchgen.manifest.key_errors import Schema, schema_of
 
 NUMBER_TEXT: Schema = {"type": "string", "pattern": r"^([-+]?[0-9.]+([eE][-+]?[0-9]+)?|true|false)$"}
 
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 
 def text() -> str:
     """The schema as `batchgen schema` prints it: one definition a line, the same bytes every time."""
@@ -120,7 +122,3 @@ def _ref(name: str) -> Schema:
 def _key(name: str) -> str:
     """A name that needs no escape in a reference."""
     return name.replace("/", ".").replace(" ", ".")
-
-
-def _compact(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -1,11 +1,13 @@
 """The text of a file: how it is read, positions in it, and the line at a position with a caret under it."""
 
+from __future__ import annotations
+
 import codecs
 import json
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol
 
 from yaml.error import Mark
 
@@ -13,7 +15,6 @@ from batchgen.catalogue.links import NOUNS
 from batchgen.errors import ManifestInvalid, Problem, os_reason
 from batchgen.files.input_file import InputFault, read_input
 from batchgen.files.media import media_type_of
-from batchgen.manifest import bounds
 from batchgen.services.text import visible
 
 EXCERPT = 100
@@ -21,7 +22,6 @@ EXCERPT = 100
 SAVE_AS_UTF8 = "save the file as UTF-8"
 LINE_ENDS = "\r\n\x85\u2028\u2029"
 LINE_END = re.compile(f"\r\n|[{LINE_ENDS}]")
-LONE_RETURN = re.compile(rb"\r(?!\n)")
 IN_QUOTES = re.compile(r'"(?>(?:[^"\\\n]+|\\.)*)"')
 """A text in double quotes on one line, as JSON writes it."""
 SURROGATE_PAIR = re.compile(r"(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\.")
@@ -59,7 +59,10 @@ class Position(NamedTuple):
     """The offset of the line in the text of a manifest."""
 
     @classmethod
-    def of(cls, marked: Marked) -> Self:
+    def of(cls, marked: Position | Marked) -> Position:
+        """The position of an event or node; a position itself."""
+        if isinstance(marked, Position):
+            return marked
         start, end = marked.start_mark, marked.end_mark
         width = max(end.column - start.column, 1) if start.line == end.line else 0
         return cls(start.line + 1, start.column + 1, width, start.index - start.column)
@@ -181,36 +184,6 @@ class SourceText:
         gutter = max(4, len(str(position.line)))
         caret = f"{' ' * cell_len(left)}{'^' * max(cell_len(body), 1)} {hint}".rstrip()
         return f"{position.line:>{gutter}} | {left}{body}{rest}{end}\n{'':>{gutter}} | {caret}"
-
-
-class RowsText(SourceText):
-    """The text of a file of rows, kept as bytes and decoded line by line: as text it could take four times the memory.
-
-    Only a line feed ends a line. UTF-16 becomes UTF-8, and the line ends of an old Macintosh become line feeds.
-    """
-
-    def __init__(self, path: Path, raw: bytes) -> None:
-        super().__init__(path, b"")
-        raw = as_utf8(raw)
-        self.raw = LONE_RETURN.sub(b"\n", raw) if ends_with_return(raw) else raw
-        self.last_line = 1, 0
-        """The number and the beginning of the line that was looked up last."""
-
-    def line(self, position: Position) -> str:
-        first, start = self.last_line if self.last_line[0] <= position.line else (1, 0)
-        for _ in range(position.line - first):
-            start = self.raw.find(b"\n", start) + 1
-            if not start:
-                return ""
-        self.last_line = position.line, start
-        end = self.raw.find(b"\n", start, start + bounds.LINE_CHARS)
-        return self.raw[start : end if end >= 0 else start + bounds.LINE_CHARS].decode(errors="replace").rstrip("\r")
-
-
-def ends_with_return(raw: bytes) -> bool:
-    """Whether the first line ends with a carriage return alone, as on an old Macintosh."""
-    first, line_feed = raw.find(b"\r"), raw.find(b"\n")
-    return first >= 0 and (line_feed < 0 or first < line_feed - 1)
 
 
 def printable(text: str) -> str:

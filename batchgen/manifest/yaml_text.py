@@ -35,15 +35,6 @@ def comment(text: str) -> str:
     return f"# {printable(shortened)}".rstrip()
 
 
-def header_lines(comments: Sequence[str], keys: Mapping[str, str]) -> Iterator[str]:
-    """The lines of a manifest before its jobs; `keys` have their values as text."""
-    yield from map(comment, comments)
-    yield ""
-    for name, text in keys.items():
-        yield f"{name}: {text}"
-    yield "jobs:"
-
-
 def entry_lines(comments: Sequence[str], keys: Mapping[str, Any], output: str | None) -> Iterator[str]:
     """The lines of one job under `jobs:`. `output` is a template, where the header's does not fit.
 
