@@ -13,7 +13,7 @@ from batchgen.api import running
 from batchgen.cli import options
 from batchgen.cli.run_options import run_options
 from batchgen.report.plan import plan_json, plan_lines
-from batchgen.report.terminal import print_json, print_lines
+from batchgen.report.terminal import show
 
 
 @options.manifest
@@ -33,8 +33,5 @@ def command(manifest: Path, as_json: bool, **run_options: Any) -> None:
 
 def show_plan(path: Path, run_options: Mapping[str, Any], *, as_json: bool) -> None:
     plan = running.plan(path, **run_options)
-    if as_json:
-        words = [word for word in sys.argv[2:] if word != "--dry-run"]
-        print_json(plan_json(plan, typed_again(["run", *words])))
-    else:
-        print_lines(*plan_lines(plan, clock.utcnow()))
+    words = [word for word in sys.argv[2:] if word != "--dry-run"]
+    show(plan_json(plan, typed_again(["run", *words])), *plan_lines(plan, clock.utcnow()), as_json=as_json)

@@ -29,16 +29,20 @@ from batchgen.files import safe_open
 from batchgen.jobtable import batches
 from batchgen.jobtable.blockers import Blocker
 from batchgen.limits.in_force import read_in_force
+from batchgen.manifest.limits import NAMES
 from batchgen.report import hints
 from batchgen.report.formats import counts
 from batchgen.report.log import LineHandler, log_to_stderr
 from batchgen.report.progress import Progress
 from batchgen.report.run_events import Elsewhere, Enrolled, Warned
 from batchgen.report.settings import in_force_lines, settings_json
-from batchgen.report.terminal import UnawaitedLines, print_json, print_lines
+from batchgen.report.terminal import UnawaitedLines, print_lines, show
 from batchgen.report.words import blocker_hint, blocker_line
 from batchgen.runs.ending import Ending
 from batchgen.services.text import shell_word
+
+ENROLL_TAKES = ("db", "simulate", "validate", "changed", "notify", "notify_idle", "exec_again")
+"""Options that do not need a run; BATCHGEN_NOTIFY may be there for others."""
 
 
 @options.manifest
@@ -103,28 +107,22 @@ def command(
 def announce_warnings(warnings: Sequence[str], as_json: bool) -> None:
     """Say what may go wrong although the manifest is valid, before anything is sent."""
     for warning in warnings:
-        if as_json:
-            print_json(Warned(event="warning", message=warning))
-        else:
-            print_lines(f"warning: {warning}", err=True)
+        show(Warned(event="warning", message=warning), f"warning: {warning}", as_json=as_json, err=True)
 
 
 def announce(spec: RunSpec, as_json: bool) -> None:
     """Say what the manifest has changed in the job table."""
     batch, synced = spec.batch, spec.synced
-    if as_json:
-        enrolled: Enrolled = {
-            "event": "enrolled",
-            "batch": batch.name,
-            "new": synced.new,
-            "edited": synced.edited,
-            "gone": synced.gone,
-            "redone": synced.redone,
-            "unchanged": synced.unchanged,
-            "changed": [change.key for change in synced.changed],
-        }
-        print_json(enrolled, is_progress=True)
-        return
+    enrolled: Enrolled = {
+        "event": "enrolled",
+        "batch": batch.name,
+        "new": synced.new,
+        "edited": synced.edited,
+        "gone": synced.gone,
+        "redone": synced.redone,
+        "unchanged": synced.unchanged,
+        "changed": [change.key for change in synced.changed],
+    }
     changes = counts(
         [
             ("new", synced.new),
@@ -134,18 +132,16 @@ def announce(spec: RunSpec, as_json: bool) -> None:
             ("changed after being sent: kept as sent", len(synced.changed) - synced.redone),
         ]
     )
-    print_lines(f"{batch.name}: {plural(spec.jobs, 'job')}{f' ({changes})' if changes else ''}", err=True)
+    line = f"{batch.name}: {plural(spec.jobs, 'job')}{f' ({changes})' if changes else ''}"
+    show(enrolled, line, as_json=as_json, err=True)
 
 
 def announce_elsewhere(blockers: list[Blocker], as_json: bool) -> None:
     """Say which jobs were sent to another address: the run does not ask for them."""
     for blocker in blockers:
-        if as_json:
-            advice = hints.advice(blocker_hint(blocker)[0])
-            elsewhere = Elsewhere(event="elsewhere", jobs=blocker.jobs, origin=blocker.origin or "", **advice)
-            print_json(elsewhere, is_progress=True)
-        else:
-            print_lines(blocker_line(blocker, clock.utcnow()), err=True)
+        advice = hints.advice(blocker_hint(blocker)[0])
+        elsewhere = Elsewhere(event="elsewhere", jobs=blocker.jobs, origin=blocker.origin or "", **advice)
+        show(elsewhere, blocker_line(blocker, clock.utcnow()), as_json=as_json, err=True)
 
 
 def announce_settings(opened: OpenRun, as_json: bool) -> None:
@@ -155,28 +151,20 @@ def announce_settings(opened: OpenRun, as_json: bool) -> None:
     if not (in_force.pause or in_force.set_values):
         return
     unset = f"`{options.command_to_type('set')} --unset NAME`"
-    if as_json:
-        hint = f"settings go before options and manifest until {unset}"
-        print_json(settings_json(opened.spec.batch.name, in_force, 0, hint, None), is_progress=True)
-        return
+    hint = f"settings go before options and manifest until {unset}"
     lines = in_force_lines(in_force, now, options.command_to_type, only_set=True)
     if in_force.set_values:
         lines.append(f"What is set goes before options and manifest; {unset} ends it")
-    print_lines(*lines, err=True)
+    show(settings_json(opened.spec.batch.name, in_force, 0, hint, None), *lines, as_json=as_json, err=True)
 
 
 def enroll_for_workers(manifest: Path, run_options: Any, log_file: Path | None, as_json: bool) -> None:
     """Write the jobs into the table, and say what sends them."""
-    limits = ("max_cost", "in_flight", "submits_per_minute", "downloads", "until")
-    others = ("only", "where", "sample", "limit", "wait_for_credits", "verify", "exec", "metrics", "log_file")
     typed = {**run_options, "log_file": log_file}
-    if wrong := [name for name in (*limits, *others) if typed.get(name) not in (None, False, ())]:
+    if wrong := [name for name, value in typed.items() if name not in ENROLL_TAKES and value not in (None, False, ())]:
         names = " and ".join(f"--{name.replace('_', '-')}" for name in wrong)
-        hint = (
-            "write limits into the manifest, or use `batchgen set`"
-            if wrong[0] in limits
-            else "a run without --enroll does"
-        )
+        is_limit = not {*NAMES, "until"}.isdisjoint(wrong)
+        hint = "write limits into the manifest, or use `batchgen set`" if is_limit else "a run without --enroll does"
         raise UsageError(f"--enroll starts no run for {names}: {hint}")
     announce(asyncio.run(enroll_only(manifest, run_options)), as_json)
     if not as_json:

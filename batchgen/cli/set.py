@@ -13,7 +13,7 @@ from batchgen.catalogue.amounts import amount_text
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch
 from batchgen.cli.run_options import moment
-from batchgen.cli.steering import show_json
+from batchgen.cli.steering import in_force_json
 from batchgen.errors import UsageError
 from batchgen.jobtable import leases, ledger
 from batchgen.jobtable.kinds import SettingName
@@ -22,7 +22,7 @@ from batchgen.limits import steering
 from batchgen.limits.in_force import InForce, read_in_force
 from batchgen.manifest.key_errors import NO_LIMIT
 from batchgen.report.settings import in_force_lines, runs_line
-from batchgen.report.terminal import print_lines
+from batchgen.report.terminal import print_json, print_lines
 
 NAMES = ", ".join(steering.STEERED)
 UNREACHED: dict[str, str] = {SettingName.MAX_COST: "1000000000", SettingName.UNTIL: "2099-01-01"}
@@ -50,7 +50,7 @@ def command(
             database.write_now(steering.change, batch.id, batch.service, changes, now, person())
         runs = leases.live_runs(database, batch.id)
         if as_json:
-            show_json(database, batch, runs)
+            print_json(in_force_json(database, batch, runs))
             return
         in_force = database.read_now(read_in_force, batch.id, runs)
         totals = database.read_now(ledger.totals, batch.id)

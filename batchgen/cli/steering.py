@@ -16,25 +16,23 @@ from batchgen.jobtable.database import Database
 from batchgen.jobtable.kinds import SettingName
 from batchgen.limits.in_force import InForce, read_in_force
 from batchgen.report import hints
-from batchgen.report.command_events import Changed
+from batchgen.report.command_events import Changed, Settings
 from batchgen.report.settings import runs_line, settings_json
-from batchgen.report.terminal import print_json, print_lines
+from batchgen.report.terminal import print_json, print_lines, show
 
 
 def show_change(database: Database, batch: StoredBatch, line: str, *, as_json: bool) -> None:
     """Print what a command has changed, and who acts on it."""
     runs = leases.live_runs(database, batch.id)
-    if as_json:
-        show_json(database, batch, runs)
-        return
-    print_lines(line)
-    print_lines(runs_line(len(runs)), err=True)
+    show(in_force_json(database, batch, runs), line, as_json=as_json)
+    if not as_json:
+        print_lines(runs_line(len(runs)), err=True)
 
 
-def show_json(database: Database, batch: StoredBatch, runs: list[str]) -> None:
+def in_force_json(database: Database, batch: StoredBatch, runs: list[str]) -> Settings:
     in_force: InForce = database.read_now(read_in_force, batch.id, runs)
     hint, command = ("resume the batch", options.command_to_type("resume")) if in_force.pause else ("", None)
-    print_json(settings_json(batch.name, in_force, len(runs), hint, command))
+    return settings_json(batch.name, in_force, len(runs), hint, command)
 
 
 def notify_runs(database: Database, batch_id: int, command: SettingName, number: int) -> int:
