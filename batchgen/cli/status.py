@@ -27,7 +27,7 @@ from batchgen.jobtable.moves import Departure
 from batchgen.limits.budget import SETTING_OF, Hold, hold_of
 from batchgen.report import hints, words
 from batchgen.report.formats import local_time
-from batchgen.report.settings import in_force_lines, setting_value
+from batchgen.report.settings import in_force_lines, setting_values
 from batchgen.report.terminal import print_json, print_lines
 
 OTHERWISE_SHOWN = (ExitCode.DELIVERED, ExitCode.INCOMPLETE, ExitCode.INTERNAL_ERROR)
@@ -84,7 +84,7 @@ def print_status_json(status: BatchStatus, manifest: Path | None) -> None:
     fields: dict[str, Any] = {"runs": status.runs, "missing": words.lost_json(status.lost), "remarks": status.remarks}
     fields |= words.suspects_json(status.suspects)
     fields["paused_at"] = in_force.pause.set_at if in_force.pause else None
-    fields["settings"] = [setting_value(value) for value in in_force.set_values]
+    fields["settings"] = setting_values(in_force.set_values)
     last_run = None
     if last and last.ended_at:
         last_run = {"ended_at": last.ended_at, "exit_code": last.exit_code, "message": last.message}

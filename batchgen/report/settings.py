@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
+from typing import cast
 
 from batchgen.catalogue.wording import plural
 from batchgen.jobtable.kinds import SettingName
@@ -33,8 +36,8 @@ def source_text(value: ValueInForce, now: datetime) -> str:
             return "from the manifest"
         case _:
             return "the default"
-    if value.instead_of is not None:
-        text += f"; the manifest has {value_text(value.name, value.instead_of, now)}"
+    if value.manifest is not None:
+        text += f"; the manifest has {value_text(value.name, value.manifest, now)}"
     return text
 
 
@@ -95,19 +98,11 @@ def settings_json(batch: str, in_force: InForce, runs: int, hint: str, command: 
         "batch": batch,
         "paused_at": in_force.pause.set_at if in_force.pause else None,
         "paused_by": in_force.pause.set_by if in_force.pause else None,
-        "settings": [setting_value(value) for value in in_force.values],
+        "settings": setting_values(in_force.values),
         "runs": runs,
         **advice(hint, command),
     }
 
 
-def setting_value(value: ValueInForce) -> SettingValue:
-    return {
-        "name": value.name,
-        "value": value.value,
-        "source": value.source.value,
-        "set_at": value.set_at,
-        "set_by": value.set_by,
-        "run": value.run,
-        "manifest": value.instead_of,
-    }
+def setting_values(values: Sequence[ValueInForce]) -> list[SettingValue]:
+    return [cast("SettingValue", asdict(value)) for value in values]
