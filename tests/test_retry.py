@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.cli import load
-from batchgen.cli.retry import report
+from batchgen.cli.retry import lines_of
 from batchgen.errors import ManifestChanged
 from batchgen.jobs import CHARGES, ErrorClass, State
 from batchgen.jobtable import polling, reconciliation, settings, statistics
@@ -310,9 +310,7 @@ def test_a_failure_says_what_it_may_have_cost(table: Table) -> None:
     assert table.database.read_now(statistics.failures, table.batch_id)[0].endswith("(charged 0.28 USD)")
 
 
-def test_a_job_that_the_manifest_does_not_ask_for_is_not_passed_over_in_silence(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_job_that_the_manifest_does_not_ask_for_is_not_passed_over_in_silence() -> None:
     jobs: dict[str, list[str]] = {"pending": [], "asked_again": [], "fetched_again": []}
-    report(jobs, ["mona"], free_only=False, runs=0, are_named=True)
-    assert capsys.readouterr().out.startswith("mona: the manifest, as it was last run, does not ask for this.")
+    (line,) = lines_of(jobs, ["mona"], free_only=False, are_named=True)
+    assert line.startswith("mona: the manifest, as it was last run, does not ask for this.")

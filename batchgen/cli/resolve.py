@@ -12,7 +12,7 @@ from batchgen import clock
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch
-from batchgen.cli.steering import notify_runs, print_changed
+from batchgen.cli.steering import notify_runs, show_jobs
 from batchgen.errors import UsageError
 from batchgen.jobs import Job, State
 from batchgen.jobtable import ledger, reconciliation
@@ -69,15 +69,13 @@ def command(
         else:
             list_held(jobs, now)
         return
-    if as_json:
-        hint = "the next run goes on with them" if settled else "no job is held for a person"
-        print_changed({"settled": settled}, hint, "run")
-        return
+    hint, line = "the next run goes on with them", f"{plural(len(settled), 'job')} settled: {shortened(settled)}"
     if not settled:
-        nothing = "nothing was settled: a run, or another command, has settled it meanwhile"
-        print_lines(nothing if jobs else "no job is held for a person")
+        hint = "no job is held for a person"
+        line = "nothing was settled: a run, or another command, has settled it meanwhile" if jobs else hint
+    show_jobs({"settled": settled}, line, hint=hint, next_command="run", as_json=as_json)
+    if not settled or as_json:
         return
-    print_lines(f"{plural(len(settled), 'job')} settled: {shortened(settled)}")
     if resubmit:
         reconcile = options.quoted_command("reconcile")
         print_lines(f"What the first request may cost stays reserved, until {reconcile} settles it.", err=True)

@@ -18,7 +18,7 @@ from batchgen.limits.in_force import InForce, read_in_force
 from batchgen.report import hints
 from batchgen.report.command_events import Changed, Settings
 from batchgen.report.settings import runs_line, settings_json
-from batchgen.report.terminal import print_json, print_lines, show
+from batchgen.report.terminal import print_lines, show
 
 
 def show_change(database: Database, batch: StoredBatch, line: str, *, as_json: bool) -> None:
@@ -43,8 +43,16 @@ def notify_runs(database: Database, batch_id: int, command: SettingName, number:
     return len(leases.live_runs(database, batch_id))
 
 
-def print_changed(jobs: Mapping[str, Sequence[str]], hint: str, next_command: str, keys: Sequence[str] = ()) -> None:
-    """Print the event `changed`: the ids of jobs by what happens to them, and the next command on `keys`, if any."""
+def show_jobs(
+    jobs: Mapping[str, Sequence[str]],
+    *lines: str,
+    hint: str,
+    next_command: str,
+    keys: Sequence[str] = (),
+    as_json: bool,
+) -> None:
+    """Print the event `changed`: the ids of jobs by what happens to them, and the next command on `keys`, if any. Or
+    these lines, for a person."""
     command, ids = click.get_current_context().info_name or "", {name: list(keys) for name, keys in jobs.items()}
     advice = hints.advice(hint, with_ids(options.command_to_type(next_command), keys) if any(jobs.values()) else None)
-    print_json(Changed(event="changed", command=command, jobs=ids, **advice))
+    show(Changed(event="changed", command=command, jobs=ids, **advice), *lines, as_json=as_json)
