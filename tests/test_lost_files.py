@@ -22,6 +22,7 @@ from batchgen.jobtable import blockers, delivery, polling, statistics
 from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.leases import begin_run, end_run
 from batchgen.jobtable.run_lock import Owner
+from batchgen.report.hints import advice
 from batchgen.report.live_view import LiveView
 from batchgen.report.progress import CAUSE_AGAIN, Progress
 from batchgen.report.words import blocker_line, lost_lines
@@ -257,7 +258,11 @@ async def test_a_run_says_once_why_jobs_wait_and_again_when_the_reason_changes_o
 ) -> None:
     wait_for_downloads(table, "503 after 3 bytes", "a", tries=2)
     stream = io.StringIO()
-    progress = Progress(table.database, table.batch_id, "spring", 10**9, stream=stream, as_json=True)
+    progress = Progress(
+        *(table.database, table.batch_id, "spring", 10**9, "batchgen {}".format, lambda: ("", advice(""))),
+        stream=stream,
+        as_json=True,
+    )
     summary = table.database.read_now(statistics.batch_summary, table.batch_id, NOON)
     view = LiveView("spring", NOON, 0, summary)
 

@@ -19,7 +19,7 @@ from batchgen.api.opening import OpenRun, enroll_only, open_run
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.closing import show_result
-from batchgen.cli.notices import notice_advice, notice_of
+from batchgen.cli.notices import notice_of
 from batchgen.cli.plan import show_plan
 from batchgen.cli.run_options import hook_options, run_options
 from batchgen.cli.signals import signals_handled
@@ -187,14 +187,11 @@ def open_log(path: Path) -> IO[str]:
 async def run_with_progress(opened: OpenRun, as_json: bool, log: IO[str] | None, sentences: LineHandler) -> Ending:
     database, spec, runner = opened.database, opened.spec, opened.runner
     progress = Progress(
-        *(database, spec.synced.batch_id, spec.batch.name, opened.last_event),
+        *(database, spec.synced.batch_id, spec.batch.name, opened.last_event, options.command_to_type),
+        lambda: notice_of(runner, opened.hooks.commands_left, with_lock=sentences.is_silent),
         as_json=as_json,
         log=log,
-        notice=lambda: notice_of(runner, opened.hooks.commands_left, with_lock=sentences.is_silent),
-        notice_advice=lambda: notice_advice(runner),
-        command_line=options.command_to_type,
-        origin=runner.context.service.origin,
-        is_stopped=lambda: runner.signal is not None,
+        runner=runner,
     )
     opened.hooks.report = partial(progress.write_hook, options.same_command())
     sentences.is_silent = progress.display is not None

@@ -11,6 +11,7 @@ from batchgen.errors import UsageError
 from batchgen.jobtable import leases, statistics
 from batchgen.jobtable.batches import StoredBatch, chosen_batches, open_table
 from batchgen.jobtable.database import Database
+from batchgen.report.hints import advice
 from batchgen.report.progress import Progress
 from batchgen.report.terminal import print_lines
 
@@ -37,12 +38,10 @@ def watch(manifest: Path | None, db: str | None, *, simulate: bool, as_json: boo
 async def show_events(database: Database, batch: StoredBatch, manifest: Path | None, *, as_json: bool) -> None:
     standstill = ""
     progress = Progress(
-        *(database, batch.id, batch.name, await database.read(statistics.last_event)),
+        *(database, batch.id, batch.name, await database.read(statistics.last_event), commands_on(batch, manifest)),
+        lambda: (standstill and f"no more submits for now: {standstill}", advice("")),
         as_json=as_json,
-        notice=lambda: standstill and f"no more submits for now: {standstill}",
-        shows_pause=True,
         stream=sys.stderr if as_json else sys.stdout,
-        command_line=commands_on(batch, manifest),
     )
     async with progress.following() as task:
         while (alive := await asyncio.to_thread(leases.live_runs, database, batch.id)) and not task.done():

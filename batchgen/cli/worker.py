@@ -18,7 +18,7 @@ from batchgen.advice.next_step import next_step
 from batchgen.api.worker import Worker, WorkerRun
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
-from batchgen.cli.notices import notice_advice, notice_of
+from batchgen.cli.notices import notice_of
 from batchgen.cli.signals import signals_handled
 from batchgen.errors import BatchgenError, ExitCode, ManifestChanged, UsageError
 from batchgen.jobtable import batches
@@ -142,14 +142,11 @@ class WorkerDisplay:
         """The lines about one batch, among those about others."""
         runner, to_type = run.runner, partial(self.command_for, run.batch)
         return Progress(
-            *(self.database, run.batch.id, run.batch.name, run.last_event),
+            *(self.database, run.batch.id, run.batch.name, run.last_event, to_type),
+            lambda: notice_of(runner, with_lock=False, command_line=to_type),
             as_json=self.as_json,
-            notice=lambda: notice_of(runner, with_lock=False, command_line=to_type),
-            notice_advice=lambda: notice_advice(runner, to_type),
-            command_line=to_type,
-            origin=runner.context.service.origin,
+            runner=runner,
             is_one_of_many=True,
-            is_stopped=lambda: runner.signal is not None,
         )
 
     def command_for(self, batch: EnrolledBatch, name: str) -> str:

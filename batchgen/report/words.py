@@ -134,7 +134,7 @@ def summary_json(batch: str, summary: BatchSummary, blockers: Sequence[Blocker],
     }
 
 
-def blocker_json(blocker: Blocker, command_line: CommandLine | None) -> WaitFor:
+def blocker_json(blocker: Blocker, command_line: CommandLine) -> WaitFor:
     hint, command = blocker_hint(blocker)
     return {
         "for": blocker.reason,
@@ -144,7 +144,7 @@ def blocker_json(blocker: Blocker, command_line: CommandLine | None) -> WaitFor:
         "origin": blocker.origin,
         "cause": blocker.cause,
         "job": blocker.job,
-        **advice(hint, command_line(command) if command_line and command else None),
+        **advice(hint, command and command_line(command)),
     }
 
 
