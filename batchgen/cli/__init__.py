@@ -6,7 +6,6 @@ import errno
 import gc
 import importlib
 import inspect
-import os
 import sys
 from functools import cache
 from pathlib import Path
@@ -180,8 +179,6 @@ def main() -> None:
     Any other exception is a defect: its traceback is what a report needs.
     """
     open_standard_streams()
-    if COMPLETION_VARIABLE in os.environ:
-        load("completion")
     try:
         commands(prog_name="batchgen")
     except BatchgenError as error:
