@@ -22,9 +22,6 @@ from batchgen.jobtable.verdicts import VerdictFilter
 from batchgen.manifest.successor import Successor, Target, for_model, placed, with_new_seed
 from batchgen.manifest.yaml_text import Unwritable, entry_lines, flow, header_lines, yaml_string
 
-WRITTEN = "Written "
-"""How the line of the header begins that is another one every time."""
-
 
 @dataclass(frozen=True, slots=True)
 class NextOptions:
@@ -180,7 +177,7 @@ class Composer:
         changes += ["with new seeds or takes"] if self.options.reseed else []
         comments = [
             ", ".join([f"The {chosen_words(self.options.choice, self.made.batch)}, as they were sent", *changes]) + ".",
-            f"{WRITTEN}{now:%Y-%m-%d %H:%M} UTC by: {self.options.command}",
+            f"Written {now:%Y-%m-%d %H:%M} UTC by: {self.options.command}",
             "A job's videos go to the folder of this batch, whatever its `output:` was.",
             "Limits are not taken over: the key `limits:` sets them, and a cap on the cost (`max_cost`) with them.",
         ]

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from batchgen.api.checking import simulated_name
-from batchgen.api.next_jobs import WRITTEN, Composer, NextManifest, NextOptions, chosen_words
+from batchgen.api.next_jobs import Composer, NextManifest, NextOptions, chosen_words
 from batchgen.catalogue import register
 from batchgen.catalogue.register import Style
 from batchgen.catalogue.wording import listed
@@ -22,7 +22,6 @@ from batchgen.manifest import bounds
 from batchgen.manifest.header import ServiceKeys
 from batchgen.manifest.job_keys import name_fault
 from batchgen.manifest.successor import Target
-from batchgen.manifest.yaml_text import comment
 from batchgen.services.registry import DEFAULT
 
 SHOWN_PROBLEMS = 20
@@ -120,9 +119,3 @@ def refusal(problems: Sequence[str], model: str | None) -> str:
     more = f"\n… and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
     hint = f"`batchgen models {model}` shows what it takes." if model else "Mend the job in its own manifest."
     return f"{shown}{more}\nNothing has been written. {hint}"
-
-
-def same_but_for_the_time(old: str, new: str) -> bool:
-    """Whether two texts differ only in the line of the header that says when they were written."""
-    was, now = ([line for line in text.splitlines() if not line.startswith(comment(WRITTEN))] for text in (old, new))
-    return was == now
