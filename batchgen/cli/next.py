@@ -9,8 +9,7 @@ import click
 
 from batchgen import clock
 from batchgen.advice.command_line import MANIFEST_SUFFIXES, command_line, typed_again, without
-from batchgen.api.next_jobs import NextManifest, NextOptions
-from batchgen.api.next_manifest import left_out_words, next_manifest
+from batchgen.api.next_manifest import NextManifest, NextOptions, left_out_words, next_manifest
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch
