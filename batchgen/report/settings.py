@@ -27,15 +27,11 @@ def value_text(name: SettingName, value: str | None, now: datetime) -> str:
 
 
 def source_text(value: ValueInForce, now: datetime) -> str:
-    match value.source:
-        case Source.SETTING if value.set_at:
-            text = f"set at {local_time(value.set_at, now)} by {value.set_by}"
-        case Source.OPTION:
-            text = f"option of the run on {value.run}"
-        case Source.MANIFEST:
-            return "from the manifest"
-        case _:
-            return "the default"
+    if value.source in (Source.MANIFEST, Source.DEFAULT):
+        return "from the manifest" if value.source is Source.MANIFEST else "the default"
+    text = f"option of the run on {value.run}"
+    if value.set_at:
+        text = f"set at {local_time(value.set_at, now)} by {value.set_by}"
     if value.manifest is not None:
         text += f"; the manifest has {value_text(value.name, value.manifest, now)}"
     return text
