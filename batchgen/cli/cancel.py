@@ -51,16 +51,11 @@ def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool
         hint = "there is nothing to cancel"
         lines = [f"every job has been sent or has ended: {hint} without an id"]
     jobs = {"cancelled": list(cancelled), "ended_at_service": ended}
-    show_jobs(jobs, *lines, hint=hint, next_command="retry", keys=list(cancelled)[:IDS_TYPED], as_json=as_json)
-    if as_json:
-        return
-    if runs:
-        print_lines(runs_line(runs), err=True)
-    if ended:
-        print_lines(PAID_AGAIN, err=True)
+    notes = [*([runs_line(runs)] if runs else []), *([PAID_AGAIN] if ended else [])]
     if any(state is not State.PENDING and key not in ended for key, state in cancelled.items()):
-        retry = options.quoted_command("retry")
-        print_lines(f"{retry} with an id asks for its generation again, for nothing.", err=True)
+        notes.append(f"{options.quoted_command('retry')} with an id asks for its generation again, for nothing.")
+    keys_typed = list(cancelled)[:IDS_TYPED]
+    show_jobs(jobs, *lines, hint=hint, next_command="retry", keys=keys_typed, notes=notes, as_json=as_json)
 
 
 def lines_of(cancelled: Mapping[str, State], ended: Sequence[str]) -> list[str]:

@@ -18,7 +18,6 @@ from batchgen.jobtable.selection import matching
 from batchgen.jobtable.settings import Place
 from batchgen.report.formats import shortened
 from batchgen.report.settings import runs_line
-from batchgen.report.terminal import print_lines
 
 
 @options.manifest
@@ -52,6 +51,5 @@ def command(
     line = f"{message}: {shortened(pending)}{rest}"
     if not pending:
         message = line = "none of these jobs waits to be sent"
-    show_jobs({place: pending}, line, hint=message, next_command="status", as_json=as_json)
-    if pending and not as_json:
-        print_lines(runs_line(len(runs)), err=True)
+    notes = [runs_line(len(runs))]
+    show_jobs({place: pending}, line, hint=message, next_command="status", notes=notes, as_json=as_json)

@@ -12,7 +12,7 @@ from batchgen import clock
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch
-from batchgen.cli.steering import notify_runs, show_jobs
+from batchgen.cli.steering import goes_on_line, notify_runs, show_jobs
 from batchgen.errors import UsageError
 from batchgen.jobs import Job, State
 from batchgen.jobtable import ledger, reconciliation
@@ -23,7 +23,6 @@ from batchgen.limits.steering import deadline_after
 from batchgen.report import hints
 from batchgen.report.command_events import Held, HeldJob
 from batchgen.report.formats import duration, shortened
-from batchgen.report.settings import runs_line
 from batchgen.report.terminal import print_json, print_lines
 from batchgen.services.bounds import is_identity
 from batchgen.services.outcomes import Adopted
@@ -73,13 +72,10 @@ def command(
     if not settled:
         hint = "no job is held for a person"
         line = "nothing was settled: a run, or another command, has settled it meanwhile" if jobs else hint
-    show_jobs({"settled": settled}, line, hint=hint, next_command="run", as_json=as_json)
-    if not settled or as_json:
-        return
-    if resubmit:
-        reconcile = options.quoted_command("reconcile")
-        print_lines(f"What the first request may cost stays reserved, until {reconcile} settles it.", err=True)
-    print_lines(runs_line(runs) if runs else f"Next: {options.quoted_command('run')}", err=True)
+    reconcile = options.quoted_command("reconcile")
+    reserved = f"What the first request may cost stays reserved, until {reconcile} settles it."
+    notes = [*([reserved] if resubmit else []), goes_on_line(runs)]
+    show_jobs({"settled": settled}, line, hint=hint, next_command="run", notes=notes, as_json=as_json)
 
 
 def settle(database: Database, job: Job, now: datetime, generation_id: str | None, *, resubmit: bool) -> bool:

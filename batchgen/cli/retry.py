@@ -11,7 +11,7 @@ from batchgen import clock
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.batches import job_keys, open_batch
-from batchgen.cli.steering import notify_runs, show_jobs
+from batchgen.cli.steering import goes_on_line, notify_runs, show_jobs
 from batchgen.errors import StorageError, UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import commands, delivery
@@ -20,7 +20,6 @@ from batchgen.jobtable.kinds import SettingName
 from batchgen.limits.steering import deadline_after, orphans_of
 from batchgen.report.formats import shortened
 from batchgen.report.settings import runs_line
-from batchgen.report.terminal import print_lines
 
 LEFT_ALONE = (
     "the manifest, as it was last run, does not ask for this. A run without --changed keep goes by the manifest; or"
@@ -56,13 +55,10 @@ def command(
     left = LEFT_ALONE if rest and not download else "there is nothing to retry"
     hint, following = runs_line(runs) if moved else left, "status" if runs else "run"
     lines = lines_of(jobs, rest, free_only=download, are_named=bool(ids))
-    show_jobs(jobs, *lines, hint=hint, next_command=following, as_json=as_json)
-    if as_json:
-        return
-    if moved:
-        print_lines(runs_line(runs) if runs else f"Next: {options.quoted_command('run')}", err=True)
+    notes = [goes_on_line(runs)]
     if jobs["asked_again"]:
-        print_lines("Where the service has nothing any more: --new pays for a new generation.", err=True)
+        notes.append("Where the service has nothing any more: --new pays for a new generation.")
+    show_jobs(jobs, *lines, hint=hint, next_command=following, notes=notes, as_json=as_json)
 
 
 def choose_jobs(

@@ -49,10 +49,19 @@ def show_jobs(
     hint: str,
     next_command: str,
     keys: Sequence[str] = (),
+    notes: Sequence[str] = (),
     as_json: bool,
 ) -> None:
     """Print the event `changed`: the ids of jobs by what happens to them, and the next command on `keys`, if any. Or
-    these lines, for a person."""
+    these lines for a person, and where a job has changed these notes on standard error."""
     command, ids = click.get_current_context().info_name or "", {name: list(keys) for name, keys in jobs.items()}
-    advice = hints.advice(hint, with_ids(options.command_to_type(next_command), keys) if any(jobs.values()) else None)
+    is_changed = any(jobs.values())
+    advice = hints.advice(hint, with_ids(options.command_to_type(next_command), keys) if is_changed else None)
     show(Changed(event="changed", command=command, jobs=ids, **advice), *lines, as_json=as_json)
+    if is_changed and not as_json:
+        print_lines(*notes, err=True)
+
+
+def goes_on_line(runs: int) -> str:
+    """Who goes on with jobs that a command has changed."""
+    return runs_line(runs) if runs else f"Next: {options.quoted_command('run')}"
