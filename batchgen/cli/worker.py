@@ -120,23 +120,17 @@ class WorkerDisplay:
             self.lines.write(says)
         self.advices.setdefault(error.exit_code, advice)
         if self.as_json:
-            print_step(batch.name, "ended", str(error), error.exit_code, advice=advice)
+            self.show_step(batch.name, "ended", str(error), error.exit_code, advice=advice)
 
     def show_idle(self, message: str, code: ExitCode | None) -> None:
-        if self.as_json:
-            print_step("", "idle", message, code, advice=self.advices.get(code) if code else None)
-        else:
-            self.lines.write(message)
+        self.show_step("", "idle", message, code, advice=self.advices.get(code) if code else None)
 
     def announce(self, run: WorkerRun) -> None:
         """Say that a run begins, and which jobs only another machine can send."""
         message = f"{plural(run.runner.spec.jobs, 'job')}, in {run.runner.spec.folder}"
         if run.absent:
             message += f"; {absent_words(run.absent)}"
-        if self.as_json:
-            print_step(run.batch.name, "began", message, None, len(run.absent))
-        else:
-            self.lines.write(f"{run.batch.name}: {message}")
+        self.show_step(run.batch.name, "began", message, None, len(run.absent))
 
     def progress_of(self, run: WorkerRun) -> Progress:
         """The lines about one batch, among those about others."""
@@ -159,11 +153,29 @@ class WorkerDisplay:
         batch, step = run.batch, next_step(ending)
         advice = hints.advice(step.hint, step.command and self.command_for(batch, step.command))
         if self.as_json:
-            print_step(batch.name, "ended", ending.message, ending.exit_code, len(run.absent), advice)
+            self.show_step(batch.name, "ended", ending.message, ending.exit_code, len(run.absent), advice)
         else:
             line = summary_line(batch.name, batch.service, ending.batch_summary)
             OutputStream(sys.stdout).write(f"{line}; {ending.message}")
         return advice
+
+    def show_step(
+        self,
+        batch: str,
+        step: Literal["began", "ended", "idle"],
+        message: str,
+        code: int | None,
+        absent: int = 0,
+        advice: Advice | None = None,
+    ) -> None:
+        if not self.as_json:
+            self.lines.write(f"{batch}: {message}" if batch else message)
+        elif OutputStream(sys.stdout).is_read(READER_SECONDS):
+            after = advice or hints.advice("")
+            event = Worked(
+                event="worker", batch=batch, step=step, exit_code=code, message=message, absent=absent, **after
+            )
+            print_json(event, is_progress=True)
 
 
 def absent_words(absent: Sequence[JobWithFiles]) -> str:
@@ -174,17 +186,3 @@ def absent_words(absent: Sequence[JobWithFiles]) -> str:
         f" {'is' if one else 'are'} not there as enrolled ({shortened(names, FILES_SHOWN)}): only a worker in whose"
         f" folder {'it lies sends it' if one else 'they lie sends them'}"
     )
-
-
-def print_step(
-    batch: str,
-    step: Literal["began", "ended", "idle"],
-    message: str,
-    code: int | None,
-    absent: int = 0,
-    advice: Advice | None = None,
-) -> None:
-    advice = advice or hints.advice("")
-    event = Worked(event="worker", batch=batch, step=step, exit_code=code, message=message, absent=absent, **advice)
-    if OutputStream(sys.stdout).is_read(READER_SECONDS):
-        print_json(event, is_progress=True)
