@@ -11,7 +11,6 @@ from batchgen import clock
 from batchgen.advice.command_line import typed_again
 from batchgen.api import running
 from batchgen.cli import options
-from batchgen.cli.run_options import run_options
 from batchgen.report.plan import plan_json, plan_lines
 from batchgen.report.terminal import show
 
@@ -19,7 +18,7 @@ from batchgen.report.terminal import show
 @options.manifest
 @options.db
 @options.with_simulator
-@run_options
+@options.limits_and_selection
 @options.validate
 @options.json_lines
 def command(manifest: Path, as_json: bool, **run_options: Any) -> None:

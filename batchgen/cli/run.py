@@ -21,7 +21,6 @@ from batchgen.cli import options
 from batchgen.cli.closing import show_result
 from batchgen.cli.notices import notice_of
 from batchgen.cli.plan import show_plan
-from batchgen.cli.run_options import hook_options, run_options
 from batchgen.cli.signals import signals_handled
 from batchgen.context import RunSpec
 from batchgen.errors import StorageError, UsageError, os_reason
@@ -48,8 +47,39 @@ ENROLL_TAKES = ("db", "simulate", "validate", "changed", "notify", "notify_idle"
 @options.manifest
 @options.db
 @options.with_simulator
-@run_options
-@hook_options
+@options.limits_and_selection
+@click.option(
+    "--notify",
+    multiple=True,
+    envvar="BATCHGEN_NOTIFY",
+    metavar="URL",
+    help="Notify by mail, Slack, Telegram, … (an Apprise URL, such as mailto://user:password@example.com) at the"
+    " end, when something stops the run, and when nothing has moved for a while. Repeatable. In the environment,"
+    " where other users cannot read it, several are separated by blanks.  [env: BATCHGEN_NOTIFY]",
+)
+@click.option(
+    "--notify-idle",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MINUTES",
+    help="How long nothing may move before --notify says so. Default: 30.",
+)
+@click.option(
+    "--exec",
+    metavar="COMMAND",
+    help="Start this command once for each delivered file, in order of delivery, four at a time, in the manifest's"
+    " folder, without a shell. {path} (or {}), {id}, {batch}, {model} and {url} stand for arguments:"
+    " 'rclone copy -- {path} b2:clips'. The environment has them as BATCHGEN_PATH, …; it lacks the API key."
+    " Put -- before {id}: it may begin with a dash. What failed, or was killed, is started again by the next run.",
+)
+@click.option(
+    "--exec-again", is_flag=True, help="Start it also for files for which the same command ended well before."
+)
+@click.option(
+    "--metrics",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="Serve metrics for Prometheus on http://127.0.0.1:PORT/metrics; 0: any port that is free.",
+)
 @options.validate
 @click.option(
     "-n", "--dry-run", is_flag=True, help="Show what would be sent, as `batchgen plan` does, and send nothing."

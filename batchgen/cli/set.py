@@ -12,7 +12,6 @@ from batchgen import clock
 from batchgen.catalogue.amounts import amount_text
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch
-from batchgen.cli.run_options import moment
 from batchgen.cli.steering import in_force_json
 from batchgen.errors import UsageError
 from batchgen.jobtable import leases, ledger
@@ -88,6 +87,6 @@ def read_changes(assignments: tuple[str, ...], unset: tuple[str, ...]) -> dict[S
 def read_moment(text: str) -> datetime:
     """The value of `until`. Raises `UsageError`."""
     try:
-        return moment(text)
+        return options.moment(text)
     except click.BadParameter as error:
         raise UsageError(f"`until`: {error.message}") from None
