@@ -49,7 +49,7 @@ def show_jobs(
     hint: str,
     next_command: str,
     keys: Sequence[str] = (),
-    notes: Sequence[str] = (),
+    notes: Sequence[str],
     as_json: bool,
 ) -> None:
     """Print the event `changed`: the ids of jobs by what happens to them, and the next command on `keys`, if any. Or

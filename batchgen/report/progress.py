@@ -214,16 +214,9 @@ class Progress:
             check = advice("check the address of the receiver; the run goes on without it")
             event = NotificationFailed(event="notification_failed", at=now, message=result, **check)
         else:
-            again = advice("the next run with the same --exec starts it again", same_command)
-            event = {
-                "event": "hook",
-                "at": now,
-                "id": result.key,
-                "path": result.path,
-                "exit_code": result.exit_code,
-                "message": result.message,
-                **(again if result.exit_code else advice("")),
-            }
+            code, path, message = result.exit_code, result.path, result.message
+            again = advice("the next run with the same --exec starts it again", same_command) if code else advice("")
+            event = Hooked(event="hook", at=now, id=result.key, path=path, exit_code=code, message=message, **again)
         if self.as_json:
             self.print(event)
         if isinstance(result, str) or result.exit_code:
