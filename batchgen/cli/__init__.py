@@ -50,9 +50,6 @@ COMMANDS = {
     "simulate": "Serve the built-in simulator of the service: free, offline.",
 }
 
-COMPLETION_VARIABLE = "_BATCHGEN_COMPLETE"
-"""The environment variable by which a shell asks for completions: click derives it from the name of the program."""
-
 
 @cache
 def load(name: str) -> click.Command:

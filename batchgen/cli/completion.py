@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
-from batchgen.cli import COMPLETION_VARIABLE
 from batchgen.report.terminal import print_lines, print_text
 
 INSTALL = {
@@ -28,4 +27,5 @@ def command(shell: str) -> None:
     assert complete
     root = click.get_current_context().find_root()
     print_lines(f"# To have this in every new shell: {INSTALL[shell]}")
-    print_text(complete(root.command, {}, "batchgen", COMPLETION_VARIABLE).source())
+    # The variable by which the shell asks: click derives its name from that of the program.
+    print_text(complete(root.command, {}, "batchgen", "_BATCHGEN_COMPLETE").source())
