@@ -1,4 +1,4 @@
-"""`batchgen completion`: the script in a real shell, and what is completed without importing the commands."""
+"""`batchgen completion`: the script in a real shell, and what it is answered."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from batchgen.cli import COMMANDS, load
+from batchgen.cli import COMMANDS
 from tests.conftest import Command
 
 PROGRAM = Path(sys.executable).parent
@@ -24,7 +24,6 @@ ASK = {
 }
 LINES: list[tuple[str, str]] = [
     ("batchgen expo", "export"),
-    ("batchgen export sp", "spring.yaml"),
     ("batchgen export spring.yaml --format web", "webdataset"),
 ]
 
@@ -41,7 +40,7 @@ def test_the_script_is_one_that_its_shell_can_read(shell: str, batchgen: Command
 
 
 @pytest.mark.parametrize("shell", ["bash", "fish"])
-def test_a_shell_completes_commands_manifests_options_and_values(shell: str, tmp_path: Path) -> None:
+def test_a_shell_completes_commands_options_and_values(shell: str, tmp_path: Path) -> None:
     if not (program := shutil.which(shell)):
         pytest.skip(f"{shell} is not installed")
     (tmp_path / "spring.yaml").write_text("jobs: []")
@@ -75,29 +74,5 @@ def test_commands_are_completed_without_importing_them(batchgen: Command, monkey
     assert complete("batchgen --v", batchgen) == ["plain,--version"]
 
 
-@pytest.mark.parametrize(
-    ("typed", "expected"),
-    [
-        ("", ["plain,a.yaml", "plain,b.yml"]),
-        ("a", ["plain,a.yaml"]),
-        ("./a", ["plain,./a.yaml"]),
-        ("sub/", ["plain,sub/c.yaml"]),
-        ("odd/", ["file,odd/"]),  # with a blank in a name: only the shell itself can quote it
-        ("x", ["file,x"]),
-        ("gone/", ["file,gone/"]),
-    ],
-)
-def test_manifests_are_completed(typed: str, expected: list[str], batchgen: Command, tmp_path: Path) -> None:
-    for name in ("a.yaml", "b.yml", "a.csv", "sub/c.yaml", "odd/d e.yaml"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("")
-    assert complete(f"batchgen run {typed}", batchgen) == expected
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_manifest_is_offered_only_to_a_command_that_takes_one(
-    command: str, batchgen: Command, tmp_path: Path
-) -> None:
-    (tmp_path / "spring.yaml").touch()
-    takes_one = any(param.name == "manifest" for param in load(command).params) or command in ("sql", "explore")
-    assert ("plain,spring.yaml" in complete(f"batchgen {command} ", batchgen)) == takes_one
+def test_files_are_completed_by_the_shell(batchgen: Command) -> None:
+    assert complete("batchgen run sp", batchgen) == ["file,sp"]

@@ -22,6 +22,7 @@ from batchgen.jobtable import blockers, delivery, polling, statistics
 from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.leases import begin_run, end_run
 from batchgen.jobtable.run_lock import Owner
+from batchgen.report.hints import advice
 from batchgen.report.live_view import LiveView
 from batchgen.report.progress import CAUSE_AGAIN, Progress
 from batchgen.report.words import blocker_line, lost_lines
@@ -115,16 +116,16 @@ def test_the_advice_for_lost_files_is_a_command_to_type() -> None:
     file = DeliveredFile("it's 1", 1, "a.mp4", 9, "")
     one = LostFiles([LostFile(file, "is missing")], 1)
     assert lost_lines(one, "batchgen retry m.yaml") == [
-        "1 delivered file is not there as delivered: a.mp4 (job it's 1) is missing",
-        '`batchgen retry m.yaml --download "it\'s 1"`, then a run, fetches it for nothing',
+        "1 delivered file not there as delivered: a.mp4 (job it's 1) is missing",
+        '`batchgen retry m.yaml --download "it\'s 1"`, then a run, fetches what is lost for nothing',
     ]
     two = LostFiles([*one.files, LostFile(replace(file, key="b"), "has other content than")], 2)
-    assert '--download "it\'s 1" b`, then a run, fetches them' in lost_lines(two, "batchgen retry m.yaml")[1]
+    assert '--download "it\'s 1" b`, then a run, fetches what' in lost_lines(two, "batchgen retry m.yaml")[1]
     seven = LostFiles(one.files * 7, 900, is_all=False)
     first, second, third = lost_lines(seven, "batchgen retry m.yaml")
-    assert first.startswith("7 delivered files are not there as delivered: ")
+    assert first.startswith("7 delivered files not there as delivered: ")
     assert first.endswith("; and 2 more")
-    assert second == "`batchgen retry m.yaml --download`, then a run, fetches them for nothing"
+    assert second == "`batchgen retry m.yaml --download`, then a run, fetches what is lost for nothing"
     assert "900 newest delivered files only" in third
 
 
@@ -195,7 +196,7 @@ def test_status_shows_lost_files_remarks_and_how_the_last_run_ended(
     output = run_command(table, "status").output
     assert "mona.mp4 (job mona) is missing" in output
     assert "retry" in output
-    assert "--download mona`, then a run, fetches it for nothing" in output
+    assert "--download mona`, then a run, fetches what is lost for nothing" in output
     assert "remark: mona: mona.mp4: without 2 bytes" in output
     assert "the last run ended" in output
     assert "the account has no credits left" in output
@@ -257,7 +258,11 @@ async def test_a_run_says_once_why_jobs_wait_and_again_when_the_reason_changes_o
 ) -> None:
     wait_for_downloads(table, "503 after 3 bytes", "a", tries=2)
     stream = io.StringIO()
-    progress = Progress(table.database, table.batch_id, "spring", 10**9, stream=stream, as_json=True)
+    progress = Progress(
+        *(table.database, table.batch_id, "spring", 10**9, "batchgen {}".format, lambda: ("", advice(""))),
+        stream=stream,
+        as_json=True,
+    )
     summary = table.database.read_now(statistics.batch_summary, table.batch_id, NOON)
     view = LiveView("spring", NOON, 0, summary)
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from batchgen.api.next_jobs import Composer, NextManifest, NextOptions
+from batchgen.api.next_manifest import Composer, NextManifest, NextOptions
 from batchgen.catalogue.written import trimmed
 from batchgen.errors import ManifestInvalid
 from batchgen.files.local_files import FileDigests
@@ -139,7 +139,7 @@ def compose(sent: Manifest, path: Path, *, model: str | None = None, reseed: boo
         said = {"verdict": Verdict.PICKED, "stars": 4, "cost_usd": None, "input_digests": None}
         composer.add(SimpleNamespace(key=job.key, **columns, **said))
     assert composer.problems == []
-    made.lines = [*composer.header(sent.path, NOON, path.stem), *composer.lines]
+    made.lines = [*composer.header(sent.path, NOON, path.stem), *made.lines]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(made.text, "utf-8")
     return made

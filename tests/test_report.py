@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import IO
 
 import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
@@ -19,6 +20,7 @@ from batchgen.cli.closing import advice
 from batchgen.jobs import State
 from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.statistics import BatchSummary, Event
+from batchgen.report import hints
 from batchgen.report.formats import dollars, duration, local_time, shortened
 from batchgen.report.live_view import LiveView, bar_columns, render
 from batchgen.report.progress import SILENCE, Progress
@@ -188,11 +190,18 @@ def test_a_line_that_nobody_can_read_is_no_error() -> None:
             assert output.failure
 
 
+def progress_of(table: Table, after: int, stream: IO[str], notice: str) -> Progress:
+    following = "batchgen {}".format
+    return Progress(
+        table.database, table.batch_id, "b", after, following, lambda: (notice, hints.advice("")), stream=stream
+    )
+
+
 async def test_a_run_that_has_ended_already_still_shows_its_events_and_its_notice(table: Table) -> None:
     table.sync("mona")
     stream, ended = io.StringIO(), asyncio.Event()
     ended.set()
-    progress = Progress(table.database, table.batch_id, "b", 0, stream=stream, notice=lambda: "the balance is low")
+    progress = progress_of(table, 0, stream, "the balance is low")
     await progress.follow(ended)
     notice, event = stream.getvalue().splitlines()
     assert notice.endswith("the balance is low")
@@ -205,7 +214,7 @@ async def test_pending_jobs_wait_for_a_free_place_unless_the_run_says_why_it_sen
 ) -> None:
     table.sync("mona")
     stream = io.StringIO()
-    progress = Progress(table.database, table.batch_id, "b", 10**9, stream=stream, notice=lambda: notice)
+    progress = progress_of(table, 10**9, stream, notice)
     progress.last_line_at = NOON - SILENCE
     ended = asyncio.Event()
     ended.set()

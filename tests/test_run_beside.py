@@ -149,12 +149,12 @@ async def test_a_run_that_only_waits_for_the_measures_of_its_last_clips_says_so(
     run, notices = run_of(table, ScriptedService()), list[str]()
 
     async def read_slowly() -> list[UnmeasuredClip]:
-        notices.append(notice_of(run, with_lock=False))
+        notices.append(notice_of(run, with_lock=False)[0])
         clock.tick(SOON)
-        notices.append(notice_of(run, with_lock=False))
+        notices.append(notice_of(run, with_lock=False)[0])
         return []
 
     run.measurer.unmeasured = read_slowly  # type: ignore[method-assign]
     await run.measurer.measure_rest()
-    notices.append(notice_of(run, with_lock=False))
+    notices.append(notice_of(run, with_lock=False)[0])
     assert notices == ["", "the last clips are measured, for at most 30 s", ""]

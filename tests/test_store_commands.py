@@ -52,8 +52,8 @@ def test_every_command_reads_the_videos_in_their_store(
     contents = folder_store.objects
     folder_store.delete(names[0])
     folder_store.write(names[1], b"x" * len(contents[names[1]]))
-    assert "1 delivered file is not there as delivered" in batchgen("status", manifest).stdout
-    assert "2 delivered files are not there as delivered" in batchgen("status", manifest, "--verify").stdout
+    assert "1 delivered file not there as delivered" in batchgen("status", manifest).stdout
+    assert "2 delivered files not there as delivered" in batchgen("status", manifest, "--verify").stdout
     export = batchgen("export", manifest, "--format", "jsonl", "--verify")
     assert (export.returncode, export.stdout.count("\n")) == (3, 1)
     ids = ("clip-0", "clip-1")

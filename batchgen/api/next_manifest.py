@@ -2,30 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import os
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from batchgen.api.checking import simulated_name
-from batchgen.api.next_jobs import WRITTEN, Composer, NextManifest, NextOptions, chosen_words
-from batchgen.catalogue import register
-from batchgen.catalogue.register import Style
-from batchgen.catalogue.wording import listed
+from batchgen.catalogue import pointers, register
+from batchgen.catalogue.amounts import amount_text
+from batchgen.catalogue.wording import listed, plural
 from batchgen.errors import UsageError
-from batchgen.files.output_paths import BYTES_ADDED_LATER, path_fault
+from batchgen.files.local_files import FileDigests
+from batchgen.files.output_paths import BYTES_ADDED_LATER, folded, path_fault
 from batchgen.jobtable import lineage, pricelist, verdicts
 from batchgen.jobtable.batches import StoredBatch, made_by, stored_batches
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.lineage import UsedSeeds
 from batchgen.jobtable.rows import chunks_of
 from batchgen.manifest import bounds
 from batchgen.manifest.header import ServiceKeys
 from batchgen.manifest.job_keys import name_fault
-from batchgen.manifest.successor import Target
-from batchgen.manifest.yaml_text import comment
+from batchgen.manifest.successor import Successor, Target, for_model, placed, with_new_seed
+from batchgen.manifest.yaml_text import Unwritable, comment, entry_lines, flow, yaml_string
 from batchgen.services.registry import DEFAULT
 
 SHOWN_PROBLEMS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class NextOptions:
+    choice: verdicts.VerdictFilter
+    model: str | None = None
+    reseed: bool = False
+    validate: bool = True
+    path: Path | None = None
+    """The file that will be written; None for a text whose place nobody knows."""
+    command: str = "batchgen next"
+    """As it was typed, for the file's header."""
+    command_line: Callable[[str], str] = "batchgen {}".format
+    """From the name of another command to its text for the same batch."""
+
+
+@dataclass(slots=True)
+class NextManifest:
+    """The text of a manifest, and what a person should know about it. Ids are those of jobs."""
+
+    batch: str
+    """The batch that its jobs come from."""
+    jobs: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
+    """How many jobs of the batch are not in it, by the reason."""
+    left_out_params: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """The parameters that the other model does not take, with the ids."""
+    files: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """What has become of local files since they were sent, with the ids."""
+    repeats: list[str] = field(default_factory=list)
+    """The ids of requests that were paid for just so."""
+    unchecked: list[str] = field(default_factory=list)
+    """The ids of jobs that need --no-validate."""
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines) + "\n"
 
 
 def next_manifest(
@@ -47,17 +90,17 @@ def next_manifest(
             f" `{options.command_line('verdicts import FILE')}`."
         )
     target = target_of(database, batch, options)
-    used = database.read_now(lineage.used_seeds, batch.name) if options.reseed else UsedSeeds()
+    used = database.read_now(lineage.used_seeds, batch.name) if options.reseed else lineage.UsedSeeds()
     composer = Composer(made, target, options, manifest.absolute().parent, used, name or "next")
-    for chunk in chunks_of(ids):  # requests may be long
+    for chunk in chunks_of(database.read_now(verdicts.chosen_ids, batch.id, options.choice)):  # requests may be long
         for row in database.read_now(verdicts.sent_jobs, chunk):
             composer.add(row)
     if composer.problems:
         raise UsageError(refusal(composer.problems, options.model))
     if not made.jobs:
         raise UsageError(f"{manifest}: no job is left: {left_out_words(left_out)}")
-    made.lines = [*composer.header(manifest, now, name), *composer.lines]
-    if (size := sum(len(line.encode()) + 1 for line in made.lines)) > bounds.MANIFEST_BYTES:
+    made.lines = [*composer.header(manifest, now, name), *made.lines]
+    if (size := len(made.text.encode())) > bounds.MANIFEST_BYTES:
         most = bounds.MANIFEST_BYTES // 1_000_000
         raise UsageError(f"the manifest would have {size / 1e6:,.0f} MB, and may have {most}; choose fewer jobs")
     return made
@@ -91,8 +134,8 @@ def target_of(database: Database, batch: StoredBatch, options: NextOptions) -> T
     def sent_so(service: ServiceKeys) -> int:
         return sum(number for (model, path), number in paths.items() if service.path_of(model) == path)
 
-    styles: tuple[Style, ...] = ("universal", "legacy")
-    service = max((ServiceKeys(name=batch.service, endpoint=style) for style in styles), key=sent_so)
+    styles = (ServiceKeys(name=batch.service), ServiceKeys(name=batch.service, endpoint="legacy"))
+    service = max(styles, key=sent_so)
     if options.model is not None:
         judge_model(options.model, service, batch.name, validate=options.validate)
     return Target(service, options.model, options.validate)
@@ -122,7 +165,137 @@ def refusal(problems: Sequence[str], model: str | None) -> str:
     return f"{shown}{more}\nNothing has been written. {hint}"
 
 
-def same_but_for_the_time(old: str, new: str) -> bool:
-    """Whether two texts differ only in the line of the header that says when they were written."""
-    was, now = ([line for line in text.splitlines() if not line.startswith(comment(WRITTEN))] for text in (old, new))
-    return was == now
+class Composer:
+    """Adds one chosen job after the other to the text of a manifest."""
+
+    def __init__(
+        self, made: NextManifest, target: Target, options: NextOptions, folder: Path, used: lineage.UsedSeeds, name: str
+    ) -> None:
+        self.made, self.target, self.options = made, target, options
+        self.folder, self.used, self.name = folder, used, name
+        self.new_folder = options.path.absolute().parent if options.path else folder
+        self.digests = FileDigests(folder)
+        self.outputs: set[str] = set()
+        self.problems: list[str] = []
+
+    def add(self, row: Any) -> None:
+        """Add a row of `verdicts.sent_jobs`, or what is wrong with it to the problems."""
+        params = {name: value for name, value in json.loads(row.request).items() if name != "model"}
+        sent = Successor(row.model, row.endpoint, params, tuple(json.loads(row.input_pointers)), row.take)
+        job = for_model(sent, self.target)
+        if self.target.model is None and job.endpoint != sent.endpoint:
+            reason = f"sent to {row.endpoint}, to which this manifest cannot lead"
+            self.made.left_out[reason] = self.made.left_out.get(reason, 0) + 1
+            return
+        self.problems += [f"{row.key}: {problem}" for problem in job.problems]
+        if self.options.reseed:
+            job = with_new_seed(job, self.target, row.fingerprint, self.used.seeds, self.new_take(row))
+        if (job.model, job.endpoint, job.params, job.take) == (sent.model, sent.endpoint, sent.params, sent.take):
+            self.made.repeats.append(row.key)
+        job = placed(job, self.target)
+        if not job.is_valid:
+            self.made.unchecked.append(row.key)
+        for param in job.left_out:
+            self.made.left_out_params[param].append(row.key)
+        faults = self.file_faults(row)
+        for fault in faults:
+            self.made.files[fault].append(row.key)
+        self.made.jobs += 1
+        left_out = [f"left out, as the model does not take it: {', '.join(job.left_out)}"] if job.left_out else []
+        comments = [self.origin(row), *left_out, *faults]
+        try:
+            self.made.lines += entry_lines(comments, self.keys(row, job), self.output(row.key))
+        except Unwritable as error:
+            self.problems.append(f"{row.key}: {error}")
+
+    def new_take(self, row: Any) -> int:
+        """The number of a take of the same request that nobody has paid for yet."""
+        request = row.endpoint, row.request
+        self.used.last_takes[request] = max(self.used.last_takes.get(request, 0), row.take) + 1
+        return self.used.last_takes[request]
+
+    def keys(self, row: Any, job: Successor) -> dict[str, Any]:
+        """The keys of a job in the order in which they are written, without its output."""
+        params = self.relocated(job)
+        keys: dict[str, Any] = {"id": row.key, "from": {"batch": self.made.batch, "id": row.key}}
+        if job.take > 1:
+            keys["take"] = job.take
+        if not self.options.model:  # else the defaults have it
+            keys["model"] = job.model
+        keys |= {name: value for name, value in params.items() if name not in job.extra}
+        extra = {name: value for name, value in params.items() if name in job.extra}
+        labels = {"extra": extra, "priority": row.priority, "tags": json.loads(row.tags)}
+        return keys | {name: value for name, value in labels.items() if value}
+
+    def relocated(self, job: Successor) -> Mapping[str, Any]:
+        """The parameters with the paths of local files relative to the folder of the new manifest."""
+        if not job.file_pointers or self.folder == self.new_folder:
+            return job.params
+        params = deepcopy(job.params)
+        for pointer in job.file_pointers:
+            container, name = pointers.parent_of(params, pointer)
+            container[name] = self.path_from_new_folder(container[name])
+        return params
+
+    def path_from_new_folder(self, path: str) -> str:
+        if Path(path).is_absolute():
+            return path
+        absolute = self.folder.resolve() / path
+        try:
+            moved = os.path.relpath(absolute, self.new_folder.resolve()).replace(os.sep, "/")
+        except ValueError:  # another drive of Windows
+            return str(absolute)
+        # A name alone could be taken for base64, a data URI or the home folder.
+        is_clear = "." in moved and ":" not in moved and not moved.startswith("~")
+        return moved if is_clear else f"./{moved}"
+
+    def output(self, key: str) -> str | None:
+        """A path of the job's own, where the usual one cannot be, or another job has it."""
+        name, number = key, self.made.jobs
+        while path_fault(path := f"{self.name}/{name}.mp4", BYTES_ADDED_LATER) or folded(path) in self.outputs:
+            name, number = f"job-{number}", number + 1
+        self.outputs.add(folded(path))
+        return None if name == key else f"{{{{ batch }}}}/{name}.mp4"
+
+    def file_faults(self, row: Any) -> list[str]:
+        """What has become of the local files of a job since they were sent."""
+        faults = []
+        for name, sent in json.loads(row.input_digests or "{}").items():
+            self.digests.recorded[name, sent["size"], sent["mtime_ns"]] = sent["sha256"]
+            now = self.digests.of(name)
+            if now is None:
+                faults.append(f"{name} is missing: put it back before a run")
+            elif now != sent["sha256"]:
+                faults.append(f"{name} has changed since it was sent: it would be another video")
+        return faults
+
+    def origin(self, row: Any) -> str:
+        stars = f", {plural(row.stars, 'star')}" if row.stars else ""
+        cost = f", {amount_text(row.cost_usd)} USD" if row.cost_usd is not None else ""
+        return f"{row.key} of {self.made.batch}: {row.verdict or 'no verdict'}{stars}{cost}"
+
+    def header(self, manifest: Path, now: datetime, name: str | None) -> list[str]:
+        changes = [f"for {self.options.model}"] if self.options.model else []
+        changes += ["with new seeds or takes"] if self.options.reseed else []
+        comments = [
+            ", ".join([f"The {chosen_words(self.options.choice, self.made.batch)}, as they were sent", *changes]) + ".",
+            f"Written {now:%Y-%m-%d %H:%M} UTC by: {self.options.command}",
+            "A job's videos go to the folder of this batch, whatever its `output:` was.",
+            "Limits are not taken over: the key `limits:` sets them, and a cap on the cost (`max_cost`) with them.",
+        ]
+        comments += [] if name else [f"Paths are relative to the folder of {manifest}."]
+        unchecked = "Some jobs are not as the catalogue documents them: this manifest needs --no-validate."
+        comments += [unchecked] if self.made.unchecked else []
+        service = self.target.service
+        is_universal = service.endpoint == "universal"
+        keys = {"batch": yaml_string(name)} if name else {}
+        keys["service"] = flow(service.name if is_universal else {"name": service.name, "endpoint": service.endpoint})
+        if self.options.model:
+            keys["defaults"] = flow({"model": self.options.model})
+        return [*map(comment, comments), "", *(f"{key}: {text}" for key, text in keys.items()), "jobs:"]
+
+
+def chosen_words(choice: verdicts.VerdictFilter, batch: str) -> str:
+    """What was chosen, for sentences: "picked jobs of spring with 4 stars or more"."""
+    stars = f" with {plural(choice.stars, 'star')} or more" if choice.stars else ""
+    return f"{choice.verdict or ''} jobs of {batch}{stars}".lstrip()

@@ -10,9 +10,10 @@ import asyncio
 import signal
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from signal import Signals
 
 from batchgen import clock
 from batchgen.api.opening import open_account
@@ -61,30 +62,24 @@ Show = Callable[[WorkerRun], AbstractAsyncContextManager[None]]
 """What is around each run: a display of its progress."""
 
 
+@dataclass(eq=False)
 class Worker:
     """Works on the batches of a table until it can do nothing more; with `stays`, until it is stopped."""
 
-    def __init__(
-        self,
-        database: Database,
-        folder: Path | None,
-        *,
-        stays: bool = False,
-        waits_for_credits: bool = False,
-        show: Show = lambda _run: nullcontext(),
-        on_error: Callable[[EnrolledBatch, BatchgenError], None] = lambda _batch, _error: None,
-        on_idle: Callable[[], None] = lambda: None,
-    ) -> None:
-        self.database, self.folder = database, folder
-        self.stays, self.waits_for_credits = stays, waits_for_credits
-        self.show, self.on_error, self.on_idle = show, on_error, on_idle
-        self.runs: dict[int, WorkerRun] = {}
-        """By batch, until their end is noted."""
-        self.tasks: dict[int, asyncio.Task[None]] = {}
-        self.last_runs: dict[int, LastRun] = {}
-        self.signal: signal.Signals | None = None
-        self.wakeup = asyncio.Event()
-        self.lock_watch: asyncio.Task[None] | None = None
+    database: Database
+    folder: Path | None
+    stays: bool = False
+    waits_for_credits: bool = False
+    show: Show = lambda _run: nullcontext()
+    on_error: Callable[[EnrolledBatch, BatchgenError], None] = lambda _batch, _error: None
+    on_idle: Callable[[], None] = lambda: None
+    runs: dict[int, WorkerRun] = field(default_factory=dict)
+    """By batch, until their end is noted."""
+    tasks: dict[int, asyncio.Task[None]] = field(default_factory=dict)
+    last_runs: dict[int, LastRun] = field(default_factory=dict)
+    signal: Signals | None = None
+    wakeup: asyncio.Event = field(default_factory=asyncio.Event)
+    lock_watch: asyncio.Task[None] | None = None
 
     async def run(self) -> ExitCode:
         """Work on all batches. Returns the exit code of the first run that has not delivered everything."""
@@ -139,7 +134,7 @@ class Worker:
         last = self.last_runs.get(batch.id)
         return last is None or batch != last.batch or (self.stays and clock.utcnow() - last.at >= AGAIN_AFTER)
 
-    def stop(self, stopped_by: signal.Signals) -> None:
+    def stop(self, stopped_by: Signals) -> None:
         """The first signal drains: nothing more is claimed, and every run ends in good order. The second cancels."""
         if self.signal:
             self.database.lock.impatient.set()
@@ -147,7 +142,7 @@ class Worker:
         self.drain(stopped_by)
         self.wakeup.set()
 
-    def drain(self, stopped_by: signal.Signals) -> None:
+    def drain(self, stopped_by: Signals) -> None:
         """Let every run end. Only a create that is still to be recorded waits meanwhile for another program's lock."""
         self.lock_watch = self.lock_watch or asyncio.create_task(give_up_lock(self.database.lock, self.runners))
         for runner in self.runners():

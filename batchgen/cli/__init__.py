@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 import importlib
 import inspect
-import os
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn, TypeGuard
+from typing import Any, NoReturn
 
 import click
 from click.shell_completion import CompletionItem
@@ -20,7 +18,7 @@ from batchgen.advice.command_line import with_keep
 from batchgen.cli import usage_errors
 from batchgen.cli.refusals import refused  # before it is needed: nothing may be left to open a module with
 from batchgen.errors import BatchgenError, ExitCode, Interrupted, ManifestChanged, UsageError
-from batchgen.report.terminal import discard, open_standard_streams, print_json, print_lines, unwritable
+from batchgen.report.terminal import discard, open_standard_streams, print_json, print_lines
 
 COMMANDS = {
     "init": "Write an example manifest, with comments.",
@@ -51,9 +49,6 @@ COMMANDS = {
     "completion": "Print a script by which a shell completes commands, options and manifests.",
     "simulate": "Serve the built-in simulator of the service: free, offline.",
 }
-
-COMPLETION_VARIABLE = "_BATCHGEN_COMPLETE"
-"""The environment variable by which a shell asks for completions: click derives it from the name of the program."""
 
 
 @cache
@@ -151,11 +146,6 @@ def reported(typed: click.UsageError) -> click.UsageError:
     return error
 
 
-def is_about_stdout(error: Exception) -> TypeGuard[OSError]:
-    """Whether an error is that of writing to standard output (`--help >/dev/full`): it names no file."""
-    return isinstance(error, OSError) and error.filename is None and error.errno in (errno.ENOSPC, errno.EIO)
-
-
 def is_json() -> bool:
     """Whether the command was typed with `--json`, also where the rest of it is wrong."""
     return "--json" in sys.argv[1:]
@@ -180,8 +170,6 @@ def main() -> None:
     Any other exception is a defect: its traceback is what a report needs.
     """
     open_standard_streams()
-    if COMPLETION_VARIABLE in os.environ:
-        load("completion")
     try:
         commands(prog_name="batchgen")
     except BatchgenError as error:
@@ -189,10 +177,6 @@ def main() -> None:
         decide = [f"Next: `{with_keep(sys.argv[1:])}`, or with redo in place of keep"] if is_open else []
         end(error, *str(error).split("\n"), *decide)
     except Exception as error:
-        if is_about_stdout(error):
-            discard(sys.stdout)
-            print_lines(str(unwritable(error)), err=True)
-            sys.exit(ExitCode.STORAGE)
         if refusal := refused(error):
             end(refusal, str(refusal))
         import traceback  # Imported here: it takes a fifth of the time of --help, and only a defect needs it.

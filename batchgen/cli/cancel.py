@@ -10,7 +10,7 @@ from batchgen import clock
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.batches import job_keys, open_batch
-from batchgen.cli.steering import notify_runs, print_changed
+from batchgen.cli.steering import notify_runs, show_jobs
 from batchgen.errors import BatchgenError
 from batchgen.jobs import CHARGES, State
 from batchgen.jobtable import commands
@@ -44,36 +44,27 @@ def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool
         cancelled = database.write_now(commands.cancel, batch.id, keys, clock.utcnow())
         ended = tell_service(database, batch, manifest, cancelled) if cancelled else []
         runs = notify_runs(database, batch.id, SettingName.CANCELLED, len(cancelled))
-    if as_json:
-        hint = "`retry` with an id takes up a cancelled job again, and asks for what was paid first"
-        hint += f"; {PAID_AGAIN}" if ended else ""
-        jobs = {"cancelled": list(cancelled), "ended_at_service": ended}
-        hint = hint if cancelled else "there is nothing to cancel"
-        print_changed(jobs, hint, "retry", list(cancelled)[:IDS_TYPED])
-        return
+    hint = "`retry` with an id takes up a cancelled job again, and asks for what was paid first"
+    hint += f"; {PAID_AGAIN}" if ended else ""
+    lines = lines_of(cancelled, ended)
     if not cancelled:
-        print_lines("every job has been sent or has ended: there is nothing to cancel without an id")
-        return
-    report(cancelled, ended, runs)
+        hint = "there is nothing to cancel"
+        lines = [f"every job has been sent or has ended: {hint} without an id"]
+    jobs = {"cancelled": list(cancelled), "ended_at_service": ended}
+    notes = [*([runs_line(runs)] if runs else []), *([PAID_AGAIN] if ended else [])]
+    if any(state is not State.PENDING and key not in ended for key, state in cancelled.items()):
+        notes.append(f"{options.quoted_command('retry')} with an id asks for its generation again, for nothing.")
+    keys_typed = list(cancelled)[:IDS_TYPED]
+    show_jobs(jobs, *lines, hint=hint, next_command="retry", keys=keys_typed, notes=notes, as_json=as_json)
 
 
-def report(cancelled: Mapping[str, State], ended: Sequence[str], runs: int) -> None:
-    """Say what becomes of the jobs, which have left these states, and what a retry does with them."""
-    print_lines(f"{plural(len(cancelled), 'job')} cancelled:")
+def lines_of(cancelled: Mapping[str, State], ended: Sequence[str]) -> list[str]:
+    """What becomes of the jobs, which have left these states."""
+    lines = [f"{plural(len(cancelled), 'job')} cancelled:"]
     for state in State:
         of_state = [key for key, left in cancelled.items() if left is state and key not in ended]
-        if of_state:
-            print_lines(f"  {shortened(of_state)}: {CHARGES[state]}")
-    if ended:
-        print_lines(f"  {shortened(ended)}: the service has ended the generation")
-    if runs:
-        print_lines(runs_line(runs), err=True)
-    if ended:
-        print_lines(PAID_AGAIN, err=True)
-    if any(state is not State.PENDING and key not in ended for key, state in cancelled.items()):
-        print_lines(
-            f"{options.quoted_command('retry')} with an id asks for its generation again, for nothing.", err=True
-        )
+        lines += [f"  {shortened(of_state)}: {CHARGES[state]}"] if of_state else []
+    return lines + ([f"  {shortened(ended)}: the service has ended the generation"] if ended else [])
 
 
 def tell_service(database: Database, batch: StoredBatch, manifest: Path, cancelled: Mapping[str, State]) -> list[str]:

@@ -52,7 +52,7 @@ def copy(source: str, target: str, batch: str | None, abort: bool, as_json: bool
     from batchgen.jobtable.batches import table_exists, table_location
     from batchgen.jobtable.database import Database
     from batchgen.report.hints import advice
-    from batchgen.report.terminal import print_json, print_lines
+    from batchgen.report.terminal import show
 
     if abort and batch is not None:
         raise UsageError("--abort gives up the whole copy that is underway; leave out --batch")
@@ -64,28 +64,27 @@ def copy(source: str, target: str, batch: str | None, abort: bool, as_json: bool
     with Database(source) as database:
         if abort:
             names = copying.abort(database, target, clock.utcnow())
-            if as_json:
-                print_json({"event": "given_back", "batches": names, **advice("the batches run in FROM again")})
-            else:
-                print_lines(f"{', '.join(names)}: the copy is given up; FROM runs as before")
+            event = {"event": "given_back", "batches": names, **advice("the batches run in FROM again")}
+            show(event, f"{', '.join(names)}: the copy is given up; FROM runs as before", as_json=as_json)
             return
         copied = copying.copy(database, target, batch, clock.utcnow(), show_progress)
     password = " and its password" if "://" in copied.place else ""
     hint = f"run the batches with --db {shell(copied.place)}{password}, or BATCHGEN_DB; FROM is for reading now"
-    if as_json:
-        tables = {
-            name: {"rows": digest.rows, "sha256": digest.sha256.hexdigest()} for name, digest in copied.digests.items()
-        }
-        document = {"event": "copied", "batches": copied.batches, "place": copied.place, "tables": tables}
-        print_json({**document, **advice(hint)})
-        return
-    for name, digest in copied.digests.items():
-        print_lines(f"{name:12} {digest.rows:>12,} rows  SHA-256 {digest.sha256.hexdigest()[:DIGEST_CHARS]}…")
-    if copied.digests:
-        print_lines("every table was read back from TO and agrees")
-    else:
-        print_lines("an earlier command had copied and verified every row")
-    print_lines(f"{', '.join(copied.batches)}: moved to {copied.place}", f"Next: {hint}")
+    tables = {
+        name: {"rows": digest.rows, "sha256": digest.sha256.hexdigest()} for name, digest in copied.digests.items()
+    }
+    lines = [
+        f"{name:12} {table['rows']:>12,} rows  SHA-256 {str(table['sha256'])[:DIGEST_CHARS]}…"
+        for name, table in tables.items()
+    ]
+    lines.append(
+        "every table was read back from TO and agrees"
+        if tables
+        else "an earlier command had copied and verified every row"
+    )
+    lines += [f"{', '.join(copied.batches)}: moved to {copied.place}", f"Next: {hint}"]
+    document = {"event": "copied", "batches": copied.batches, "place": copied.place, "tables": tables, **advice(hint)}
+    show(document, *lines, as_json=as_json)
 
 
 def show_progress(table: str, digest: Digest) -> None:

@@ -16,7 +16,7 @@ from batchgen.doctor.findings import shell
 from batchgen.jobtable.batches import table_location
 from batchgen.report import hints
 from batchgen.report.command_events import Examined
-from batchgen.report.terminal import print_json, print_lines
+from batchgen.report.terminal import print_lines, show
 
 
 @click.argument("manifest", type=click.Path(path_type=Path), required=False)
@@ -40,7 +40,7 @@ def show_all(findings: Iterable[Finding], *, as_json: bool) -> None:
     """Write findings as they come, and end with the exit code of the first problem."""
     problems = []
     for finding in findings:
-        show(finding, as_json=as_json)
+        show_finding(finding, as_json=as_json)
         problems += [] if finding.is_ok else [finding]
     if not as_json:
         print_lines("", f"{plural(len(problems), 'problem')} found" if problems else "all is well")
@@ -48,16 +48,13 @@ def show_all(findings: Iterable[Finding], *, as_json: bool) -> None:
         sys.exit(problems[0].exit_code)
 
 
-def show(finding: Finding, *, as_json: bool) -> None:
-    if as_json:
-        hint = "" if finding.is_ok else "mend it with this command" if finding.mend else "mend it as the message says"
-        name, message, code = finding.check, finding.message, finding.exit_code
-        advice = hints.advice(hint, finding.mend)
-        print_json(Examined(event="finding", check=name, ok=finding.is_ok, message=message, exit_code=code, **advice))
-        return
-    print_lines(f"{'ok' if finding.is_ok else 'PROBLEM':8} {finding.check}: {finding.message}")
-    if finding.mend:
-        print_lines(f"{'':8} {finding.mend}")
+def show_finding(finding: Finding, *, as_json: bool) -> None:
+    hint = "" if finding.is_ok else "mend it with this command" if finding.mend else "mend it as the message says"
+    name, message, code = finding.check, finding.message, finding.exit_code
+    advice = hints.advice(hint, finding.mend)
+    event = Examined(event="finding", check=name, ok=finding.is_ok, message=message, exit_code=code, **advice)
+    mend = [f"{'':8} {finding.mend}"] if finding.mend else []
+    show(event, f"{'ok' if finding.is_ok else 'PROBLEM':8} {name}: {message}", *mend, as_json=as_json)
 
 
 def mending_command(db: str | None, name: str, manifest: Path | None, *words: str) -> str:

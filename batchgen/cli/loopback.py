@@ -7,6 +7,7 @@ import socket
 import sys
 import webbrowser
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Thread
 
 import click
@@ -40,16 +41,8 @@ def address(port: int) -> Callable[[C], C]:
 def listen(port: int) -> socket.socket:
     """A socket on a port of this machine, or on the next that is free; 0 takes any. Raises `UsageError`."""
     for candidate in range(port, port + PORTS_TRIED if port else 1):
-        listener = socket.socket()
-        if os.name != "nt":  # there it would let two servers share a port
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((HOST, min(candidate, PORT_MAX)))
-            listener.listen()
-        except OSError:
-            listener.close()
-            continue
-        return listener
+        with suppress(OSError):
+            return socket.create_server((HOST, min(candidate, PORT_MAX)))
     raise UsageError(f"no port from {port} to {port + PORTS_TRIED - 1} is free on {HOST}; choose another with --port")
 
 

@@ -14,7 +14,7 @@ from batchgen.catalogue import links, register, rules, validation
 from batchgen.cli import options
 from batchgen.errors import DatabaseNewer, ServiceUnreachable, StorageError, UsageError
 from batchgen.report.models import RETIRED, learned_note, model_json, model_lines, price
-from batchgen.report.terminal import print_json, print_lines
+from batchgen.report.terminal import print_lines, show
 from batchgen.services import registry
 
 if TYPE_CHECKING:
@@ -40,20 +40,15 @@ def command(words: tuple[str, ...], db: str | None, refresh: bool, as_json: bool
     pricing = prices.pricing if prices else {}
     if name := register.model_of(words[0]) if len(words) == 1 else None:
         entry = pricing.get(name)
-        if as_json:
-            print_json(model_json(name, entry, with_schemas=True))
-            return
-        print_lines(*model_lines(name, entry, prices.listed_at if prices and entry else None))
+        lines = model_lines(name, entry, prices.listed_at if prices and entry else None)
+        show(model_json(name, entry, with_schemas=True), *lines, as_json=as_json)
         return
     for model in matching_models(words, sorted(pricing)):
-        if as_json:
-            print_json(model_json(model, pricing.get(model), with_schemas=False))
-        else:
-            kinds = ", ".join(links.kinds(model)) if register.is_known(model) else UNKNOWN_KINDS
-            kinds += learned_note(model)
-            kinds += RETIRED if rules.is_retired(model) else ""
-            cost = f"  {price(pricing[model])}" if model in pricing else ""
-            print_lines(f"{model:56}  {kinds}{cost}")
+        kinds = ", ".join(links.kinds(model)) if register.is_known(model) else UNKNOWN_KINDS
+        kinds += learned_note(model) + (RETIRED if rules.is_retired(model) else "")
+        cost = f"  {price(pricing[model])}" if model in pricing else ""
+        event = model_json(model, pricing.get(model), with_schemas=False)
+        show(event, f"{model:56}  {kinds}{cost}", as_json=as_json)
 
 
 def matching_models(words: tuple[str, ...], listed: list[str]) -> list[str]:

@@ -9,19 +9,16 @@ import click
 
 from batchgen import clock
 from batchgen.advice.command_line import MANIFEST_SUFFIXES, command_line, typed_again, without
-from batchgen.api.next_jobs import NextManifest, NextOptions
-from batchgen.api.next_manifest import left_out_words, next_manifest, same_but_for_the_time
+from batchgen.api.next_manifest import NextManifest, NextOptions, left_out_words, next_manifest
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch
 from batchgen.errors import StorageError, UsageError, os_reason
-from batchgen.files.input_file import InputFault, read_input
 from batchgen.files.staged_file import write_new
 from batchgen.jobs import Verdict
 from batchgen.jobtable.batches import table_location
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.verdicts import STARS_MAX, VerdictFilter
-from batchgen.manifest import bounds
 from batchgen.report.formats import shortened
 from batchgen.report.terminal import print_lines
 from batchgen.services.registry import SIMULATOR
@@ -82,8 +79,8 @@ def command(
     if path is None:
         print_lines(*made.lines)
     else:
-        is_new = write(path, made.text)
-        print_lines(f"{path}: {plural(made.jobs, 'job')} of {made.batch}{'' if is_new else ', as it was already'}")
+        write(path, made.text)
+        print_lines(f"{path}: {plural(made.jobs, 'job')} of {made.batch}")
     print_lines(*notes(made, model, is_simulated=batch.service == SIMULATOR), err=True)
     if path:
         plan = "plan --no-validate" if made.unchecked else "plan"
@@ -113,21 +110,14 @@ def other_table(database: Database, path: Path) -> str | Path | None:
     return None if usual == database.path.absolute() else database.path
 
 
-def write(path: Path, text: str) -> bool:
-    """Write the manifest; False where the file has it already. Raises `UsageError` where it has something else."""
+def write(path: Path, text: str) -> None:
+    """Write the manifest. Raises `UsageError` where there is a file of this name."""
     try:
         write_new(path, text.encode())
     except FileExistsError:
-        try:
-            existing = read_input(path, bounds.MANIFEST_BYTES).decode()
-        except (OSError, ValueError, InputFault):
-            existing = ""
-        if not same_but_for_the_time(existing, text):
-            raise UsageError(f"{path}: already exists, and was not changed. Name another file with -o") from None
-        return False
+        raise UsageError(f"{path}: already exists, and was not changed. Name another file with -o") from None
     except OSError as error:
         raise StorageError(f"{path}: cannot be written: {os_reason(error)}") from error
-    return True
 
 
 def notes(made: NextManifest, model: str | None, *, is_simulated: bool) -> list[str]:

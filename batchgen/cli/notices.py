@@ -22,16 +22,17 @@ SOON = timedelta(seconds=3)
 
 def notice_of(
     runner: Runner, commands_left: int = 0, *, with_lock: bool, command_line: CommandLine = options.command_to_type
-) -> str:
-    """Why a run is doing less than it could, and what it warns of. `with_lock`: also who has locked the job table.
+) -> tuple[str, Advice]:
+    """Why a run is doing less than it could, with what it warns of, and what a person does about it.
 
-    `commands_left` is how many commands of `--exec` its end waits for.
+    `commands_left` is how many commands of `--exec` its end waits for. `with_lock`: also who has locked the job table.
     """
     obstacles = runner.context.obstacles
     lock = runner.database.lock.notice if with_lock else ""
     reason = reason_of(runner, commands_left, command_line)
     waiting = f"{plural(len(obstacles), 'file')} cannot be written now" if obstacles else ""
-    return "; ".join(filter(None, (lock, reason, waiting, runner.context.warning)))
+    message = "; ".join(filter(None, (lock, reason, waiting, runner.context.warning)))
+    return message, advice_of(runner, command_line)
 
 
 def reason_of(runner: Runner, commands_left: int, command_line: CommandLine) -> str:
@@ -59,8 +60,7 @@ def reason_of(runner: Runner, commands_left: int, command_line: CommandLine) -> 
     return ""
 
 
-def notice_advice(runner: Runner, command_line: CommandLine = options.command_to_type) -> Advice:
-    """What a person does about why a run is doing less than it could."""
+def advice_of(runner: Runner, command_line: CommandLine) -> Advice:
     if stop := stop_of(runner.context, clock.utcnow()):
         return hints.advice(stop.hint, options.same_command())
     if runner.signal:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
+from batchgen import clock
 from batchgen.advice.command_line import command_line, without_redo
 from batchgen.errors import UsageError
 
@@ -75,6 +78,48 @@ batch = add(manifest, db, simulate)
 batch_table = add(db, simulate, json_lines)
 """For commands that take something else between the manifest and where its batch is."""
 jobs_of_batch = add(manifest, ids, batch_table)
+
+
+def moment(text: str) -> datetime:
+    """A date and time, or a time of day: the next one to come. In this machine's time zone unless it names one."""
+    now = clock.utcnow().astimezone()
+    try:
+        if re.fullmatch(r"\d?\d:\d\d", text):
+            hour, minute = map(int, text.split(":"))
+            today = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
+            return today if today > now else today + timedelta(days=1)
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a time such as 08:00 or 2026-03-01T08:00") from None
+
+
+OVERRIDES = "overrides the manifest's limit; auto: learned from the service's answers."
+limits_and_selection = add(
+    click.option("--submits-per-minute", metavar="NUMBER|auto", help=f"Create requests; {OVERRIDES}"),
+    click.option("-j", "--in-flight", metavar="NUMBER|auto", help=f"Videos in flight; {OVERRIDES}"),
+    click.option("--downloads", metavar="NUMBER", help="Files at once; overrides the manifest's limit."),
+    click.option("--max-cost", metavar="USD", help="The most that the whole batch may cost, earlier runs included."),
+    click.option("--until", type=moment, metavar="TIME", help="Send only jobs likely to be done by then (08:00)."),
+    click.option(
+        "--only",
+        multiple=True,
+        callback=lambda _context, _option, patterns: patterns or None,
+        metavar="GLOB",
+        help="Send only jobs whose id matches. Repeatable.",
+    ),
+    click.option(
+        "--where",
+        metavar="SQL",
+        help="Send only jobs whose row in the table `jobs` meets this condition; `key` is the manifest's id.",
+    ),
+    click.option(
+        "--sample", type=click.IntRange(1), metavar="N", help="Send only so many jobs, drawn by id: always the same."
+    ),
+    click.option(
+        "--limit", type=click.IntRange(1), metavar="N", help="Send only so many jobs, the first ones: always the same."
+    ),
+)
+"""The options of `run` and `plan`: limits, and which jobs may be sent."""
 
 
 def same_command() -> str:

@@ -11,15 +11,14 @@ from batchgen import clock
 from batchgen.advice.command_line import typed_again
 from batchgen.api import running
 from batchgen.cli import options
-from batchgen.cli.run_options import run_options
 from batchgen.report.plan import plan_json, plan_lines
-from batchgen.report.terminal import print_json, print_lines
+from batchgen.report.terminal import show
 
 
 @options.manifest
 @options.db
 @options.with_simulator
-@run_options
+@options.limits_and_selection
 @options.validate
 @options.json_lines
 def command(manifest: Path, as_json: bool, **run_options: Any) -> None:
@@ -33,8 +32,5 @@ def command(manifest: Path, as_json: bool, **run_options: Any) -> None:
 
 def show_plan(path: Path, run_options: Mapping[str, Any], *, as_json: bool) -> None:
     plan = running.plan(path, **run_options)
-    if as_json:
-        words = [word for word in sys.argv[2:] if word != "--dry-run"]
-        print_json(plan_json(plan, typed_again(["run", *words])))
-    else:
-        print_lines(*plan_lines(plan, clock.utcnow()))
+    words = [word for word in sys.argv[2:] if word != "--dry-run"]
+    show(plan_json(plan, typed_again(["run", *words])), *plan_lines(plan, clock.utcnow()), as_json=as_json)

@@ -10,7 +10,7 @@ from batchgen import clock
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch, states_among
-from batchgen.cli.steering import print_changed
+from batchgen.cli.steering import show_jobs
 from batchgen.errors import UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import leases, settings
@@ -18,7 +18,6 @@ from batchgen.jobtable.selection import matching
 from batchgen.jobtable.settings import Place
 from batchgen.report.formats import shortened
 from batchgen.report.settings import runs_line
-from batchgen.report.terminal import print_lines
 
 
 @options.manifest
@@ -47,14 +46,10 @@ def command(
         if pending:
             database.write_now(settings.prioritize, batch.id, groups, place, message, clock.utcnow(), settings.person())
         runs = leases.live_runs(database, batch.id)
-    nothing = "none of these jobs waits to be sent"
-    if as_json:
-        print_changed({place: pending}, message if pending else nothing, "status")
-        return
-    if not pending:
-        print_lines(nothing)
-        return
     sent = sum(map(len, groups)) - len(pending)
     rest = f" ({sent} more {'does' if sent == 1 else 'do'} not wait to be sent)" if sent else ""
-    print_lines(f"{message}: {shortened(pending)}{rest}")
-    print_lines(runs_line(len(runs)), err=True)
+    line = f"{message}: {shortened(pending)}{rest}"
+    if not pending:
+        message = line = "none of these jobs waits to be sent"
+    notes = [runs_line(len(runs))]
+    show_jobs({place: pending}, line, hint=message, next_command="status", notes=notes, as_json=as_json)

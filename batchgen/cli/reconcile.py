@@ -20,7 +20,7 @@ from batchgen.errors import BatchgenError, ExitCode
 from batchgen.files.staged_file import judge
 from batchgen.report import bill
 from batchgen.report.formats import dollars, shortened
-from batchgen.report.terminal import print_json, print_lines
+from batchgen.report.terminal import print_json, print_lines, show
 
 SHOWN = 20  # lines about what does not close: the CSV file has all
 
@@ -51,10 +51,8 @@ def command(manifest: Path, db: str | None, simulate: bool, csv_path: Path | Non
 
         comparison = asyncio.run(compare())
         if comparison is None:
-            if as_json:
-                print_json(bill.nothing_json(batch.name, options.command_to_type))
-            else:
-                print_lines(bill.nothing_line(batch.name, options.command_to_type))
+            nothing = bill.nothing_json(batch.name, options.command_to_type)
+            show(nothing, bill.nothing_line(batch.name, options.command_to_type), as_json=as_json)
             sys.exit(ExitCode.INCOMPLETE)
         total = bill.write_csv(csv_path, batch.name, books) if csv_path else None
         if as_json:

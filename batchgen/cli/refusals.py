@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import sys
 
 from batchgen.errors import NO_DESCRIPTORS, BatchgenError, StorageError, UsageError, os_reason
+from batchgen.report.terminal import discard, unwritable
 
 PATH_ADVICE = {
     **dict.fromkeys((errno.EACCES, errno.EPERM), "Let this user read it and enter its folder, or name another path"),
@@ -32,6 +34,9 @@ def refused(error: Exception) -> BatchgenError | None:
         )
     if not isinstance(error, OSError) or error.errno not in PATH_ADVICE:
         return None
+    if error.filename is None and error.errno in (errno.ENOSPC, errno.EIO):  # of standard output: --help >/dev/full
+        discard(sys.stdout)
+        return unwritable(error)
     if error.filename is None and error.errno not in NO_DESCRIPTORS:
         return None
     place = "" if error.filename is None else f"{str(error.filename)[:200]}: "

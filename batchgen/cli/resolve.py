@@ -12,7 +12,7 @@ from batchgen import clock
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch
-from batchgen.cli.steering import notify_runs, print_changed
+from batchgen.cli.steering import goes_on_line, notify_runs, show_jobs
 from batchgen.errors import UsageError
 from batchgen.jobs import Job, State
 from batchgen.jobtable import ledger, reconciliation
@@ -23,8 +23,7 @@ from batchgen.limits.steering import deadline_after
 from batchgen.report import hints
 from batchgen.report.command_events import Held, HeldJob
 from batchgen.report.formats import duration, shortened
-from batchgen.report.settings import runs_line
-from batchgen.report.terminal import print_json, print_lines
+from batchgen.report.terminal import print_lines, show
 from batchgen.services.bounds import is_identity
 from batchgen.services.outcomes import Adopted
 from batchgen.services.registry import plugin
@@ -64,24 +63,16 @@ def command(
         settled = [job.key for job in jobs if settles and settle(database, job, now, generation_id, resubmit=resubmit)]
         runs = notify_runs(database, batch.id, SettingName.RESOLVED, len(settled))
     if jobs and not settles:
-        if as_json:
-            print_held(jobs)
-        else:
-            list_held(jobs, now)
+        show_held(jobs, now, as_json=as_json)
         return
-    if as_json:
-        hint = "the next run goes on with them" if settled else "no job is held for a person"
-        print_changed({"settled": settled}, hint, "run")
-        return
+    hint, line = "the next run goes on with them", f"{plural(len(settled), 'job')} settled: {shortened(settled)}"
     if not settled:
-        nothing = "nothing was settled: a run, or another command, has settled it meanwhile"
-        print_lines(nothing if jobs else "no job is held for a person")
-        return
-    print_lines(f"{plural(len(settled), 'job')} settled: {shortened(settled)}")
-    if resubmit:
-        reconcile = options.quoted_command("reconcile")
-        print_lines(f"What the first request may cost stays reserved, until {reconcile} settles it.", err=True)
-    print_lines(runs_line(runs) if runs else f"Next: {options.quoted_command('run')}", err=True)
+        hint = "no job is held for a person"
+        line = "nothing was settled: a run, or another command, has settled it meanwhile" if jobs else hint
+    reconcile = options.quoted_command("reconcile")
+    reserved = f"What the first request may cost stays reserved, until {reconcile} settles it."
+    notes = [*([reserved] if resubmit else []), goes_on_line(runs)]
+    show_jobs({"settled": settled}, line, hint=hint, next_command="run", notes=notes, as_json=as_json)
 
 
 def settle(database: Database, job: Job, now: datetime, generation_id: str | None, *, resubmit: bool) -> bool:
@@ -116,36 +107,23 @@ def held_jobs(database: Database, batch_id: int, ids: tuple[str, ...]) -> list[J
     return [job for job in held if not ids or job.key in ids]
 
 
-def print_held(jobs: Sequence[Job]) -> None:
-    """Print the event `held`: what a person needs to find lost requests at the service."""
-    held = [
-        HeldJob(
-            id=job.key,
-            model=job.model,
-            sent_at=job.attempt.intent_at,
-            client_request_id=job.attempt.client_request_id,
-            error=job.error,
-        )
-        for job in jobs
-    ]
+def show_held(jobs: Sequence[Job], now: datetime, *, as_json: bool) -> None:
+    """Print what a person needs to find lost requests at the service."""
+    held, lines = [], []
+    for job in jobs:
+        at, request_id = job.attempt.intent_at, job.attempt.client_request_id
+        held.append(HeldJob(id=job.key, model=job.model, sent_at=at, client_request_id=request_id, error=job.error))
+        lines += [
+            f"{job.key}  {job.model}",
+            f"  sent {at.astimezone():%Y-%m-%d %H:%M:%S %Z}, {duration(now - at)} ago",
+            f"  X-Client-Request-Id: {request_id}",
+            f"  {job.error}",
+        ]
     hint = (
         "search for them on the service's site, by time and model; if one is there: --found GENERATION-ID; if not:"
         " --resubmit or --give-up"
     )
-    print_json(Held(event="held", jobs=held, **hints.advice(hint, options.command_to_type("resolve"))))
-
-
-def list_held(jobs: Sequence[Job], now: datetime) -> None:
-    for job in jobs:
-        attempt = job.attempt
-        print_lines(
-            f"{job.key}  {job.model}",
-            f"  sent {attempt.intent_at.astimezone():%Y-%m-%d %H:%M:%S %Z}, {duration(now - attempt.intent_at)} ago",
-            f"  X-Client-Request-Id: {attempt.client_request_id}",
-            f"  {job.error}",
-        )
-    print_lines(
-        "Search for them on the service's site, by time and model. If one is there: --found GENERATION-ID."
-        " If not: --resubmit or --give-up.",
-        err=True,
-    )
+    event = Held(event="held", jobs=held, **hints.advice(hint, options.command_to_type("resolve")))
+    show(event, *lines, as_json=as_json)
+    if not as_json:
+        print_lines(f"Next: {hint}", err=True)

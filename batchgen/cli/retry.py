@@ -11,7 +11,7 @@ from batchgen import clock
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.batches import job_keys, open_batch
-from batchgen.cli.steering import notify_runs, print_changed
+from batchgen.cli.steering import goes_on_line, notify_runs, show_jobs
 from batchgen.errors import StorageError, UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import commands, delivery
@@ -20,7 +20,6 @@ from batchgen.jobtable.kinds import SettingName
 from batchgen.limits.steering import deadline_after, orphans_of
 from batchgen.report.formats import shortened
 from batchgen.report.settings import runs_line
-from batchgen.report.terminal import print_lines
 
 LEFT_ALONE = (
     "the manifest, as it was last run, does not ask for this. A run without --changed keep goes by the manifest; or"
@@ -53,11 +52,13 @@ def command(
         moved = {key for changed in jobs.values() for key in changed}
         runs = notify_runs(database, batch.id, SettingName.RETRIED, len(moved))
     rest = [key for key in keys if key not in moved]
-    if as_json:
-        left = LEFT_ALONE if rest and not download else "there is nothing to retry"
-        print_changed(jobs, runs_line(runs) if moved else left, "status" if runs else "run")
-    else:
-        report(jobs, rest, free_only=download, runs=runs, are_named=bool(ids))
+    left = LEFT_ALONE if rest and not download else "there is nothing to retry"
+    hint, following = runs_line(runs) if moved else left, "status" if runs else "run"
+    lines = lines_of(jobs, rest, free_only=download, are_named=bool(ids))
+    notes = [goes_on_line(runs)]
+    if jobs["asked_again"]:
+        notes.append("Where the service has nothing any more: --new pays for a new generation.")
+    show_jobs(jobs, *lines, hint=hint, next_command=following, notes=notes, as_json=as_json)
 
 
 def choose_jobs(
@@ -126,27 +127,19 @@ def find_lost(
     return numbers
 
 
-def report(jobs: dict[str, list[str]], rest: list[str], *, free_only: bool, runs: int, are_named: bool) -> None:
-    """Say what happens to the jobs, of which `rest` stay as they are, and what comes next."""
-    pending, resumed, fetched = jobs["pending"], jobs["asked_again"], jobs["fetched_again"]
-    is_moved = bool(pending or resumed or fetched)
-    for keys, becomes in (
-        (pending, " pending again"),
-        (resumed, ": the same generation is asked for again, for nothing"),
-        (fetched, ": the file is fetched again, for nothing"),
-    ):
-        if keys:
-            print_lines(f"{plural(len(keys), 'job')}{becomes}: {shortened(keys)}")
+def lines_of(jobs: Mapping[str, Sequence[str]], rest: list[str], *, free_only: bool, are_named: bool) -> list[str]:
+    """What happens to the jobs, of which `rest` stay as they are."""
+    becomes = {
+        "pending": " pending again",
+        "asked_again": ": the same generation is asked for again, for nothing",
+        "fetched_again": ": the file is fetched again, for nothing",
+    }
+    lines = [f"{plural(len(keys), 'job')}{becomes[name]}: {shortened(keys)}" for name, keys in jobs.items() if keys]
     if rest and free_only:
-        print_lines(f"{shortened(rest)}: the service has accepted nothing for it that could be fetched")
-    elif rest and not is_moved:
-        print_lines(f"{shortened(rest)}: {LEFT_ALONE}")
-    if not is_moved and not rest:
+        lines.append(f"{shortened(rest)}: the service has accepted nothing for it that could be fetched")
+    elif rest and not lines:
+        lines.append(f"{shortened(rest)}: {LEFT_ALONE}")
+    elif not lines:
         subject = "none of these jobs has failed or lost its file" if are_named else "no job has failed"
-        print_lines(f"{subject}: there is nothing to retry")
-    if runs:
-        print_lines(runs_line(runs), err=True)
-    elif is_moved:
-        print_lines(f"Next: {options.quoted_command('run')}", err=True)
-    if resumed:
-        print_lines("Where the service has nothing any more: --new pays for a new generation.", err=True)
+        lines.append(f"{subject}: there is nothing to retry")
+    return lines

@@ -19,9 +19,8 @@ from batchgen.api.opening import OpenRun, enroll_only, open_run
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.closing import show_result
-from batchgen.cli.notices import notice_advice, notice_of
+from batchgen.cli.notices import notice_of
 from batchgen.cli.plan import show_plan
-from batchgen.cli.run_options import hook_options, run_options
 from batchgen.cli.signals import interrupts_end, signals_handled
 from batchgen.context import RunSpec
 from batchgen.errors import StorageError, UsageError, os_reason
@@ -29,23 +28,58 @@ from batchgen.files import safe_open
 from batchgen.jobtable import batches
 from batchgen.jobtable.blockers import Blocker
 from batchgen.limits.steering import read_in_force
+from batchgen.manifest.limits import NAMES
 from batchgen.report import hints
 from batchgen.report.formats import counts
 from batchgen.report.log import LineHandler, log_to_stderr
 from batchgen.report.progress import Progress
 from batchgen.report.run_events import Elsewhere, Enrolled, Warned
 from batchgen.report.settings import in_force_lines, settings_json
-from batchgen.report.terminal import UnawaitedLines, print_json, print_lines
+from batchgen.report.terminal import UnawaitedLines, print_lines, show
 from batchgen.report.words import blocker_hint, blocker_line
 from batchgen.runs.ending import Ending
 from batchgen.services.text import shell_word
+
+ENROLL_TAKES = ("db", "simulate", "validate", "changed", "notify", "notify_idle", "exec_again")
+"""Options that do not need a run; BATCHGEN_NOTIFY may be there for others."""
 
 
 @options.manifest
 @options.db
 @options.with_simulator
-@run_options
-@hook_options
+@options.limits_and_selection
+@click.option(
+    "--notify",
+    multiple=True,
+    envvar="BATCHGEN_NOTIFY",
+    metavar="URL",
+    help="Notify by mail, Slack, Telegram, … (an Apprise URL, such as mailto://user:password@example.com) at the"
+    " end, when something stops the run, and when nothing has moved for a while. Repeatable. In the environment,"
+    " where other users cannot read it, several are separated by blanks.  [env: BATCHGEN_NOTIFY]",
+)
+@click.option(
+    "--notify-idle",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MINUTES",
+    help="How long nothing may move before --notify says so. Default: 30.",
+)
+@click.option(
+    "--exec",
+    metavar="COMMAND",
+    help="Start this command once for each delivered file, in order of delivery, four at a time, in the manifest's"
+    " folder, without a shell. {path} (or {}), {id}, {batch}, {model} and {url} stand for arguments:"
+    " 'rclone copy -- {path} b2:clips'. The environment has them as BATCHGEN_PATH, …; it lacks the API key."
+    " Put -- before {id}: it may begin with a dash. What failed, or was killed, is started again by the next run.",
+)
+@click.option(
+    "--exec-again", is_flag=True, help="Start it also for files for which the same command ended well before."
+)
+@click.option(
+    "--metrics",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="Serve metrics for Prometheus on http://127.0.0.1:PORT/metrics; 0: any port that is free.",
+)
 @options.validate
 @click.option(
     "-n", "--dry-run", is_flag=True, help="Show what would be sent, as `batchgen plan` does, and send nothing."
@@ -103,28 +137,22 @@ def command(
 def announce_warnings(warnings: Sequence[str], as_json: bool) -> None:
     """Say what may go wrong although the manifest is valid, before anything is sent."""
     for warning in warnings:
-        if as_json:
-            print_json(Warned(event="warning", message=warning))
-        else:
-            print_lines(f"warning: {warning}", err=True)
+        show(Warned(event="warning", message=warning), f"warning: {warning}", as_json=as_json, err=True)
 
 
 def announce(spec: RunSpec, as_json: bool) -> None:
     """Say what the manifest has changed in the job table."""
     batch, synced = spec.batch, spec.synced
-    if as_json:
-        enrolled: Enrolled = {
-            "event": "enrolled",
-            "batch": batch.name,
-            "new": synced.new,
-            "edited": synced.edited,
-            "gone": synced.gone,
-            "redone": synced.redone,
-            "unchanged": synced.unchanged,
-            "changed": [change.key for change in synced.changed],
-        }
-        print_json(enrolled, is_progress=True)
-        return
+    enrolled: Enrolled = {
+        "event": "enrolled",
+        "batch": batch.name,
+        "new": synced.new,
+        "edited": synced.edited,
+        "gone": synced.gone,
+        "redone": synced.redone,
+        "unchanged": synced.unchanged,
+        "changed": [change.key for change in synced.changed],
+    }
     changes = counts(
         [
             ("new", synced.new),
@@ -134,18 +162,16 @@ def announce(spec: RunSpec, as_json: bool) -> None:
             ("changed after being sent: kept as sent", len(synced.changed) - synced.redone),
         ]
     )
-    print_lines(f"{batch.name}: {plural(spec.jobs, 'job')}{f' ({changes})' if changes else ''}", err=True)
+    line = f"{batch.name}: {plural(spec.jobs, 'job')}{f' ({changes})' if changes else ''}"
+    show(enrolled, line, as_json=as_json, err=True)
 
 
 def announce_elsewhere(blockers: list[Blocker], as_json: bool) -> None:
     """Say which jobs were sent to another address: the run does not ask for them."""
     for blocker in blockers:
-        if as_json:
-            advice = hints.advice(blocker_hint(blocker)[0])
-            elsewhere = Elsewhere(event="elsewhere", jobs=blocker.jobs, origin=blocker.origin or "", **advice)
-            print_json(elsewhere, is_progress=True)
-        else:
-            print_lines(blocker_line(blocker, clock.utcnow()), err=True)
+        advice = hints.advice(blocker_hint(blocker)[0])
+        elsewhere = Elsewhere(event="elsewhere", jobs=blocker.jobs, origin=blocker.origin or "", **advice)
+        show(elsewhere, blocker_line(blocker, clock.utcnow()), as_json=as_json, err=True)
 
 
 def announce_settings(opened: OpenRun, as_json: bool) -> None:
@@ -155,28 +181,20 @@ def announce_settings(opened: OpenRun, as_json: bool) -> None:
     if not (in_force.pause or in_force.set_values):
         return
     unset = f"`{options.command_to_type('set')} --unset NAME`"
-    if as_json:
-        hint = f"settings go before options and manifest until {unset}"
-        print_json(settings_json(opened.spec.batch.name, in_force, 0, hint, None), is_progress=True)
-        return
+    hint = f"settings go before options and manifest until {unset}"
     lines = in_force_lines(in_force, now, options.command_to_type, only_set=True)
     if in_force.set_values:
         lines.append(f"What is set goes before options and manifest; {unset} ends it")
-    print_lines(*lines, err=True)
+    show(settings_json(opened.spec.batch.name, in_force, 0, hint, None), *lines, as_json=as_json, err=True)
 
 
 def enroll_for_workers(manifest: Path, run_options: Any, log_file: Path | None, as_json: bool) -> None:
     """Write the jobs into the table, and say what sends them."""
-    limits = ("max_cost", "in_flight", "submits_per_minute", "downloads", "until")
-    others = ("only", "where", "sample", "limit", "wait_for_credits", "verify", "exec", "metrics", "log_file")
     typed = {**run_options, "log_file": log_file}
-    if wrong := [name for name in (*limits, *others) if typed.get(name) not in (None, False, ())]:
+    if wrong := [name for name, value in typed.items() if name not in ENROLL_TAKES and value not in (None, False, ())]:
         names = " and ".join(f"--{name.replace('_', '-')}" for name in wrong)
-        hint = (
-            "write limits into the manifest, or use `batchgen set`"
-            if wrong[0] in limits
-            else "a run without --enroll does"
-        )
+        is_limit = not {*NAMES, "until"}.isdisjoint(wrong)
+        hint = "write limits into the manifest, or use `batchgen set`" if is_limit else "a run without --enroll does"
         raise UsageError(f"--enroll starts no run for {names}: {hint}")
     with interrupts_end():
         spec = asyncio.run(enroll_only(manifest, run_options))
@@ -201,14 +219,11 @@ def open_log(path: Path) -> IO[str]:
 async def run_with_progress(opened: OpenRun, as_json: bool, log: IO[str] | None, sentences: LineHandler) -> Ending:
     database, spec, runner = opened.database, opened.spec, opened.runner
     progress = Progress(
-        *(database, spec.synced.batch_id, spec.batch.name, opened.last_event),
+        *(database, spec.synced.batch_id, spec.batch.name, opened.last_event, options.command_to_type),
+        lambda: notice_of(runner, opened.hooks.commands_left, with_lock=sentences.is_silent),
         as_json=as_json,
         log=log,
-        notice=lambda: notice_of(runner, opened.hooks.commands_left, with_lock=sentences.is_silent),
-        notice_advice=lambda: notice_advice(runner),
-        command_line=options.command_to_type,
-        origin=runner.context.service.origin,
-        is_stopped=lambda: runner.signal is not None,
+        runner=runner,
     )
     opened.hooks.report = partial(progress.write_hook, options.same_command())
     sentences.is_silent = progress.display is not None

@@ -12,8 +12,7 @@ from batchgen import clock
 from batchgen.catalogue.amounts import amount_text
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch
-from batchgen.cli.run_options import moment
-from batchgen.cli.steering import show_json
+from batchgen.cli.steering import in_force_json
 from batchgen.errors import UsageError
 from batchgen.jobtable import leases, ledger
 from batchgen.jobtable.kinds import SettingName
@@ -22,7 +21,7 @@ from batchgen.limits import steering
 from batchgen.limits.steering import InForce, read_in_force
 from batchgen.manifest.key_errors import NO_LIMIT
 from batchgen.report.settings import in_force_lines, runs_line
-from batchgen.report.terminal import print_lines
+from batchgen.report.terminal import print_lines, show
 
 NAMES = ", ".join(steering.STEERED)
 UNREACHED: dict[str, str] = {SettingName.MAX_COST: "1000000000", SettingName.UNTIL: "2099-01-01"}
@@ -49,15 +48,13 @@ def command(
         if changes:
             database.write_now(steering.change, batch.id, batch.service, changes, now, person())
         runs = leases.live_runs(database, batch.id)
-        if as_json:
-            show_json(database, batch, runs)
-            return
+        event = in_force_json(database, batch, runs)
         in_force = database.read_now(read_in_force, batch.id, runs)
         totals = database.read_now(ledger.totals, batch.id)
     if changes:
         in_force = InForce(None, [value for value in in_force.values if value.name in changes])
-    print_lines(*in_force_lines(in_force, now, options.command_to_type))
-    if changes:
+    show(event, *in_force_lines(in_force, now, options.command_to_type), as_json=as_json)
+    if changes and not as_json:
         print_lines(runs_line(len(runs)), err=True)
         cap, committed = changes.get(SettingName.MAX_COST), amount_text(totals.committed)
         if cap is not None and cap <= totals.committed:
@@ -90,6 +87,6 @@ def read_changes(assignments: tuple[str, ...], unset: tuple[str, ...]) -> dict[S
 def read_moment(text: str) -> datetime:
     """The value of `until`. Raises `UsageError`."""
     try:
-        return moment(text)
+        return options.moment(text)
     except click.BadParameter as error:
         raise UsageError(f"`until`: {error.message}") from None

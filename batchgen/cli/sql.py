@@ -28,7 +28,7 @@ TIMEOUT_SECONDS = 10.0  # every view of 100,000 jobs takes less than two
 WIDTH = 100  # of the list of views where it is not for a terminal
 
 
-@click.argument("words", nargs=-1, metavar="[MANIFEST] [QUERY | VIEW]")
+@click.argument("words", nargs=-1, type=click.Path(), metavar="[MANIFEST] [QUERY | VIEW]")  # a path for completion
 @options.db
 @click.option("--csv", "as_csv", is_flag=True, help="Write CSV with a line of column names.")
 @options.json_lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Iterator
 from datetime import datetime
@@ -19,17 +20,21 @@ from batchgen.api.standing import BatchStatus
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.batches import commands_on
-from batchgen.errors import ExitCode
+from batchgen.errors import ExitCode, UsageError
 from batchgen.jobs import State
+from batchgen.jobtable import leases, statistics
+from batchgen.jobtable.batches import StoredBatch, chosen_batches, open_table
 from batchgen.jobtable.blockers import RESUME
+from batchgen.jobtable.database import Database
 from batchgen.jobtable.delivery import REMARKS_READ
 from batchgen.jobtable.moves import Departure
 from batchgen.limits.budget import SETTING_OF, Hold, hold_of
 from batchgen.report import hints, words
 from batchgen.report.formats import local_time
-from batchgen.report.settings import in_force_lines, setting_value
+from batchgen.report.settings import in_force_lines, setting_values
 from batchgen.report.terminal import print_json, print_lines
 
+CHECK_SECONDS = 1.0  # between two checks of --watch whether a run is at work
 OTHERWISE_SHOWN = (ExitCode.DELIVERED, ExitCode.INCOMPLETE, ExitCode.INTERNAL_ERROR)
 """Endings of a run whose reasons are among what the jobs wait for, and why they failed."""
 
@@ -63,10 +68,8 @@ def command(manifest: Path | None, db: str | None, simulate: bool, verify: bool,
     """Without a MANIFEST: every batch in the job table."""
     code = ExitCode.DELIVERED
     if watch:
-        from batchgen.cli.watch import watch as watch_run
-
         try:
-            watch_run(manifest, db, simulate=simulate, as_json=as_json)
+            watch_runs(manifest, db, simulate=simulate, as_json=as_json)
         except KeyboardInterrupt:
             code = ExitCode.INTERRUPTED
     for status in standing.status(manifest, db=db, simulate=simulate, verify=verify):
@@ -78,13 +81,46 @@ def command(manifest: Path | None, db: str | None, simulate: bool, verify: bool,
         sys.exit(code)
 
 
+def watch_runs(manifest: Path | None, db: str | None, *, simulate: bool, as_json: bool) -> None:
+    """Show the events of a batch until no run is at work on it, or Ctrl-C. Raises `UsageError`, `KeyboardInterrupt`."""
+    with open_table(db, manifest) as database:
+        candidates = chosen_batches(database, manifest, simulate=simulate)
+        at_work = [batch for batch in candidates if leases.live_runs(database, batch.id)]
+        if len(at_work) > 1:
+            raise UsageError(
+                f"--watch shows one batch, and runs are at work on {' and '.join(batch.name for batch in at_work)}."
+                " Name a manifest whose batch is the only one, or add --simulate for the simulation"
+            )
+        if at_work:
+            asyncio.run(show_run(database, at_work[0], manifest, as_json=as_json))
+        else:
+            names = " or ".join(batch.name for batch in candidates) or "any batch"
+            print_lines(f"no run is at work on {names}: there is nothing to watch", err=True)
+
+
+async def show_run(database: Database, batch: StoredBatch, manifest: Path | None, *, as_json: bool) -> None:
+    from batchgen.report.progress import Progress  # Imported here: only --watch needs it.
+
+    standstill = ""
+    progress = Progress(
+        *(database, batch.id, batch.name, await database.read(statistics.last_event), commands_on(batch, manifest)),
+        lambda: (standstill and f"no more submits for now: {standstill}", hints.advice("")),
+        as_json=as_json,
+        stream=sys.stderr if as_json else sys.stdout,
+    )
+    async with progress.following() as task:
+        while (alive := await asyncio.to_thread(leases.live_runs, database, batch.id)) and not task.done():
+            standstill = await database.read(statistics.standstill, alive)
+            await asyncio.wait([task], timeout=CHECK_SECONDS)
+
+
 def print_status_json(status: BatchStatus, manifest: Path | None) -> None:
     summary, in_force, last = status.summary, status.in_force, status.last_run
     to_type = commands_after(status, manifest)
     fields: dict[str, Any] = {"runs": status.runs, "missing": words.lost_json(status.lost), "remarks": status.remarks}
     fields |= words.suspects_json(status.suspects)
     fields["paused_at"] = in_force.pause.set_at if in_force.pause else None
-    fields["settings"] = [setting_value(value) for value in in_force.set_values]
+    fields["settings"] = setting_values(in_force.set_values)
     last_run = None
     if last and last.ended_at:
         last_run = {"ended_at": last.ended_at, "exit_code": last.exit_code, "message": last.message}

@@ -16,25 +16,23 @@ from batchgen.jobtable.database import Database
 from batchgen.jobtable.kinds import SettingName
 from batchgen.limits.steering import InForce, read_in_force
 from batchgen.report import hints
-from batchgen.report.command_events import Changed
+from batchgen.report.command_events import Changed, Settings
 from batchgen.report.settings import runs_line, settings_json
-from batchgen.report.terminal import print_json, print_lines
+from batchgen.report.terminal import print_lines, show
 
 
 def show_change(database: Database, batch: StoredBatch, line: str, *, as_json: bool) -> None:
     """Print what a command has changed, and who acts on it."""
     runs = leases.live_runs(database, batch.id)
-    if as_json:
-        show_json(database, batch, runs)
-        return
-    print_lines(line)
-    print_lines(runs_line(len(runs)), err=True)
+    show(in_force_json(database, batch, runs), line, as_json=as_json)
+    if not as_json:
+        print_lines(runs_line(len(runs)), err=True)
 
 
-def show_json(database: Database, batch: StoredBatch, runs: list[str]) -> None:
+def in_force_json(database: Database, batch: StoredBatch, runs: list[str]) -> Settings:
     in_force: InForce = database.read_now(read_in_force, batch.id, runs)
     hint, command = ("resume the batch", options.command_to_type("resume")) if in_force.pause else ("", None)
-    print_json(settings_json(batch.name, in_force, len(runs), hint, command))
+    return settings_json(batch.name, in_force, len(runs), hint, command)
 
 
 def notify_runs(database: Database, batch_id: int, command: SettingName, number: int) -> int:
@@ -45,8 +43,25 @@ def notify_runs(database: Database, batch_id: int, command: SettingName, number:
     return len(leases.live_runs(database, batch_id))
 
 
-def print_changed(jobs: Mapping[str, Sequence[str]], hint: str, next_command: str, keys: Sequence[str] = ()) -> None:
-    """Print the event `changed`: the ids of jobs by what happens to them, and the next command on `keys`, if any."""
+def show_jobs(
+    jobs: Mapping[str, Sequence[str]],
+    *lines: str,
+    hint: str,
+    next_command: str,
+    keys: Sequence[str] = (),
+    notes: Sequence[str],
+    as_json: bool,
+) -> None:
+    """Print the event `changed`: the ids of jobs by what happens to them, and the next command on `keys`, if any. Or
+    these lines for a person, and where a job has changed these notes on standard error."""
     command, ids = click.get_current_context().info_name or "", {name: list(keys) for name, keys in jobs.items()}
-    advice = hints.advice(hint, with_ids(options.command_to_type(next_command), keys) if any(jobs.values()) else None)
-    print_json(Changed(event="changed", command=command, jobs=ids, **advice))
+    is_changed = any(jobs.values())
+    advice = hints.advice(hint, with_ids(options.command_to_type(next_command), keys) if is_changed else None)
+    show(Changed(event="changed", command=command, jobs=ids, **advice), *lines, as_json=as_json)
+    if is_changed and not as_json:
+        print_lines(*notes, err=True)
+
+
+def goes_on_line(runs: int) -> str:
+    """Who goes on with jobs that a command has changed."""
+    return runs_line(runs) if runs else f"Next: {options.quoted_command('run')}"

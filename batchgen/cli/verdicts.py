@@ -20,7 +20,7 @@ from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.verdicts import Imported
 from batchgen.report.formats import counts
-from batchgen.report.terminal import print_json, print_lines
+from batchgen.report.terminal import print_lines, show
 
 AT_ONCE = 500
 """Verdicts in one transaction: a run that is at work waits no longer than some milliseconds."""
@@ -53,13 +53,12 @@ def import_(manifest: Path, files: tuple[Path, ...], db: str | None, simulate: b
         totals = database.read_now(verdicts.left_out, batch.id)
     problems = [problem for file in read for problem in file.problems]
     problems += [f"{verdict.source}: {verdict.id}: {reason}" for verdict, reason in imported.refused]
-    if as_json:
-        numbers = {"imported": imported.new, "unchanged": imported.old}
-        print_json({"event": "imported", "batch": batch.name, **numbers, "problems": problems, "jobs": totals})
-    else:
-        unchanged = f", {imported.old} not newer than the table's" if imported.old else ""
-        print_lines(f"{batch.name}: {plural(imported.new, 'verdict')} imported{unchanged}")
-        print_lines(f"  {counts(totals.items())}")
+    numbers = {"imported": imported.new, "unchanged": imported.old}
+    event = {"event": "imported", "batch": batch.name, **numbers, "problems": problems, "jobs": totals}
+    unchanged = f", {imported.old} not newer than the table's" if imported.old else ""
+    line = f"{batch.name}: {plural(imported.new, 'verdict')} imported{unchanged}"
+    show(event, line, f"  {counts(totals.items())}", as_json=as_json)
+    if not as_json:
         print_lines(*problems[:SHOWN_PROBLEMS], err=True)
         if len(problems) > SHOWN_PROBLEMS:
             print_lines(f"… and {len(problems) - SHOWN_PROBLEMS} more; --json has them all", err=True)

@@ -18,7 +18,7 @@ from batchgen.advice.next_step import next_step
 from batchgen.api.worker import Worker, WorkerRun
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
-from batchgen.cli.notices import notice_advice, notice_of
+from batchgen.cli.notices import notice_of
 from batchgen.cli.signals import signals_handled
 from batchgen.errors import BatchgenError, ExitCode, ManifestChanged, UsageError
 from batchgen.jobtable import batches
@@ -124,36 +124,27 @@ class WorkerDisplay:
             self.lines.write(says)
         self.advices.setdefault(error.exit_code, advice)
         if self.as_json:
-            self.print_step(batch.name, "ended", str(error), error.exit_code, advice=advice)
+            self.show_step(batch.name, "ended", str(error), error.exit_code, advice=advice)
 
     def show_idle(self, message: str, code: ExitCode | None) -> None:
-        if self.as_json:
-            self.print_step("", "idle", message, code, advice=self.advices.get(code) if code else None)
-        else:
-            self.lines.write(message)
+        self.show_step("", "idle", message, code, advice=self.advices.get(code) if code else None)
 
     def announce(self, run: WorkerRun) -> None:
         """Say that a run begins, and which jobs only another machine can send."""
         message = f"{plural(run.runner.spec.jobs, 'job')}, in {run.runner.spec.folder}"
         if run.absent:
             message += f"; {absent_words(run.absent)}"
-        if self.as_json:
-            self.print_step(run.batch.name, "began", message, None, len(run.absent))
-        else:
-            self.lines.write(f"{run.batch.name}: {message}")
+        self.show_step(run.batch.name, "began", message, None, len(run.absent))
 
     def progress_of(self, run: WorkerRun) -> Progress:
         """The lines about one batch, among those about others."""
         runner, to_type = run.runner, partial(self.command_for, run.batch)
         return Progress(
-            *(self.database, run.batch.id, run.batch.name, run.last_event),
+            *(self.database, run.batch.id, run.batch.name, run.last_event, to_type),
+            lambda: notice_of(runner, with_lock=False, command_line=to_type),
             as_json=self.as_json,
-            notice=lambda: notice_of(runner, with_lock=False, command_line=to_type),
-            notice_advice=lambda: notice_advice(runner, to_type),
-            command_line=to_type,
-            origin=runner.context.service.origin,
+            runner=runner,
             is_one_of_many=True,
-            is_stopped=lambda: runner.signal is not None,
         )
 
     def command_for(self, batch: EnrolledBatch, name: str) -> str:
@@ -166,13 +157,13 @@ class WorkerDisplay:
         batch, step = run.batch, next_step(ending)
         advice = hints.advice(step.hint, step.command and self.command_for(batch, step.command))
         if self.as_json:
-            self.print_step(batch.name, "ended", ending.message, ending.exit_code, len(run.absent), advice)
+            self.show_step(batch.name, "ended", ending.message, ending.exit_code, len(run.absent), advice)
         elif self.is_read():
             line = summary_line(batch.name, batch.service, ending.batch_summary)
             OutputStream(sys.stdout).write(f"{line}; {ending.message}")
         return advice
 
-    def print_step(
+    def show_step(
         self,
         batch: str,
         step: Literal["began", "ended", "idle"],
@@ -181,9 +172,13 @@ class WorkerDisplay:
         absent: int = 0,
         advice: Advice | None = None,
     ) -> None:
-        advice = advice or hints.advice("")
-        event = Worked(event="worker", batch=batch, step=step, exit_code=code, message=message, absent=absent, **advice)
-        if self.is_read():
+        if not self.as_json:
+            self.lines.write(f"{batch}: {message}" if batch else message)
+        elif self.is_read():
+            after = advice or hints.advice("")
+            event = Worked(
+                event="worker", batch=batch, step=step, exit_code=code, message=message, absent=absent, **after
+            )
             print_json(event, is_progress=True)
 
     def is_read(self) -> bool:

@@ -211,7 +211,7 @@ class ValueInForce:
     set_by: str | None = None
     run: str | None = None
     """The run that has the option, by machine and process id."""
-    instead_of: str | None = None
+    manifest: str | None = None
     """The value of the manifest, where that is another one."""
 
 
@@ -239,12 +239,12 @@ def read_in_force(connection: Connection, batch_id: int, run_ids: Collection[str
         own = getattr(manifest, name, None)
         own_text = None if own is None else setting_text(own)
         if setting := steering.rows.get(name):
-            instead_of = own_text if own_text != setting.value else None
+            other = own_text if own_text != setting.value else None
             by = (setting.set_at, setting.set_by)
-            values.append(ValueInForce(name, setting.value, Source.SETTING, *by, instead_of=instead_of))
+            values.append(ValueInForce(name, setting.value, Source.SETTING, *by, manifest=other))
             continue
         options = [(run, limits[name]) for run, limits in typed if name in limits]
-        values += [ValueInForce(name, text, Source.OPTION, run=run, instead_of=own_text) for run, text in options]
+        values += [ValueInForce(name, text, Source.OPTION, run=run, manifest=own_text) for run, text in options]
         if len(options) < max(len(of_runs), 1):
             is_default = own == getattr(Limits(), name, None)
             values.append(ValueInForce(name, own_text, Source.DEFAULT if is_default else Source.MANIFEST))

@@ -6,10 +6,8 @@ fields. The rows of `sql` and the records of `export` are no events.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import reduce
 from operator import or_
-from types import ModuleType
 from typing import Any
 
 from typing_extensions import get_original_bases, is_typeddict
@@ -22,16 +20,15 @@ def schema() -> dict[str, Any]:
     from pydantic import TypeAdapter
     from pydantic.json_schema import GenerateJsonSchema
 
-    lines = [*lines_of(run_events), *lines_of(command_events)]
-    for line in lines:
-        line.__pydantic_config__ = {"use_attribute_docstrings": True}
-    any_line: Any = reduce(or_, lines)
+    records = [kind for module in (run_events, command_events) for kind in filter(is_typeddict, vars(module).values())]
+    for kind in records:
+        kind.__pydantic_config__ = {"use_attribute_docstrings": True}
+    any_line: Any = reduce(or_, [kind for kind in records if "event" in kind.__annotations__])
     document = TypeAdapter(any_line).json_schema(mode="serialization")
-    for module in (run_events, command_events):
-        for kind in filter(is_typeddict, vars(module).values()):
-            fields = document["$defs"].get(kind.__name__, {}).get("properties", {})
-            for name, text in meanings(kind).items() if fields else ():
-                fields[name].setdefault("description", text)
+    for kind in records:
+        fields = document["$defs"].get(kind.__name__, {}).get("properties", {})
+        for name, text in meanings(kind).items() if fields else ():
+            fields[name].setdefault("description", text)
     title = "A line that batchgen writes with --json"
     return {"$schema": GenerateJsonSchema.schema_dialect, "title": title, **document}
 
@@ -40,14 +37,7 @@ def meanings(kind: Any) -> dict[str, str]:
     """What the fields of a type mean, also those that it has from others, whose docstrings pydantic does not read."""
     from pydantic import TypeAdapter
 
-    kind.__pydantic_config__ = {"use_attribute_docstrings": True}
     fields = TypeAdapter(kind).json_schema(mode="serialization").get("properties", {})
     inherited = [meanings(base) for base in get_original_bases(kind) if is_typeddict(base)]
     own = {name: field["description"] for name, field in fields.items() if "description" in field}
     return reduce(or_, [*inherited, own])
-
-
-def lines_of(module: ModuleType) -> Iterator[Any]:
-    """The types of lines that a module defines."""
-    own = (kind for kind in vars(module).values() if is_typeddict(kind) and kind.__module__ == module.__name__)
-    return (kind for kind in own if "event" in kind.__annotations__)

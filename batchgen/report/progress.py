@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from batchgen import clock
 from batchgen.hooks.delivery_hook import HookResult
@@ -25,6 +25,9 @@ from batchgen.report.terminal import OutputStream, RedrawnLines, drop_unread, pr
 from batchgen.report.words import blocker_json, blocker_line, event_json, event_line
 from batchgen.stage import wait_for
 
+if TYPE_CHECKING:
+    from batchgen.runner import Runner
+
 READ_SECONDS = 1.0  # between two reads of the table: a person needs no more, and a run has better use for the disk
 NOTICE_SECONDS = 0.25  # between two checks of the notice, which needs no read: Ctrl-C is answered at once
 CAUSE_AGAIN = timedelta(minutes=10)  # between two lines about one cause for which jobs wait
@@ -34,8 +37,8 @@ SILENCE = timedelta(seconds=30)  # then plain output says what the batch waits f
 class Progress:
     """Shows what happens to a batch, from the event after `after` on, until it is told to stop.
 
-    `notice` returns what the run itself has to say; `command_line` makes a command from its name, for JSON;
-    `is_stopped` tells whether a signal ends the run.
+    `notice` returns what the run itself has to say, and what to do about it. Without a `runner`, the batch is only
+    watched.
     """
 
     def __init__(
@@ -44,17 +47,14 @@ class Progress:
         batch_id: int,
         batch: str,
         after: int,
+        command_line: CommandLine,
+        notice: Callable[[], tuple[str, Advice]],
         *,
         as_json: bool = False,
         log: IO[str] | None = None,
         stream: IO[str] | None = None,
-        notice: Callable[[], str] = str,
-        notice_advice: Callable[[], Advice] = lambda: advice(""),
-        shows_pause: bool = False,
-        origin: str | None = None,
-        command_line: CommandLine | None = None,
+        runner: Runner | None = None,
         is_one_of_many: bool = False,
-        is_stopped: Callable[[], bool] = bool,
     ) -> None:
         stream = stream or sys.stderr
         self.database, self.batch_id, self.batch, self.last_event = database, batch_id, batch, after
@@ -67,14 +67,11 @@ class Progress:
             self.display = None
         self.log = OutputStream(log) if log else None
         self.notice, self.shown_notice = notice, ""
-        self.notice_advice, self.command_line = notice_advice, command_line
-        self.shows_pause = shows_pause
-        """Whether a pause is shown as a change; the notice of a run says more."""
+        self.command_line, self.runner = command_line, runner
         self.last_setting = 0
         """The newest setting that was shown, or was there before."""
-        self.origin = origin
+        self.origin = runner.context.service.origin if runner else None
         """Of the service in use: jobs that were sent elsewhere are shown as such."""
-        self.is_stopped = is_stopped
         self.last_line_at = clock.utcnow()
         self.shown_causes: dict[str, datetime] = {}
         """When each cause was last shown for which jobs wait, without the figures in it."""
@@ -130,7 +127,7 @@ class Progress:
         Further signals are ignored once one has ended the run: then it waits for no reader that does not read.
         """
         while not self.is_read:
-            if ended.is_set() and self.is_stopped():
+            if ended.is_set() and self.runner and self.runner.signal:
                 await asyncio.to_thread(drop_unread)
             await asyncio.sleep(NOTICE_SECONDS)
 
@@ -147,7 +144,8 @@ class Progress:
         for setting in await self.database.read(settings.since, self.batch_id, self.last_setting):
             self.last_setting, now = setting.id, clock.utcnow()
             line = steered_line(setting, now)
-            if line and (self.shows_pause or setting.name is not SettingName.PAUSED or setting.value is None):
+            is_pause = setting.name is SettingName.PAUSED and setting.value is not None
+            if line and not (is_pause and self.runner):  # whose notice says more
                 self.write_remark(line)
                 view.change = f"{setting.set_at.astimezone():%H:%M:%S}  {line}"
             if self.as_json and setting.name is not SettingName.MANIFEST:
@@ -186,7 +184,7 @@ class Progress:
             self.print(Waiting(event="waiting", batch=self.batch, at=now, **wait))
 
     def show_notice(self, view: LiveView) -> None:
-        notice = self.notice()
+        notice, what_to_do = self.notice()
         if notice == self.shown_notice or not self.is_read:
             return
         self.shown_notice = view.notice = notice
@@ -194,7 +192,7 @@ class Progress:
             self.write_remark(notice)
         if self.as_json:
             now = clock.utcnow()
-            self.print(Notice(event="notice", batch=self.batch, at=now, message=notice, **self.notice_advice()))
+            self.print(Notice(event="notice", batch=self.batch, at=now, message=notice, **what_to_do))
         if self.display:
             self.display.draw(render(view, clock.utcnow(), self.display.console.width))
 
@@ -216,16 +214,9 @@ class Progress:
             check = advice("check the address of the receiver; the run goes on without it")
             event = NotificationFailed(event="notification_failed", at=now, message=result, **check)
         else:
-            again = advice("the next run with the same --exec starts it again", same_command)
-            event = {
-                "event": "hook",
-                "at": now,
-                "id": result.key,
-                "path": result.path,
-                "exit_code": result.exit_code,
-                "message": result.message,
-                **(again if result.exit_code else advice("")),
-            }
+            code, path, message = result.exit_code, result.path, result.message
+            again = advice("the next run with the same --exec starts it again", same_command) if code else advice("")
+            event = Hooked(event="hook", at=now, id=result.key, path=path, exit_code=code, message=message, **again)
         if self.as_json:
             self.print(event)
         if isinstance(result, str) or result.exit_code:

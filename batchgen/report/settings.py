@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
+from typing import cast
 
 from batchgen.catalogue.wording import plural
 from batchgen.jobtable.kinds import SettingName
@@ -24,17 +27,13 @@ def value_text(name: SettingName, value: str | None, now: datetime) -> str:
 
 
 def source_text(value: ValueInForce, now: datetime) -> str:
-    match value.source:
-        case Source.SETTING if value.set_at:
-            text = f"set at {local_time(value.set_at, now)} by {value.set_by}"
-        case Source.OPTION:
-            text = f"option of the run on {value.run}"
-        case Source.MANIFEST:
-            return "from the manifest"
-        case _:
-            return "the default"
-    if value.instead_of is not None:
-        text += f"; the manifest has {value_text(value.name, value.instead_of, now)}"
+    if value.source in (Source.MANIFEST, Source.DEFAULT):
+        return "from the manifest" if value.source is Source.MANIFEST else "the default"
+    text = f"option of the run on {value.run}"
+    if value.set_at:
+        text = f"set at {local_time(value.set_at, now)} by {value.set_by}"
+    if value.manifest is not None:
+        text += f"; the manifest has {value_text(value.name, value.manifest, now)}"
     return text
 
 
@@ -95,19 +94,11 @@ def settings_json(batch: str, in_force: InForce, runs: int, hint: str, command: 
         "batch": batch,
         "paused_at": in_force.pause.set_at if in_force.pause else None,
         "paused_by": in_force.pause.set_by if in_force.pause else None,
-        "settings": [setting_value(value) for value in in_force.values],
+        "settings": setting_values(in_force.values),
         "runs": runs,
         **advice(hint, command),
     }
 
 
-def setting_value(value: ValueInForce) -> SettingValue:
-    return {
-        "name": value.name,
-        "value": value.value,
-        "source": value.source.value,
-        "set_at": value.set_at,
-        "set_by": value.set_by,
-        "run": value.run,
-        "manifest": value.instead_of,
-    }
+def setting_values(values: Sequence[ValueInForce]) -> list[SettingValue]:
+    return [cast("SettingValue", asdict(value)) for value in values]

@@ -183,6 +183,14 @@ def print_json(document: Mapping[str, Any], *, is_progress: bool = False) -> Non
     print_lines(f"{unwritable(output.failure)}; the command goes on without it, and the job table has it all", err=True)
 
 
+def show(event: Mapping[str, Any], *lines: str, as_json: bool, err: bool = False) -> None:
+    """Print an event for a program, or these lines for a person. What goes to standard error is progress."""
+    if as_json:
+        print_json(event, is_progress=err)
+    else:
+        print_lines(*lines, err=err)
+
+
 class RedrawnLines:
     """A few lines on a terminal, redrawn in place; `close` erases them.
 

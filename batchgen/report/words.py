@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from rich import filesize
 
 from batchgen.advice.command_line import with_ids
-from batchgen.catalogue.wording import unknown_charges
+from batchgen.catalogue.wording import plural, unknown_charges
 from batchgen.jobs import State
 from batchgen.jobtable.blockers import A_RUN, PERSON, RESUME, Blocker
 from batchgen.jobtable.delivery import LostFiles
@@ -134,7 +134,7 @@ def summary_json(batch: str, summary: BatchSummary, blockers: Sequence[Blocker],
     }
 
 
-def blocker_json(blocker: Blocker, command_line: CommandLine | None) -> WaitFor:
+def blocker_json(blocker: Blocker, command_line: CommandLine) -> WaitFor:
     hint, command = blocker_hint(blocker)
     return {
         "for": blocker.reason,
@@ -144,7 +144,7 @@ def blocker_json(blocker: Blocker, command_line: CommandLine | None) -> WaitFor:
         "origin": blocker.origin,
         "cause": blocker.cause,
         "job": blocker.job,
-        **advice(hint, command_line(command) if command_line and command else None),
+        **advice(hint, command and command_line(command)),
     }
 
 
@@ -168,12 +168,11 @@ def lost_lines(lost: LostFiles, retry: str) -> list[str]:
     that is said elsewhere."""
     lines = []
     if lost.files:
-        number = len(lost.files)
-        subject = "1 delivered file is" if number == 1 else f"{number} delivered files are"
-        lines.append(f"{subject} not there as delivered: {lost.listed(SHOWN)}")
+        lines.append(f"{plural(len(lost.files), 'delivered file')} not there as delivered: {lost.listed(SHOWN)}")
         if retry:
-            them = "it" if number == 1 else "them"
-            lines.append(f"`{with_ids(f'{retry} --download', keys_of(lost))}`, then a run, fetches {them} for nothing")
+            lines.append(
+                f"`{with_ids(f'{retry} --download', keys_of(lost))}`, then a run, fetches what is lost for nothing"
+            )
     if lost.obstacle:
         lines.append(f"delivered files could not be looked at: {lost.obstacle}")
     elif not lost.is_all:

@@ -16,7 +16,7 @@ from statistics import quantiles
 from batchgen.catalogue.wording import plural
 from batchgen.jobs import State
 from batchgen.jobtable.clips import Clip
-from batchgen.report.formats import dollars, duration
+from batchgen.report.formats import dollars, duration, local_time
 from batchgen.review.data import bounded
 
 WIDTH = 360
@@ -80,18 +80,12 @@ def progress_chart(data: ChartData) -> str:
         f'<path class="axis" d="M0 {CURVE_HEIGHT}H{WIDTH}M0 0H{WIDTH}"/>'
         f'<polygon class="area" points="0,{CURVE_HEIGHT} {delivered} {WIDTH},{CURVE_HEIGHT}"/>'
         f'<polyline class="curve" points="{delivered}"/>{failed}'
-        f'<text x="0" y="{below}">{clock(begin, end)}</text>'
-        f'<text x="{WIDTH}" y="{below}" text-anchor="end">{clock(end, begin)}</text>'
+        f'<text x="0" y="{below}">{local_time(begin, end)}</text>'
+        f'<text x="{WIDTH}" y="{below}" text-anchor="end">{local_time(end, begin)}</text>'
         f'<text x="{WIDTH / 2}" y="{below}" text-anchor="middle">{duration(end - begin)}</text>'
     )
-    description = f"From {clock(begin, end)} to {clock(end, begin)}: {title}{failures}."
+    description = f"From {local_time(begin, end)} to {local_time(end, begin)}: {title}{failures}."
     return figure("Progress", f"{title}{failures}", description, CURVE_HEIGHT + 18, body)
-
-
-def clock(moment: datetime, other: datetime) -> str:
-    """A moment in the zone of this machine; with its date where the other one has another."""
-    local = moment.astimezone()
-    return f"{local:%H:%M}" if local.date() == other.astimezone().date() else f"{local:%b %d, %H:%M}"
 
 
 def times_chart(seconds: Mapping[str, Sequence[float]]) -> str:
