@@ -270,7 +270,7 @@ def bring(
     for table in BATCH_TABLES:
         bring_table(table, left, new_ids if last["batches"] else None)
     for table in ACCOUNT_TABLES:
-        bring_table(table, present=row_copy.keys_in(connection, table))
+        bring_table(table, present={tuple(row) for row in connection.execute(select(*table.primary_key))})
     row_copy.finish(connection)
     moves.record(connection, move.id, new_ids, came_from=place_of(source.url), began_at=now, moved_at=now)
     if not source.write_now(moves.is_underway, move.id):
