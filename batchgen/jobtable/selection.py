@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, bindparam, select
 
 from batchgen.catalogue.wording import nearest_hint
 from batchgen.errors import UsageError
@@ -107,11 +107,6 @@ class Selected:
                 self._order = ids, accepted
         return is_same
 
-    def count(self, connection: Connection, state: State) -> int:
-        """How many of them are in a state."""
-        of_state = select(func.count()).where(jobs.c.state == state)
-        return sum(connection.execute(of_state.where(jobs.c.id.in_(ids))).scalar_one() for ids in chunks_of(self.ids))
-
 
 def select_jobs(
     connection: Connection, batch_id: int, selection: Selection, gone: Collection[int] = ()
@@ -180,7 +175,9 @@ def left_out(connection: Connection, batch_id: int, selected: Selected | None) -
     """How many pending jobs of the batch a run may not send."""
     if selected is None:
         return 0
-    return count(connection, batch_id, State.PENDING) - selected.count(connection, State.PENDING)
+    pending = select(jobs.c.id).where(jobs.c.state == State.PENDING)
+    chosen = sum(1 for _ in rows_among(connection, pending, jobs.c.id, selected.ids))
+    return count(connection, batch_id, State.PENDING) - chosen
 
 
 def left_out_of(connection: Connection, batch_id: int, text: str | None) -> int:
