@@ -258,6 +258,7 @@ def bring(
             yield from row_copy.read_rows(reading, table, batch_ids, present)
 
     def bring_table(table: Table, left: BatchIds = None, entered: BatchIds = None, present: Keys = ()) -> None:
+        """Copy the rows, or those of the batches that have `left` and `entered`, and read them back."""
         digests[table.name] = copied = row_copy.copy_rows(pages(table, left, present), connection, table, last)
         on_table(table.name, copied)
         if str(row_copy.digest(connection, table, entered, present)) != str(copied):
