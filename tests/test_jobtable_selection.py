@@ -150,8 +150,8 @@ def test_a_selection_of_many_jobs_goes_on_where_it_stopped(table: Table) -> None
     assert ready(table, of_run, capacity=2) == [f"j{CHUNK:04}", f"j{CHUNK + 1:04}"]
     assert ready(table, of_run, capacity=CHUNK + 5)[-1] == f"j{2 * CHUNK + 4:04}", "from more than one statement"
     assert of_run.ids == select(table, only=("j*",)).ids
-    assert table.database.read_now(of_run.count, State.GENERATING) == CHUNK
-    assert table.database.read_now(of_run.count, State.PENDING) == CHUNK + 10
+    assert table.database.read_now(selection.left_out, table.batch_id, of_run) == 0
+    assert table.database.read_now(selection.left_out, table.batch_id, Selected(of_run.ids[:CHUNK])) == CHUNK + 10
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ from batchgen.cli import worker
 from batchgen.cli.signals import signals_handled
 from batchgen.errors import ExitCode, StorageError, TableLocked
 from batchgen.jobs import State
-from batchgen.jobtable import engine, repeats, submission, table_lock
+from batchgen.jobtable import engine, repeats, settings, submission, table_lock
 from batchgen.jobtable.batches import table_location
 from batchgen.jobtable.database import Database, errors_for_people
 from batchgen.jobtable.engine import database_url
@@ -337,7 +337,7 @@ async def test_a_run_that_stood_still_knows_since_when_it_is_at_work_again(table
 
 def test_after_the_clock_was_set_back_the_whole_log_is_compared_again(table: Table) -> None:
     table.bring(State.DONE)
-    table.change(repeats.record_comparison, table.batch_id, NOON)
+    table.change(settings.record_comparison, table.batch_id, NOON)
     synced = SyncResult(table.batch_id)
     for at, since in (
         (NOON, NOON - repeats.CLOCK_SKEW),

@@ -258,6 +258,7 @@ def bring(
             yield from row_copy.read_rows(reading, table, batch_ids, present)
 
     def bring_table(table: Table, left: BatchIds = None, entered: BatchIds = None, present: Keys = ()) -> None:
+        """Copy the rows, or those of the batches that have `left` and `entered`, and read them back."""
         digests[table.name] = copied = row_copy.copy_rows(pages(table, left, present), connection, table, last)
         on_table(table.name, copied)
         if str(row_copy.digest(connection, table, entered, present)) != str(copied):
@@ -270,7 +271,7 @@ def bring(
     for table in BATCH_TABLES:
         bring_table(table, left, new_ids if last["batches"] else None)
     for table in ACCOUNT_TABLES:
-        bring_table(table, present=row_copy.keys_in(connection, table))
+        bring_table(table, present={tuple(row) for row in connection.execute(select(*table.primary_key))})
     row_copy.finish(connection)
     moves.record(connection, move.id, new_ids, came_from=place_of(source.url), began_at=now, moved_at=now)
     if not source.write_now(moves.is_underway, move.id):

@@ -16,7 +16,7 @@ from functools import partial
 from itertools import count, pairwise
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, CursorResult, Text, cast, select
+from sqlalchemy import Connection, CursorResult, Row, Select, Text, cast, select, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from batchgen import clock
@@ -239,12 +239,6 @@ def condition(sql: str) -> str:
     return f"({sql})".replace(":", "\\:")
 
 
-def refuse_id_as_text(sql: str) -> None:
-    """Raise `UsageError` for a condition that no job meets, because it takes the number of a row for the job's id."""
-    if ID_AS_TEXT.search(sql) and "select" not in sql.lower():  # in the views that it may read, id is a text
-        raise UsageError(f"--where: {ID_IS_A_NUMBER}: {sql}")
-
-
 def refuse_row_numbers(connection: Connection, batch_id: int, sql: str) -> None:
     """Raise `UsageError` for a condition on the numbers of rows that are, in the manifest, the ids of other jobs."""
     numbers = re.findall(r"\d+", " ".join(ID_AS_NUMBER.findall(sql))) if "select" not in sql.lower() else []
@@ -257,13 +251,13 @@ def refuse_row_numbers(connection: Connection, batch_id: int, sql: str) -> None:
         )
 
 
-@contextmanager
-def bounded(connection: Connection) -> Iterator[None]:
-    """Bound what a condition may do while it is evaluated. Raises `UsageError` in place of the database's errors."""
+def rows_where(connection: Connection, batch_id: int, statement: Select[Any], sql: str) -> Sequence[Row[Any]]:
+    """The rows of `jobs` that meet a condition. Raises `UsageError`, also in place of the database's errors."""
+    refuse_row_numbers(connection, batch_id, sql)
     steps = count()
     try:
         with reading_only(connection, lambda: next(steps) > CONDITION_STEPS, CONDITION_SECONDS):
-            yield
+            rows = connection.execute(statement.where(text(condition(sql)))).all()
     except UnicodeEncodeError:
         raise UsageError("--where: the condition is not UTF-8") from None
     except SQLAlchemyError as error:
@@ -271,3 +265,7 @@ def bounded(connection: Connection) -> Iterator[None]:
         reason = next((meaning for part, meaning in REASONS.items() if part in reason), reason)
         names = ", ".join(column.name for column in jobs.columns)
         raise UsageError(f"--where: {reason}\nThe columns of a job: {names}") from None
+    # No job meets a condition that takes the number of a row for the job's id. In the views, id is a text.
+    if not rows and ID_AS_TEXT.search(sql) and "select" not in sql.lower():
+        raise UsageError(f"--where: {ID_IS_A_NUMBER}: {sql}")
+    return rows

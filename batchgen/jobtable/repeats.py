@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, bindparam, func, select
 
 from batchgen.catalogue.amounts import amount_text
 from batchgen.files import object_store
@@ -110,11 +110,6 @@ def compared_since(connection: Connection, synced: SyncResult, now: datetime) ->
 def newest_from_log(connection: Connection, batch_id: int) -> datetime | None:
     """When the newest generation of the batch was bought that only the service's log knew."""
     return connection.execute(NEWEST.where(attempts.c.error == ONLY_IN_LOG), {"in_batch": batch_id}).scalar()
-
-
-def record_comparison(connection: Connection, batch_id: int, at: datetime | None) -> None:
-    """All pending jobs of a batch were compared with the service's log as it was at this time; None: not all were."""
-    connection.execute(update(batches).where(batches.c.id == batch_id).values(compared_at=at))
 
 
 def compare(connection: Connection, search: RepeatSearch) -> Comparison:

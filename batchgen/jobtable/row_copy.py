@@ -106,10 +106,6 @@ def read_rows(
         raise StorageError(f"the table {table.name} has a value that batchgen did not write: {error}") from error
 
 
-def keys_in(connection: Connection, table: Table) -> Keys:
-    return {tuple(row) for row in connection.execute(select(*table.primary_key))}
-
-
 def digest(connection: Connection, table: Table, batch_ids: BatchIds = None, present: Keys = ()) -> Digest:
     """The digest of a table's rows, or of its batches, without those whose keys were `present` before."""
     result = Digest()

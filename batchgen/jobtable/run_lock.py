@@ -93,7 +93,8 @@ class SessionLock:
     """An advisory lock of PostgreSQL, in a session of its own. A thread takes it again when the session is lost."""
 
     def __init__(self, database: Database, run_id: str, on_hint: Callable[[], None]) -> None:
-        self.database, self.key, self.on_hint = database, key_of(run_id), on_hint
+        self.database, self.on_hint = database, on_hint
+        self.key = KEY_PREFIX << KEY_BITS | int(run_id, 16)
         self.stays = False
         """A trace of it is kept at the end, for the next run to see. A session leaves none."""
         self.is_possible = True
@@ -207,11 +208,6 @@ def session_of(connection: psycopg.Connection) -> int:
 
 def session_id(connection: Connection) -> int:
     return int(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
-
-
-def key_of(run_id: str) -> int:
-    """The key of a run's advisory lock, of 64 bits."""
-    return KEY_PREFIX << KEY_BITS | int(run_id, 16)
 
 
 def locked_runs(connection: Connection) -> set[str]:

@@ -10,16 +10,15 @@ import json
 import re
 import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 
-from sqlalchemy import Connection, bindparam, func, select, text
+from sqlalchemy import Connection, bindparam, select
 
 from batchgen.catalogue.wording import nearest_hint
 from batchgen.errors import UsageError
 from batchgen.jobs import State
-from batchgen.jobtable.query import bounded, condition, refuse_id_as_text, refuse_row_numbers
+from batchgen.jobtable.query import rows_where
 from batchgen.jobtable.rows import chunks_of, rows_among
 from batchgen.jobtable.schema import jobs
 from batchgen.jobtable.statistics import count
@@ -108,11 +107,6 @@ class Selected:
                 self._order = ids, accepted
         return is_same
 
-    def count(self, connection: Connection, state: State) -> int:
-        """How many of them are in a state."""
-        of_state = select(func.count()).where(jobs.c.state == state)
-        return sum(connection.execute(of_state.where(jobs.c.id.in_(ids))).scalar_one() for ids in chunks_of(self.ids))
-
 
 def select_jobs(
     connection: Connection, batch_id: int, selection: Selection, gone: Collection[int] = ()
@@ -139,14 +133,9 @@ def find(connection: Connection, batch_id: int, selection: Selection, gone: Coll
     Raises `UsageError` for a bad condition or one that takes ids for numbers of rows, and for a pattern that fits none.
     """
     statement = select(jobs.c.id, jobs.c.key).where(jobs.c.batch_id == batch_id, jobs.c.state != State.CANCELLED)
-    if selection.where is not None:
-        refuse_row_numbers(connection, batch_id, selection.where)
-        statement = statement.where(text(condition(selection.where)))
-    ordered = statement.order_by(jobs.c.priority.desc(), jobs.c.id)
-    with bounded(connection) if selection.where is not None else nullcontext():
-        rows = [row for row in connection.execute(ordered) if row.id not in gone]
-    if selection.where is not None and not rows:
-        refuse_id_as_text(selection.where)
+    ordered, where = statement.order_by(jobs.c.priority.desc(), jobs.c.id), selection.where
+    met = connection.execute(ordered) if where is None else rows_where(connection, batch_id, ordered, where)
+    rows = [row for row in met if row.id not in gone]
     if selection.only:
         groups = matching([row.key for row in rows], selection.only, "--only ")
         chosen = {key for group in groups for key in group}
@@ -186,7 +175,9 @@ def left_out(connection: Connection, batch_id: int, selected: Selected | None) -
     """How many pending jobs of the batch a run may not send."""
     if selected is None:
         return 0
-    return count(connection, batch_id, State.PENDING) - selected.count(connection, State.PENDING)
+    pending = select(jobs.c.id).where(jobs.c.state == State.PENDING)
+    chosen = sum(1 for _ in rows_among(connection, pending, jobs.c.id, selected.ids))
+    return count(connection, batch_id, State.PENDING) - chosen
 
 
 def left_out_of(connection: Connection, batch_id: int, text: str | None) -> int:

@@ -71,12 +71,17 @@ def record_manifest(
         record(connection, batch_id, SettingName.MANIFEST, manifest, now, by)
 
 
+def record_comparison(connection: Connection, batch_id: int, at: datetime | None) -> None:
+    """All pending jobs of a batch were compared with the service's log as it was at this time; None: not all were."""
+    connection.execute(update(batches).where(batches.c.id == batch_id).values(compared_at=at))
+
+
 def compare_again(connection: Connection, batch_id: int, now: datetime) -> None:
     """Jobs are to be sent that may never have been compared with the service's log: every run compares them first.
 
     A new row of the manifest, with the same value, shows that to runs that are at work.
     """
-    connection.execute(update(batches).where(batches.c.id == batch_id).values(compared_at=None))
+    record_comparison(connection, batch_id, None)
     for setting in current(connection, batch_id):
         if setting.name is SettingName.MANIFEST:
             record(connection, batch_id, SettingName.MANIFEST, setting.value, now, person())

@@ -196,8 +196,7 @@ def job_results(connection: Connection, batch_id: int, folder: Path) -> list[Job
 
 
 def last_run(connection: Connection, batch_id: int) -> LastRun | None:
-    of_batch = select(runs.c.ended_at, runs.c.exit_code, runs.c.message, runs.c.limits, runs.c.selection)
-    of_batch = of_batch.where(runs.c.batch_id == batch_id)
+    of_batch = select(*(runs.c[name] for name in LastRun.__dataclass_fields__)).where(runs.c.batch_id == batch_id)
     row = connection.execute(of_batch.order_by(runs.c.started_at.desc()).limit(1)).first()
     return LastRun(*row) if row else None
 

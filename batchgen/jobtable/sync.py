@@ -14,7 +14,7 @@ from batchgen.errors import ManifestChanged
 from batchgen.files.local_files import FileDigests
 from batchgen.files.outputs import unnumbered
 from batchgen.jobs import ErrorClass, JobSpec, State
-from batchgen.jobtable import commands, pricelist
+from batchgen.jobtable import commands, pricelist, settings
 from batchgen.jobtable.batches import Batch, upsert_batch
 from batchgen.jobtable.changes import Change, archive_version, describe_change, refusal
 from batchgen.jobtable.columns import UTCDateTime
@@ -152,7 +152,7 @@ def sync_manifest(
         ordered = update(jobs).where(*pending, jobs.c.repeat_ordered.is_not(None)).values(repeat_ordered=None)
         result.recalled = connection.execute(ordered).rowcount
     if result.has_changes:
-        connection.execute(update(batches).where(batches.c.id == result.batch_id).values(compared_at=None))
+        settings.record_comparison(connection, result.batch_id, None)
     return result
 
 

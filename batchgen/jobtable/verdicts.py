@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, false, func, insert, or_, select, true
@@ -74,10 +75,10 @@ def import_verdicts(connection: Connection, batch_id: int, imported: Iterable[Fi
     rows: list[dict[str, Any]] = []
     said: dict[int, dict[str, Any]] = {}
     keys = [verdict.id for verdict in from_files]
-    clips = {row.key: row for row in _clips_of(connection, batch_id, jobs.c.key, keys)}  # the first file comes last
+    files = partial(rows_among, connection, SELECT_CLIPS_TO_JUDGE, params={"in_batch": batch_id})
+    clips = {row.key: row for row in files(jobs.c.key, keys)}  # the first file comes last
     strays = [verdict.clip for verdict in from_files if refusal(clips.get(verdict.id), verdict)]
-    same = _clips_of(connection, batch_id, CLIP_NAME, strays)
-    moved = {row.sha256[:CLIP_DIGITS]: row for row in same if row.number == 1}
+    moved = {row.sha256[:CLIP_DIGITS]: row for row in files(CLIP_NAME, strays) if row.number == 1}
     for verdict in from_files:
         clip = clips.get(verdict.id)
         reason = refusal(clip, verdict)
@@ -99,7 +100,8 @@ def import_verdicts(connection: Connection, batch_id: int, imported: Iterable[Fi
 
 def has_any(connection: Connection, batch_id: int, from_file: Iterable[FileVerdict]) -> bool:
     """Whether a batch has any of the judged clips: one that was renamed has taken them over."""
-    return bool(_clips_of(connection, batch_id, CLIP_NAME, [verdict.clip for verdict in from_file]))
+    names = [verdict.clip for verdict in from_file]
+    return any(rows_among(connection, SELECT_CLIPS_TO_JUDGE, CLIP_NAME, names, {"in_batch": batch_id}))
 
 
 def refusal(clip: Row[Any] | None, verdict: FileVerdict) -> str:
@@ -111,14 +113,6 @@ def refusal(clip: Row[Any] | None, verdict: FileVerdict) -> str:
     if not clip.sha256.startswith(verdict.clip):
         return "its clip is another one by now; look at that, and judge it"
     return ""
-
-
-def _clips_of(
-    connection: Connection, batch_id: int, column: ColumnElement[str], values: Sequence[str]
-) -> list[Row[Any]]:
-    """The jobs with these values of a column, the files of their current attempts, the last file first, and when they
-    were judged last."""
-    return list(rows_among(connection, SELECT_CLIPS_TO_JUDGE, column, values, {"in_batch": batch_id}))
 
 
 def left_out(connection: Connection, batch_id: int, choice: VerdictFilter | None = None) -> dict[str, int]:
@@ -171,6 +165,7 @@ SELECT_CLIPS_TO_JUDGE = (
     .where(IN_BATCH)
     .order_by(outputs.c.number.desc())
 )
+"""The jobs with the files of their current attempts, the last file first, and when they were judged last."""
 SAID = case(
     (verdicts.c.verdict.is_not(None), verdicts.c.verdict),
     (or_(verdicts.c.stars.is_not(None), jobs.c.state == State.DONE), "without a verdict"),

@@ -15,7 +15,7 @@ from batchgen.catalogue.wording import plural
 from batchgen.context import RunContext, RunSpec
 from batchgen.errors import ManifestChanged
 from batchgen.jobs import ErrorClass
-from batchgen.jobtable import repeats, submission, takeover
+from batchgen.jobtable import repeats, settings, submission, takeover
 from batchgen.jobtable.enrolled import ids_of
 from batchgen.jobtable.repeats import Repeat
 from batchgen.jobtable.sync import SyncResult
@@ -104,7 +104,7 @@ class RepeatCheck:
     def record(self, connection: Connection, manifest: int, compared_at: datetime | None) -> None:
         """The pending jobs were compared, unless more have been enrolled meanwhile; None: some were left."""
         if compared_at is None or read_steering(connection, self.context.batch_id).manifest == manifest:
-            repeats.record_comparison(connection, self.context.batch_id, compared_at)
+            settings.record_comparison(connection, self.context.batch_id, compared_at)
 
     async def is_over_after(self, newest: datetime) -> bool:
         """Wait until the log shows everything up to this moment. Whether the run is over before."""
