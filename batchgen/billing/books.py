@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -67,7 +68,7 @@ BILLED, UNMATCHED, OPEN = TypeAdapter(BilledAttempt), TypeAdapter(UnmatchedTrans
 """What makes these of a row, whose columns have the names of their fields."""
 
 
-class Books:
+class Books(AbstractContextManager["Books"]):
     """Both sides of one reconciliation. A context manager; the rows are gone when it is left."""
 
     def __init__(self) -> None:
@@ -75,9 +76,6 @@ class Books:
         self._db.row_factory = sqlite3.Row
         self._db.create_function("digits_of", 1, lambda request: request and digits_of(request), deterministic=True)
         self._db.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {queries.SCHEMA}")
-
-    def __enter__(self) -> Books:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._db.close()
