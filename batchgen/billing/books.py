@@ -34,7 +34,7 @@ from batchgen.jobs import Outcome, State
 from batchgen.jobtable.fingerprint import digits_of
 from batchgen.jobtable.ledger import NAMED_BY_SERVICE, BilledCharge
 from batchgen.limits.accounting import CLOCK_SKEW
-from batchgen.services.base import PastGeneration, Transaction, TransactionKind
+from batchgen.services.base import PastGeneration, Transaction
 
 ROWS_AT_ONCE = 2_000  # in memory, of what is judged or billed
 
@@ -81,7 +81,9 @@ class Books(AbstractContextManager["Books"]):
         self._db.close()
 
     def add_transactions(self, rows: Iterable[Transaction]) -> None:
-        values = ((timestamp(row.at), row.kind, row.type, row.model, row.generation_id, signed(row)) for row in rows)
+        values = (
+            (timestamp(row.at), row.kind, row.type, row.model, row.generation_id, nano(row.signed_usd)) for row in rows
+        )
         self._insert(queries.INSERT_TRANSACTION, values)
 
     def forget_transactions(self) -> None:
@@ -180,11 +182,6 @@ class Books(AbstractContextManager["Books"]):
 def nano(amount: Decimal | None) -> int | None:
     """USD as a whole number of billionths."""
     return None if amount is None else int(amount.scaleb(PLACES))
-
-
-def signed(row: Transaction) -> int | None:
-    """The amount of a transaction, negative where it gives back what was charged."""
-    return nano(-row.amount_usd if row.kind is TransactionKind.REFUND else row.amount_usd)
 
 
 def timestamp(moment: datetime | None) -> str | None:

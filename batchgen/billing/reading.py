@@ -45,13 +45,10 @@ class Statement:
 
     def add(self, row: Transaction) -> None:
         self.transactions += 1
-        match row.kind:
-            case TransactionKind.CHARGE:
-                self.charged_usd += row.amount_usd
-            case TransactionKind.REFUND:
-                self.charged_usd -= row.amount_usd
-            case TransactionKind.OTHER:
-                self.balance_usd += row.amount_usd
+        if row.kind is TransactionKind.OTHER:
+            self.balance_usd += row.amount_usd
+        else:
+            self.charged_usd += row.signed_usd
 
 
 async def read_statement(

@@ -1,4 +1,4 @@
-"""What a run asks the service about money: the price list, the charges that no answer named, the balance."""
+"""What a run asks the service about money: the price list, and the charges that no answer named."""
 
 from __future__ import annotations
 
@@ -66,6 +66,5 @@ async def read_amounts(service: Service, since: datetime, until: datetime) -> di
         async for page in read_pages(service, since, until, pages_max=PAGES_MAX):
             for row in page.rows:
                 if row.generation_id and row.kind is not TransactionKind.OTHER:
-                    amount = row.amount_usd if row.kind is TransactionKind.CHARGE else -row.amount_usd
-                    amounts[row.generation_id] = amounts.get(row.generation_id, Decimal(0)) + amount
+                    amounts[row.generation_id] = amounts.get(row.generation_id, Decimal(0)) + row.signed_usd
     return amounts
