@@ -86,17 +86,13 @@ async def read_log(service: Service, books: Books, start: datetime, now: datetim
     return "the log cannot be read to its end"
 
 
-async def read_table(database: Database, service: Service, batch_id: int, books: Books, start: datetime) -> None:
+def read_table(connection: Connection, service: Service, batch_id: int, books: Books, start: datetime) -> None:
     """Copy what the job table has: the batch's attempts and jobs, and the generations of other batches."""
-
-    def read(connection: Connection) -> None:
-        add_attempts(connection, service, batch_id, books)
-        for rows in billing.other_generations(connection, batch_id, start - CHARGE_LAG):
-            books.add_foreign_generations(rows)
-        for rows in billing.digits_of_jobs(connection, batch_id):
-            books.add_jobs(rows)
-
-    await database.read(read)
+    add_attempts(connection, service, batch_id, books)
+    for rows in billing.other_generations(connection, batch_id, start - CHARGE_LAG):
+        books.add_foreign_generations(rows)
+    for rows in billing.digits_of_jobs(connection, batch_id):
+        books.add_jobs(rows)
 
 
 def add_attempts(
