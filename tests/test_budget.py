@@ -13,7 +13,7 @@ from sqlalchemy import insert
 from batchgen.context import RunContext
 from batchgen.jobs import ChargeSource, Job, State
 from batchgen.jobtable import charges, ledger, pricelist, reconciliation, schema, submission
-from batchgen.jobtable.ledger import Totals
+from batchgen.jobtable.ledger import BilledCharge, Totals
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.limits.budget import Choice, Hold, explanation, hold_of
 from batchgen.manifest.limits import Limits
@@ -103,7 +103,8 @@ def test_the_running_totals_equal_those_of_the_ledger_after_any_sequence_of_even
                 for unconfirmed in table.unconfirmed(capacity=1):
                     table.change(reconciliation.abandoned, unconfirmed, "given up", table.now)
                 uncharged = table.database.read_now(ledger.uncharged, table.batch_id)
-                table.change(ledger.record_charges, [(attempt, usd("0.29")) for attempt in uncharged])
+                bill = [BilledCharge(row.id, row.generation_id, usd("0.29"), is_price=True) for row in uncharged]
+                table.change(ledger.record_bill, bill, table.now)
         assert sums(table).unpriced >= 0
 
 
@@ -311,7 +312,8 @@ def test_missing_charges_are_taken_from_the_transactions(table: Table) -> None:
         table.finish(job)
     uncharged = table.database.read_now(ledger.uncharged, table.batch_id)
     assert [attempt.generation_id for attempt in uncharged] == ["g-1", "g-2"]
-    assert table.change(ledger.record_charges, [(uncharged[0], usd("0.25"))]) == 1
+    charge = BilledCharge(uncharged[0].id, "g-1", usd("0.25"), is_price=True)
+    assert table.change(ledger.record_bill, [charge], table.now) == 1
     assert sums(table) == Totals(spent=usd("0.25"), reserved=usd("0.3"))
     assert (table.attempt("j000").cost_usd, table.attempt("j000").charge_source) == (usd("0.25"), ChargeSource.LEDGER)
 

@@ -15,7 +15,7 @@ import pytest
 
 from batchgen.catalogue import register, validation
 from batchgen.report.models import describe, model_lines
-from batchgen.services.model_documents import fetch_schemas, read_document
+from batchgen.services.model_documents import fetch_schemas
 from tests.batches import STANDARD, TEXT_MODEL
 from tests.conftest import Command, Simulate
 from tests.waiting import rows
@@ -170,8 +170,9 @@ ODD_DOCUMENTS: dict[str, bytes] = {
 
 @pytest.mark.hostile("live documents of models that are none", "the model stays unknown")
 @pytest.mark.parametrize("document", ODD_DOCUMENTS.values(), ids=ODD_DOCUMENTS)
-def test_an_odd_document_gives_no_schema(document: bytes) -> None:
-    assert read_document(document, "kling/v10") is None
+async def test_an_odd_document_gives_no_schema(document: bytes) -> None:
+    async with serving(answer(200, document)) as wire:
+        assert await fetch_schemas({"kling/v10": wire.base_url}, wire.base_url) == {}
 
 
 @pytest.mark.parametrize("body", [b"no gzip", gzip.compress(json.dumps(DOCUMENT).encode())[:-9]], ids=["none", "cut"])

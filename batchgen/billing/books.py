@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -33,7 +34,7 @@ from batchgen.jobs import Outcome, State
 from batchgen.jobtable.fingerprint import digits_of
 from batchgen.jobtable.ledger import NAMED_BY_SERVICE, BilledCharge
 from batchgen.limits.accounting import CLOCK_SKEW
-from batchgen.services.base import PastGeneration, Transaction, TransactionKind
+from batchgen.services.base import PastGeneration, Transaction
 
 ROWS_AT_ONCE = 2_000  # in memory, of what is judged or billed
 
@@ -67,7 +68,7 @@ BILLED, UNMATCHED, OPEN = TypeAdapter(BilledAttempt), TypeAdapter(UnmatchedTrans
 """What makes these of a row, whose columns have the names of their fields."""
 
 
-class Books:
+class Books(AbstractContextManager["Books"]):
     """Both sides of one reconciliation. A context manager; the rows are gone when it is left."""
 
     def __init__(self) -> None:
@@ -76,14 +77,13 @@ class Books:
         self._db.create_function("digits_of", 1, lambda request: request and digits_of(request), deterministic=True)
         self._db.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {queries.SCHEMA}")
 
-    def __enter__(self) -> Books:
-        return self
-
     def __exit__(self, *_: object) -> None:
         self._db.close()
 
     def add_transactions(self, rows: Iterable[Transaction]) -> None:
-        values = ((timestamp(row.at), row.kind, row.type, row.model, row.generation_id, signed(row)) for row in rows)
+        values = (
+            (timestamp(row.at), row.kind, row.type, row.model, row.generation_id, nano(row.signed_usd)) for row in rows
+        )
         self._insert(queries.INSERT_TRANSACTION, values)
 
     def forget_transactions(self) -> None:
@@ -182,11 +182,6 @@ class Books:
 def nano(amount: Decimal | None) -> int | None:
     """USD as a whole number of billionths."""
     return None if amount is None else int(amount.scaleb(PLACES))
-
-
-def signed(row: Transaction) -> int | None:
-    """The amount of a transaction, negative where it gives back what was charged."""
-    return nano(-row.amount_usd if row.kind is TransactionKind.REFUND else row.amount_usd)
 
 
 def timestamp(moment: datetime | None) -> str | None:

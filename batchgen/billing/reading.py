@@ -45,13 +45,10 @@ class Statement:
 
     def add(self, row: Transaction) -> None:
         self.transactions += 1
-        match row.kind:
-            case TransactionKind.CHARGE:
-                self.charged_usd += row.amount_usd
-            case TransactionKind.REFUND:
-                self.charged_usd -= row.amount_usd
-            case TransactionKind.OTHER:
-                self.balance_usd += row.amount_usd
+        if row.kind is TransactionKind.OTHER:
+            self.balance_usd += row.amount_usd
+        else:
+            self.charged_usd += row.signed_usd
 
 
 async def read_statement(
@@ -89,17 +86,13 @@ async def read_log(service: Service, books: Books, start: datetime, now: datetim
     return "the log cannot be read to its end"
 
 
-async def read_table(database: Database, service: Service, batch_id: int, books: Books, start: datetime) -> None:
+def read_table(connection: Connection, service: Service, batch_id: int, books: Books, start: datetime) -> None:
     """Copy what the job table has: the batch's attempts and jobs, and the generations of other batches."""
-
-    def read(connection: Connection) -> None:
-        add_attempts(connection, service, batch_id, books)
-        for rows in billing.other_generations(connection, batch_id, start - CHARGE_LAG):
-            books.add_foreign_generations(rows)
-        for rows in billing.digits_of_jobs(connection, batch_id):
-            books.add_jobs(rows)
-
-    await database.read(read)
+    add_attempts(connection, service, batch_id, books)
+    for rows in billing.other_generations(connection, batch_id, start - CHARGE_LAG):
+        books.add_foreign_generations(rows)
+    for rows in billing.digits_of_jobs(connection, batch_id):
+        books.add_jobs(rows)
 
 
 def add_attempts(

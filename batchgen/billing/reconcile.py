@@ -86,7 +86,7 @@ async def reconcile(
         if error.answer is not None:
             raise explained(error, service) from error
         is_listed, statement = False, Statement()
-    await read_table(database, service, batch.id, books, start)
+    await database.read(read_table, service, batch.id, books, start)
     comparison = Comparison(since, statement, is_listed, log_fault)
     await judge(database, books, comparison)
     if keys := books.uncollected():

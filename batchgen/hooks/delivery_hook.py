@@ -57,12 +57,8 @@ class HookResult:
     """The last line of its output, bounded and printable."""
 
     def __str__(self) -> str:
-        reason = f": {self.message}" if self.message else ""
-        ended = (
-            f"was killed by signal {-self.exit_code}"
-            if self.exit_code < 0
-            else f"ended with exit code {self.exit_code}"
-        )
+        code, reason = self.exit_code, f": {self.message}" if self.message else ""
+        ended = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         return f"{self.key}: --exec {ended}{reason}"
 
 

@@ -9,9 +9,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, func, select, text
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, select, text
 
 from batchgen.jobs import UNDECIDED, ChargeSource, Job, Outcome
 from batchgen.jobtable import charges, pricelist
@@ -62,15 +63,6 @@ class LedgerEntry:
         if self.cost_usd is not None:
             return Totals(spent=self.cost_usd)
         return reservation(self.estimated_usd) if self.outcome.may_be_paid else Totals()
-
-
-@dataclass(frozen=True, slots=True)
-class UnchargedAttempt:
-    """An accepted generation that has ended and whose charge is not known."""
-
-    attempt_id: int
-    generation_id: str
-    intent_at: datetime
 
 
 def reservation(estimated_usd: Decimal | None) -> Totals:
@@ -154,23 +146,13 @@ def delivered_bytes(connection: Connection, of_jobs: ColumnElement[bool]) -> int
     return int(connection.execute(size.where(of_jobs, IS_DELIVERED)).scalar_one())
 
 
-def uncharged(connection: Connection, batch_id: int, origin: str = "") -> list[UnchargedAttempt]:
-    """The attempts whose charges are to be looked up in the transactions of the service at `origin`, oldest first."""
-    rows = connection.execute(UNCHARGED, {"in_batch": batch_id, "this_origin": origin})
-    return sorted((UnchargedAttempt(*row) for row in rows), key=lambda attempt: attempt.intent_at)
+def uncharged(connection: Connection, batch_id: int, origin: str = "") -> list[Row[Any, Any, Any]]:
+    """The ended generations whose charges are to be looked up in the transactions of the service at `origin`.
 
-
-def record_charges(connection: Connection, charged: Sequence[tuple[UnchargedAttempt, Decimal]]) -> int:
-    """Record charges that the service's transactions show. Returns how many were recorded."""
-    return sum(
-        update_attempt(
-            connection,
-            attempt.attempt_id,
-            (Outcome.ACCEPTED,),
-            {"cost_usd": cost, "charge_source": ChargeSource.LEDGER},
-        )
-        for attempt, cost in charged
-    )
+    Of each, the id of its attempt, its own id, and when it was sent; oldest first.
+    """
+    rows = connection.execute(UNCHARGED, {"in_batch": batch_id, "this_origin": origin}).all()
+    return sorted(rows, key=attrgetter("intent_at"))
 
 
 @dataclass(frozen=True, slots=True)

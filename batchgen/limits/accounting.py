@@ -1,4 +1,4 @@
-"""What a run asks the service about money: the price list, the charges that no answer named, the balance."""
+"""What a run asks the service about money: the price list, and the charges that no answer named."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from batchgen.errors import TableLocked
 from batchgen.jobs import ChargeSource
 from batchgen.jobtable import ledger, pricelist
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.ledger import BilledCharge
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.services.base import Service, TransactionKind
 from batchgen.services.statement import StatementBroken, StatementRestarted, read_pages
@@ -51,11 +52,11 @@ async def learn_charges(database: Database, service: Service, batch_id: int, now
     amounts = await read_amounts(service, uncharged[0].intent_at - CLOCK_SKEW, now + CLOCK_SKEW)
     # Below zero is a refund whose charge is on a page that did not come.
     charges = [
-        (attempt, amounts[attempt.generation_id])
+        BilledCharge(attempt.id, attempt.generation_id, amounts[attempt.generation_id], is_price=True)
         for attempt in uncharged
         if amounts.get(attempt.generation_id, Decimal(-1)) >= 0
     ]
-    return bool(charges) and await database.write(ledger.record_charges, charges) > 0
+    return bool(charges) and await database.write(ledger.record_bill, charges, now) > 0
 
 
 async def read_amounts(service: Service, since: datetime, until: datetime) -> dict[str, Decimal]:
@@ -65,6 +66,5 @@ async def read_amounts(service: Service, since: datetime, until: datetime) -> di
         async for page in read_pages(service, since, until, pages_max=PAGES_MAX):
             for row in page.rows:
                 if row.generation_id and row.kind is not TransactionKind.OTHER:
-                    amount = row.amount_usd if row.kind is TransactionKind.CHARGE else -row.amount_usd
-                    amounts[row.generation_id] = amounts.get(row.generation_id, Decimal(0)) + amount
+                    amounts[row.generation_id] = amounts.get(row.generation_id, Decimal(0)) + row.signed_usd
     return amounts

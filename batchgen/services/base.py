@@ -139,6 +139,11 @@ class Transaction:
     id: str = ""
     """The service's id of the transaction, where it has one; otherwise two equal ones of a page are two."""
 
+    @property
+    def signed_usd(self) -> Decimal:
+        """The amount, negative where it gives back what was charged."""
+        return -self.amount_usd if self.kind is TransactionKind.REFUND else self.amount_usd
+
 
 @dataclass(frozen=True, slots=True)
 class TransactionPage:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from batchgen.catalogue.openapi import ODD_DOCUMENT, request_schemas
@@ -27,24 +28,15 @@ async def fetch_schemas(documents: Mapping[str, str], base_url: str) -> dict[str
     async with file_server.client(AT_ONCE) as client:
 
         async def fetch(model: str, url: str) -> Schemas | None:
-            async with client.free_connections:
-                try:
-                    async with (
-                        asyncio.timeout(DOCUMENT_SECONDS),
-                        file_server.open_file(client, url, {}, base_url) as response,
-                    ):
-                        body = await http.read_body(response) if response.status_code == 200 else b""
-                except (TimeoutError, *failures.BAD_ADDRESS, *failures.FAILURES):
-                    return None
-            return await asyncio.to_thread(read_document, body, model)
+            with suppress(TimeoutError, *failures.BAD_ADDRESS, *failures.FAILURES, *ODD_DOCUMENT):
+                async with (
+                    client.free_connections,
+                    asyncio.timeout(DOCUMENT_SECONDS),
+                    file_server.open_file(client, url, {}, base_url) as response,
+                ):
+                    body = await http.read_body(response) if response.status_code == 200 else b""
+                return await asyncio.to_thread(lambda: request_schemas(json.loads(body), model))
+            return None
 
         schemas = await asyncio.gather(*(fetch(model, url) for model, url in some))
     return {model: of_paths for (model, _), of_paths in zip(some, schemas, strict=True) if of_paths}
-
-
-def read_document(body: bytes, model: str) -> Schemas | None:
-    """The request schemas of a model in an OpenAPI document; None where they cannot be used."""
-    try:
-        return request_schemas(json.loads(body), model)
-    except ODD_DOCUMENT:
-        return None
