@@ -27,8 +27,8 @@ TABLES = (".csv", ".tsv", ".txt")
 """Files of a spreadsheet; Excel calls its "Unicode text" .txt."""
 SUFFIXES = (*TABLES, ".jsonl", ".ndjson")
 SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
-DELIMITERS = ",;\t"
-"""Where two of them make equally many names of the header, the first counts."""
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
+"""What separates the cells, and its name. Where two make equally many names of the header, the first counts."""
 SEPARATOR_LINE = re.compile(rb'"?sep=([\t -!#-~])"?[;,\t]*\r?\n', re.IGNORECASE)
 """A first line by which Excel says what separates the cells."""
 LONE_RETURN = re.compile(rb"\r(?!\n)")
@@ -39,8 +39,6 @@ ONE_OBJECT = "write one object a line, without brackets, commas or comments arou
 TOO_DEEP = f"the row is nested more than {MAX_DEPTH} deep"
 LONGEST_INTEGER = 19
 """Digits of a whole number in JSON: more do not fit into 64 bits."""
-
-DELIMITER_NAMES = {",": "comma", ";": "semicolon", "\t": "tab"}
 
 Row = tuple[int, dict[str, Any]]
 """The line that a row begins on, and its values by name."""
@@ -176,9 +174,8 @@ class RowsFile(SourceText):
         for name in sorted({name for name in names if NAME.fullmatch(name) and names.count(name) > 1}):
             self.stop(line, f"the header has the column `{name[:100]}` twice", "rename one of them")
         if not any(NAME.fullmatch(name) for name in names):
-            separated = any("|" in name for name in names)
             hint = "a name has the letters a to z, digits and _ only, such as: sku,title"
-            if separated:
+            if any("|" in name for name in names):
                 hint = "its columns must be separated by commas, semicolons or tabs"
             self.stop(line, "the first line is no header: it has no name that a template can use", hint)
 
@@ -235,7 +232,7 @@ def delimiter_of(header: str, stated: str) -> str:
 
 def row_fault(cells: list[str], header: list[str], delimiter: str) -> tuple[str, str] | None:
     """What is wrong with the number of a row's cells or with the row as a whole, and what to do about it."""
-    separator = DELIMITER_NAMES.get(delimiter, delimiter)
+    separator = DELIMITERS.get(delimiter, delimiter)
     if len(cells) > len(header) and any(map(trimmed, cells[len(header) :])):
         message = f"the row does not have the header's {plural(len(header), 'field')}: {plural(len(cells), 'field')}"
         return message, f'put a field that holds a {separator} in straight quotes (")'
@@ -243,10 +240,10 @@ def row_fault(cells: list[str], header: list[str], delimiter: str) -> tuple[str,
         names = [trimmed(cell) for cell in cells[: len(header)]]
         if names + [""] * (len(header) - len(names)) == header:
             return "the header stands here once more", "take this line out: every row makes a job"
-    for other in DELIMITERS if len(cells) == 1 < len(header) else "":
+    for other in DELIMITERS if len(cells) == 1 < len(header) else ():
         # A blank follows the comma of a sentence.
         if other != delimiter and cells[0].count(other) + 1 == len(header) and f"{other} " not in cells[0]:
-            message = f"the header has {separator}s between its fields, this row has {DELIMITER_NAMES[other]}s"
+            message = f"the header has {separator}s between its fields, this row has {DELIMITERS[other]}s"
             return message, f"put {separator}s between its fields, the empty ones too"
     return None
 
