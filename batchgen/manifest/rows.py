@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterator
 from functools import partial
 from itertools import islice
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, NoReturn
 
 from batchgen.catalogue.openapi import depth_of
@@ -44,11 +44,32 @@ Row = tuple[int, dict[str, Any]]
 """The line that a row begins on, and its values by name."""
 
 
-class RowsFile(SourceText):
-    """A file of rows, kept as bytes and decoded line by line: as text it could take four times the memory.
+class RowsText(SourceText):
+    """The text of a file of rows, kept as bytes and decoded line by line: as text it could take four times the memory.
 
     Only a line feed ends a line. UTF-16 becomes UTF-8, and the line ends of an old Macintosh become line feeds.
     """
+
+    def __init__(self, path: Path, raw: bytes) -> None:
+        super().__init__(path, b"")
+        raw = as_utf8(raw)
+        self.raw = LONE_RETURN.sub(b"\n", raw) if ends_with_return(raw) else raw
+        self.last_line = 1, 0
+        """The number and the beginning of the line that was looked up last."""
+
+    def line(self, position: Position) -> str:
+        first, start = self.last_line if self.last_line[0] <= position.line else (1, 0)
+        for _ in range(position.line - first):
+            start = self.raw.find(b"\n", start) + 1
+            if not start:
+                return ""
+        self.last_line = position.line, start
+        end = self.raw.find(b"\n", start, start + bounds.LINE_CHARS)
+        return self.raw[start : end if end >= 0 else start + bounds.LINE_CHARS].decode(errors="replace").rstrip("\r")
+
+
+class RowsFile:
+    """A file of rows. Its text stays in memory, for excerpts."""
 
     def __init__(self, file: ManifestFile, path: str, axes: Collection[str]) -> None:
         """`path` is as the manifest `file` has it; no column may be named as one of the axes of a matrix.
@@ -61,12 +82,10 @@ class RowsFile(SourceText):
             hint = "save the sheet as CSV UTF-8" if self.suffix in SPREADSHEETS else "one row a line"
             raise InputFault("`rows` are read from .csv, .tsv, .txt and .jsonl files", hint)
         self.axes = frozenset(axes)
-        super().__init__(file.diagnostics.source.path.parent / path, b"")
-        raw = as_utf8(read_bytes(file.folder / path, "file", no_such_file(path), bounds.ROWS_BYTES))
-        self.raw = LONE_RETURN.sub(b"\n", raw) if ends_with_return(raw) else raw
-        self.diagnostics = file.job_diagnostics.of_rows(self)
-        self.last_line = 1, 0
-        """The number and the beginning of the line that was looked up last."""
+        raw = read_bytes(file.folder / path, "file", no_such_file(path), bounds.ROWS_BYTES)
+        source = RowsText(file.diagnostics.source.path.parent / path, raw)
+        self.raw, self.line = source.raw, source.line
+        self.diagnostics = file.job_diagnostics.of_rows(source)
         self.row_chars = 0
         """The length of the current row so far; a quoted field may have line ends in it."""
         self.delimiter = ","
@@ -87,16 +106,6 @@ class RowsFile(SourceText):
             return
         if empty and not self.diagnostics:
             self.diagnostics.add(Position(1, 1), "the file has no rows", "each row makes a job")
-
-    def line(self, position: Position) -> str:
-        first, start = self.last_line if self.last_line[0] <= position.line else (1, 0)
-        for _ in range(position.line - first):
-            start = self.raw.find(b"\n", start) + 1
-            if not start:
-                return ""
-        self.last_line = position.line, start
-        end = self.raw.find(b"\n", start, start + bounds.LINE_CHARS)
-        return self.raw[start : end if end >= 0 else start + bounds.LINE_CHARS].decode(errors="replace").rstrip("\r")
 
     def lines(self, bytes_skipped: int = 0) -> Iterator[str]:
         """The lines with their ends, one at a time, behind a first line of `bytes_skipped`. Raises ReadingStopped."""
