@@ -96,12 +96,15 @@ class Entry:
     def job_values(self, *unknown: str) -> dict[str, Any]:
         """The names that every template has, without those that are `unknown` yet, or that it shall not use."""
         names = {"batch": self.jobs.main.batch, "id": self.key, "index": len(self.jobs.specs) + 1, "model": self.model}
-        take = {"take": self.origin.take} if self.origin and self.origin.take else {}
-        return {name: value for name, value in names.items() if name not in unknown} | take
+        if self.origin and self.origin.take:
+            names["take"] = self.origin.take
+        for name in unknown:
+            del names[name]
+        return names
 
     def values(self, *unknown: str) -> dict[str, Any]:
         """The names of the job and those of the row. One with two different values is an error where it is used."""
-        own: dict[str, Any] = self.job_values(*unknown)
+        own = self.job_values(*unknown)
         for name in own.keys() & self.row.keys():
             if trimmed(shown(own[name])) != trimmed(shown(self.row[name])):
                 meaning = f"it is {shown(own[name])[:60]} for the job, and another in its row"
