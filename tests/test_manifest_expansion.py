@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 from textwrap import dedent
@@ -480,3 +481,17 @@ def test_the_names_of_a_template_are_known_after_others_were_dropped(folder: Pat
     last = f"  - {{id: 'x{{{{ take }}}}', count: 2, model: {SEEDED}, seed: '{{{{ take }}}}', prompt: '{{{{ id }}}}'}}\n"
     parsed = read(folder, f"jobs:\n{other}{last}")
     assert (keys(parsed)[-2:], params(parsed, "seed")[-2:]) == (["x1", "x2"], [1, 2])
+
+
+def test_what_a_manifest_was_read_with_leaves_the_memory_at_once(folder: Path) -> None:
+    (folder / "r.csv").write_text("sku\na\nb\n")
+    entry = f"{{id: '{{{{ sku }}}}', model: {STANDARD}, image_url: top.png, rows: r.csv}}"
+    gc.collect()
+    gc.disable()  # a circle of references would wait for it
+    try:
+        parsed = read(folder, f"jobs: [{entry}]\n")
+        left = {type(living).__name__ for living in gc.get_objects()}
+    finally:
+        gc.enable()
+    assert len(parsed.jobs) == 2
+    assert not left & {"ManifestFile", "JobList", "RowsFile", "RowsText", "Diagnostics", "JobBuilder", "Location"}

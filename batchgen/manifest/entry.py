@@ -1,18 +1,19 @@
 """One entry under `jobs`: its fields with their positions, and their templates, filled in for job after job."""
 
 from collections.abc import Container, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from batchgen.catalogue import pointers, validation
 from batchgen.catalogue.links import medium
 from batchgen.catalogue.wording import listed, quoted
-from batchgen.catalogue.written import Written, shown, trimmed
+from batchgen.catalogue.written import shown, trimmed
 from batchgen.manifest.diagnostics import Location, Origin
 from batchgen.manifest.expressions import BadTemplate, UnknownName, may_be_empty
 from batchgen.manifest.header import ManifestFile
 from batchgen.manifest.job_keys import JOB_KEYS, MULTIPLIERS, name_fault
 from batchgen.manifest.job_list import JobList
-from batchgen.manifest.nodes import Node
+from batchgen.manifest.nodes import Node, written
 from batchgen.manifest.placeholders import placeholder, placeholder_in
 from batchgen.manifest.rows import TABLES, RowsFile
 from batchgen.manifest.source import Marked, Position
@@ -105,12 +106,15 @@ class Entry:
     def job_values(self, *unknown: str) -> dict[str, Any]:
         """The names that every template has, without those that are `unknown` yet, or that it shall not use."""
         names = {"batch": self.jobs.main.batch, "id": self.key, "index": len(self.jobs.specs) + 1, "model": self.model}
-        take = {"take": self.origin.take} if self.origin and self.origin.take else {}
-        return {name: value for name, value in names.items() if name not in unknown} | take
+        if self.origin and self.origin.take:
+            names["take"] = self.origin.take
+        for name in unknown:
+            del names[name]
+        return names
 
     def values(self, *unknown: str) -> dict[str, Any]:
         """The names of the job and those of the row. One with two different values is an error where it is used."""
-        own: dict[str, Any] = self.job_values(*unknown)
+        own = self.job_values(*unknown)
         for name in own.keys() & self.row.keys():
             if trimmed(shown(own[name])) != trimmed(shown(self.row[name])):
                 meaning = f"it is {shown(own[name])[:60]} for the job, and another in its row"
@@ -124,23 +128,11 @@ class Entry:
             return ()
         return self.row.keys() - dict(self.origin.axes).keys() if self.origin.axes else self.row
 
-    def filled(self, node: Node, values: Values, name: str = "") -> Any:
-        """The value of `node`, a parameter called `name`, with its templates filled in.
+    def filled(self, node: Node, values: Values) -> Any:
+        """The value of `node` with its templates filled in; an empty result is null, like an empty value in YAML."""
+        return written(node, partial(self.filled_text, values))
 
-        Numbers and truth values are `Written`. An empty result is null, like an empty value in YAML.
-        """
-        value = node.value
-        if type(value) is str:
-            return self.filled_text(node, values, name) if "{{" in value else value
-        if type(value) is dict:
-            members = ((key, child, self.filled(child, values, key)) for key, child in value.items())
-            return {key: filled for key, child, filled in members if filled is not None or child.value is None}
-        if type(value) is list:
-            items = ((child, self.filled(child, values, name)) for child in value)
-            return [filled for child, filled in items if filled is not None or child.value is None]
-        return value if value is None else Written(value, node.text)
-
-    def filled_text(self, node: Node, values: Values, name: str) -> Any:
+    def filled_text(self, values: Values, node: Node, name: str) -> Any:
         """The value of a parameter that is a template. A mistake is reported, and gives None."""
         templates = self.jobs.templates
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from posixpath import normpath
 
 from batchgen.catalogue.links import Medium
@@ -47,12 +47,11 @@ class JobList:
         self.outputs: dict[str, Location] = {}
         """The paths of the videos, and where each is written; beside it the folders in them."""
         self.output_folders: dict[str, Location] = {}
-        self.folder = main.folder
-        self.file_names = FileNames()
-        self.inspected = cache(self.inspect)
+        # The caches do not hold the list itself: a circle would stay in memory when the reading is over.
+        self.inspected = cache(partial(inspected, main, FileNames()))
         """Judges each medium that requests name or hold once, however many jobs use it."""
-        self.decoders = ThreadPoolExecutor(min(os.cpu_count() or 1, DECODERS), "decode")
-        self.decoded = cache(lambda path: self.decoders.submit(decode_fault, self.folder / path))
+        self.decoders = decoders = ThreadPoolExecutor(min(os.cpu_count() or 1, DECODERS), "decode")
+        self.decoded = cache(lambda path: decoders.submit(decode_fault, main.folder / path))
         """Decodes a local image to its end, beside the reading of further jobs."""
         self.images: list[tuple[Future[str | None], str, Location]] = []
         """The fault of each local image, and the id and the place of a job that uses it."""
@@ -85,24 +84,6 @@ class JobList:
         for table in (self.ids, self.outputs, self.output_folders):
             for key in [key for key, location in table.items() if location.diagnostics is file.job_diagnostics]:
                 del table[key]
-
-    def inspect(self, value: str, medium: Medium, is_text: bool) -> tuple[LocalMedium | InputFault, str]:
-        """A medium that stands in the request itself as text, or the local file that `value` means; and how it is sent:
-        the text, or the path as it is on the disk."""
-        path = value if is_text else self.file_names.existing(self.folder, value)
-        try:
-            if is_text:
-                return inspect_text(value, medium)
-            inspected = inspect(self.folder, path, medium)
-            self.main.files_read[path] = "an image that the jobs use"
-        except InputFault as fault:
-            if is_text or MISSING not in str(fault):
-                return fault, path
-            hint = missing_hint(self.file_names, self.folder, value)
-            if os.path.lexists(self.folder / path):
-                hint = "this is a link to a file that is not there"
-            return InputFault(str(fault), hint), path
-        return inspected, path
 
     def report_undecodable(self) -> None:
         """Report the images that cannot be decoded, at each job that uses one. The image of a sent job may be gone."""
@@ -138,3 +119,24 @@ def reserve(places: dict[str, Location], name: str, location: Location, message:
     if first is not location:
         location.report(message, f"the other is {first.seen_from(location)}")
     return first is location
+
+
+def inspected(
+    main: ManifestFile, file_names: FileNames, value: str, medium: Medium, is_text: bool
+) -> tuple[LocalMedium | InputFault, str]:
+    """A medium that stands in the request itself as text, or the local file that `value` means; and how it is sent:
+    the text, or the path as it is on the disk."""
+    path = value if is_text else file_names.existing(main.folder, value)
+    try:
+        if is_text:
+            return inspect_text(value, medium)
+        medium_there = inspect(main.folder, path, medium)
+        main.files_read[path] = "an image that the jobs use"
+    except InputFault as fault:
+        if is_text or MISSING not in str(fault):
+            return fault, path
+        hint = missing_hint(file_names, main.folder, value)
+        if os.path.lexists(main.folder / path):
+            hint = "this is a link to a file that is not there"
+        return InputFault(str(fault), hint), path
+    return medium_there, path

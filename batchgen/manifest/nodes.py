@@ -49,14 +49,21 @@ class Node:
         self.keys = keys or {}
 
 
-def written(node: Node) -> Any:
-    """The value without positions, where each number and truth value keeps the text that it was written as."""
+def written(node: Node, fill: Callable[[Node, str], Any] | None = None, name: str = "") -> Any:
+    """The value without positions, where each number and truth value keeps the text that it was written as.
+
+    `fill` makes the value of a text with a template in it, which stands under `name`. What it makes null is left out.
+    """
     value = node.value
+    if type(value) is str:
+        return fill(node, name) if fill and "{{" in value else value
     if type(value) is dict:
-        return {name: written(child) for name, child in value.items()}
+        members = ((key, child, written(child, fill, key)) for key, child in value.items())
+        return {key: member for key, child, member in members if member is not None or child.value is None}
     if type(value) is list:
-        return [written(child) for child in value]
-    return value if value is None or type(value) is str else Written(value, node.text)
+        items = ((child, written(child, fill, name)) for child in value)
+        return [item for child, item in items if item is not None or child.value is None]
+    return value if value is None else Written(value, node.text)
 
 
 def top_level(diagnostics: Diagnostics, streamed: str) -> Iterator[tuple[Event | None, Node]]:

@@ -24,7 +24,6 @@ MISSING: tuple[tuple[str, str], ...] = (
     (r"/|file:", "write the path relative to the manifest"),
 )
 """The beginning of a path without a file, as a pattern, and what may be meant."""
-MISSING_PATTERNS = [(re.compile(pattern, re.DOTALL), hint) for pattern, hint in MISSING]
 
 
 def missing_hint(names: FileNames, folder: Path, path: str) -> str:
@@ -32,7 +31,7 @@ def missing_hint(names: FileNames, folder: Path, path: str) -> str:
     similar = names.similar(folder, path)
     if similar and not (folder / similar).is_dir():
         return did_you_mean(similar[:200], path)
-    return next((hint for pattern, hint in MISSING_PATTERNS if pattern.match(path)), "")
+    return next((hint for pattern, hint in MISSING if re.match(pattern, path, re.DOTALL)), "")
 
 
 def glob_hint(folder: Path, pattern: str) -> str:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterator
 from functools import partial
 from itertools import islice
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, NoReturn
 
 from batchgen.catalogue.openapi import depth_of
@@ -27,8 +27,8 @@ TABLES = (".csv", ".tsv", ".txt")
 """Files of a spreadsheet; Excel calls its "Unicode text" .txt."""
 SUFFIXES = (*TABLES, ".jsonl", ".ndjson")
 SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
-DELIMITERS = ",;\t"
-"""Where two of them make equally many names of the header, the first counts."""
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
+"""What separates the cells, and its name. Where two make equally many names of the header, the first counts."""
 SEPARATOR_LINE = re.compile(rb'"?sep=([\t -!#-~])"?[;,\t]*\r?\n', re.IGNORECASE)
 """A first line by which Excel says what separates the cells."""
 LONE_RETURN = re.compile(rb"\r(?!\n)")
@@ -40,17 +40,36 @@ TOO_DEEP = f"the row is nested more than {MAX_DEPTH} deep"
 LONGEST_INTEGER = 19
 """Digits of a whole number in JSON: more do not fit into 64 bits."""
 
-DELIMITER_NAMES = {",": "comma", ";": "semicolon", "\t": "tab"}
-
 Row = tuple[int, dict[str, Any]]
 """The line that a row begins on, and its values by name."""
 
 
-class RowsFile(SourceText):
-    """A file of rows, kept as bytes and decoded line by line: as text it could take four times the memory.
+class RowsText(SourceText):
+    """The text of a file of rows, kept as bytes and decoded line by line: as text it could take four times the memory.
 
     Only a line feed ends a line. UTF-16 becomes UTF-8, and the line ends of an old Macintosh become line feeds.
     """
+
+    def __init__(self, path: Path, raw: bytes) -> None:
+        super().__init__(path, b"")
+        raw = as_utf8(raw)
+        self.raw = LONE_RETURN.sub(b"\n", raw) if ends_with_return(raw) else raw
+        self.last_line = 1, 0
+        """The number and the beginning of the line that was looked up last."""
+
+    def line(self, position: Position) -> str:
+        first, start = self.last_line if self.last_line[0] <= position.line else (1, 0)
+        for _ in range(position.line - first):
+            start = self.raw.find(b"\n", start) + 1
+            if not start:
+                return ""
+        self.last_line = position.line, start
+        end = self.raw.find(b"\n", start, start + bounds.LINE_CHARS)
+        return self.raw[start : end if end >= 0 else start + bounds.LINE_CHARS].decode(errors="replace").rstrip("\r")
+
+
+class RowsFile:
+    """A file of rows. Its text stays in memory, for excerpts."""
 
     def __init__(self, file: ManifestFile, path: str, axes: Collection[str]) -> None:
         """`path` is as the manifest `file` has it; no column may be named as one of the axes of a matrix.
@@ -63,12 +82,10 @@ class RowsFile(SourceText):
             hint = "save the sheet as CSV UTF-8" if self.suffix in SPREADSHEETS else "one row a line"
             raise InputFault("`rows` are read from .csv, .tsv, .txt and .jsonl files", hint)
         self.axes = frozenset(axes)
-        super().__init__(file.diagnostics.source.path.parent / path, b"")
-        raw = as_utf8(read_bytes(file.folder / path, "file", no_such_file(path), bounds.ROWS_BYTES))
-        self.raw = LONE_RETURN.sub(b"\n", raw) if ends_with_return(raw) else raw
-        self.diagnostics = file.job_diagnostics.of_rows(self)
-        self.last_line = 1, 0
-        """The number and the beginning of the line that was looked up last."""
+        raw = read_bytes(file.folder / path, "file", no_such_file(path), bounds.ROWS_BYTES)
+        source = RowsText(file.diagnostics.source.path.parent / path, raw)
+        self.raw, self.line = source.raw, source.line
+        self.diagnostics = file.job_diagnostics.of_rows(source)
         self.row_chars = 0
         """The length of the current row so far; a quoted field may have line ends in it."""
         self.delimiter = ","
@@ -89,16 +106,6 @@ class RowsFile(SourceText):
             return
         if empty and not self.diagnostics:
             self.diagnostics.add(Position(1, 1), "the file has no rows", "each row makes a job")
-
-    def line(self, position: Position) -> str:
-        first, start = self.last_line if self.last_line[0] <= position.line else (1, 0)
-        for _ in range(position.line - first):
-            start = self.raw.find(b"\n", start) + 1
-            if not start:
-                return ""
-        self.last_line = position.line, start
-        end = self.raw.find(b"\n", start, start + bounds.LINE_CHARS)
-        return self.raw[start : end if end >= 0 else start + bounds.LINE_CHARS].decode(errors="replace").rstrip("\r")
 
     def lines(self, bytes_skipped: int = 0) -> Iterator[str]:
         """The lines with their ends, one at a time, behind a first line of `bytes_skipped`. Raises ReadingStopped."""
@@ -176,9 +183,8 @@ class RowsFile(SourceText):
         for name in sorted({name for name in names if NAME.fullmatch(name) and names.count(name) > 1}):
             self.stop(line, f"the header has the column `{name[:100]}` twice", "rename one of them")
         if not any(NAME.fullmatch(name) for name in names):
-            separated = any("|" in name for name in names)
             hint = "a name has the letters a to z, digits and _ only, such as: sku,title"
-            if separated:
+            if any("|" in name for name in names):
                 hint = "its columns must be separated by commas, semicolons or tabs"
             self.stop(line, "the first line is no header: it has no name that a template can use", hint)
 
@@ -235,7 +241,7 @@ def delimiter_of(header: str, stated: str) -> str:
 
 def row_fault(cells: list[str], header: list[str], delimiter: str) -> tuple[str, str] | None:
     """What is wrong with the number of a row's cells or with the row as a whole, and what to do about it."""
-    separator = DELIMITER_NAMES.get(delimiter, delimiter)
+    separator = DELIMITERS.get(delimiter, delimiter)
     if len(cells) > len(header) and any(map(trimmed, cells[len(header) :])):
         message = f"the row does not have the header's {plural(len(header), 'field')}: {plural(len(cells), 'field')}"
         return message, f'put a field that holds a {separator} in straight quotes (")'
@@ -243,10 +249,10 @@ def row_fault(cells: list[str], header: list[str], delimiter: str) -> tuple[str,
         names = [trimmed(cell) for cell in cells[: len(header)]]
         if names + [""] * (len(header) - len(names)) == header:
             return "the header stands here once more", "take this line out: every row makes a job"
-    for other in DELIMITERS if len(cells) == 1 < len(header) else "":
+    for other in DELIMITERS if len(cells) == 1 < len(header) else ():
         # A blank follows the comma of a sentence.
         if other != delimiter and cells[0].count(other) + 1 == len(header) and f"{other} " not in cells[0]:
-            message = f"the header has {separator}s between its fields, this row has {DELIMITER_NAMES[other]}s"
+            message = f"the header has {separator}s between its fields, this row has {DELIMITERS[other]}s"
             return message, f"put {separator}s between its fields, the empty ones too"
     return None
 

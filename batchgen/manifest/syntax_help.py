@@ -35,12 +35,11 @@ LINES: tuple[tuple[str, str], ...] = (
     (rf"{KEY}:(?!//)\S", "put a space behind the colon"),
 )
 """The beginning of a line, as a pattern, and what to do about it."""
-LINE_PATTERNS = [(re.compile(pattern), hint) for pattern, hint in LINES]
-QUOTES = {
+VALUES = {
     '"': 'inside double quotes write \\" for a quote, or put single quotes around the text',
     "'": "inside single quotes write a quote twice: '', or put double quotes around the text",
+    **{char: f"put a text that begins with {char} in quotes" for char in "%@*&[{-?>|!`"},
 }
-VALUES = QUOTES | {char: f"put a text that begins with {char} in quotes" for char in "%@*&[{-?>|!`"}
 """The first character of a value, and what to do about it."""
 
 
@@ -68,7 +67,7 @@ def syntax_help(error: MarkedYAMLError | ReaderError, source: SourceText) -> tup
 
 def line_hint(line: str) -> str:
     """What to do about a line that is YAML but for a slip of the finger; "" where it is none that is known."""
-    return blank_hint(line) or next((hint for pattern, hint in LINE_PATTERNS if pattern.match(line)), "")
+    return blank_hint(line) or next((hint for pattern, hint in LINES if re.match(pattern, line)), "")
 
 
 def blank_hint(text: str) -> str:
