@@ -23,7 +23,7 @@ from batchgen.limits.steering import deadline_after
 from batchgen.report import hints
 from batchgen.report.command_events import Held, HeldJob
 from batchgen.report.formats import duration, shortened
-from batchgen.report.terminal import print_lines, show
+from batchgen.report.terminal import show
 from batchgen.services.bounds import is_identity
 from batchgen.services.outcomes import Adopted
 from batchgen.services.registry import plugin
@@ -124,6 +124,4 @@ def show_held(jobs: Sequence[Job], now: datetime, *, as_json: bool) -> None:
         " --resubmit or --give-up"
     )
     event = Held(event="held", jobs=held, **hints.advice(hint, options.command_to_type("resolve")))
-    show(event, *lines, as_json=as_json)
-    if not as_json:
-        print_lines(f"Next: {hint}", err=True)
+    show(event, *lines, notes=[f"Next: {hint}"], as_json=as_json)

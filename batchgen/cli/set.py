@@ -21,7 +21,7 @@ from batchgen.limits import steering
 from batchgen.limits.steering import InForce, read_in_force
 from batchgen.manifest.key_errors import NO_LIMIT
 from batchgen.report.settings import in_force_lines, runs_line
-from batchgen.report.terminal import print_lines, show
+from batchgen.report.terminal import show
 
 NAMES = ", ".join(steering.STEERED)
 UNREACHED: dict[str, str] = {SettingName.MAX_COST: "1000000000", SettingName.UNTIL: "2099-01-01"}
@@ -48,18 +48,16 @@ def command(
         if changes:
             database.write_now(steering.change, batch.id, batch.service, changes, now, person())
         runs = leases.live_runs(database, batch.id)
-        event = in_force_json(database, batch, runs)
         in_force = database.read_now(read_in_force, batch.id, runs)
         totals = database.read_now(ledger.totals, batch.id)
+    event, notes = in_force_json(batch, in_force, len(runs)), []
     if changes:
         in_force = InForce(None, [value for value in in_force.values if value.name in changes])
-    show(event, *in_force_lines(in_force, now, options.command_to_type), as_json=as_json)
-    if changes and not as_json:
-        print_lines(runs_line(len(runs)), err=True)
+        notes.append(runs_line(len(runs)))
         cap, committed = changes.get(SettingName.MAX_COST), amount_text(totals.committed)
         if cap is not None and cap <= totals.committed:
-            remark = f"{committed} USD of that is spent or reserved: nothing more is sent until it is raised"
-            print_lines(remark, err=True)
+            notes.append(f"{committed} USD of that is spent or reserved: nothing more is sent until it is raised")
+    show(event, *in_force_lines(in_force, now, options.command_to_type), notes=notes, as_json=as_json)
 
 
 def read_changes(assignments: tuple[str, ...], unset: tuple[str, ...]) -> dict[SettingName, Any]:

@@ -18,21 +18,19 @@ from batchgen.limits.steering import InForce, read_in_force
 from batchgen.report import hints
 from batchgen.report.command_events import Changed, Settings
 from batchgen.report.settings import runs_line, settings_json
-from batchgen.report.terminal import print_lines, show
+from batchgen.report.terminal import show
 
 
 def show_change(database: Database, batch: StoredBatch, line: str, *, as_json: bool) -> None:
     """Print what a command has changed, and who acts on it."""
     runs = leases.live_runs(database, batch.id)
-    show(in_force_json(database, batch, runs), line, as_json=as_json)
-    if not as_json:
-        print_lines(runs_line(len(runs)), err=True)
+    in_force = database.read_now(read_in_force, batch.id, runs)
+    show(in_force_json(batch, in_force, len(runs)), line, notes=[runs_line(len(runs))], as_json=as_json)
 
 
-def in_force_json(database: Database, batch: StoredBatch, runs: list[str]) -> Settings:
-    in_force: InForce = database.read_now(read_in_force, batch.id, runs)
+def in_force_json(batch: StoredBatch, in_force: InForce, runs: int) -> Settings:
     hint, command = ("resume the batch", options.command_to_type("resume")) if in_force.pause else ("", None)
-    return settings_json(batch.name, in_force, len(runs), hint, command)
+    return settings_json(batch.name, in_force, runs, hint, command)
 
 
 def notify_runs(database: Database, batch_id: int, command: SettingName, number: int) -> int:
@@ -57,9 +55,8 @@ def show_jobs(
     command, ids = click.get_current_context().info_name or "", {name: list(keys) for name, keys in jobs.items()}
     is_changed = any(jobs.values())
     advice = hints.advice(hint, with_ids(options.command_to_type(next_command), keys) if is_changed else None)
-    show(Changed(event="changed", command=command, jobs=ids, **advice), *lines, as_json=as_json)
-    if is_changed and not as_json:
-        print_lines(*notes, err=True)
+    event = Changed(event="changed", command=command, jobs=ids, **advice)
+    show(event, *lines, notes=notes if is_changed else (), as_json=as_json)
 
 
 def goes_on_line(runs: int) -> str:

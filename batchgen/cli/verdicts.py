@@ -20,7 +20,7 @@ from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.verdicts import Imported
 from batchgen.report.formats import counts
-from batchgen.report.terminal import print_lines, show
+from batchgen.report.terminal import show
 
 AT_ONCE = 500
 """Verdicts in one transaction: a run that is at work waits no longer than some milliseconds."""
@@ -57,11 +57,10 @@ def import_(manifest: Path, files: tuple[Path, ...], db: str | None, simulate: b
     event = {"event": "imported", "batch": batch.name, **numbers, "problems": problems, "jobs": totals}
     unchanged = f", {imported.old} not newer than the table's" if imported.old else ""
     line = f"{batch.name}: {plural(imported.new, 'verdict')} imported{unchanged}"
-    show(event, line, f"  {counts(totals.items())}", as_json=as_json)
-    if not as_json:
-        print_lines(*problems[:SHOWN_PROBLEMS], err=True)
-        if len(problems) > SHOWN_PROBLEMS:
-            print_lines(f"… and {len(problems) - SHOWN_PROBLEMS} more; --json has them all", err=True)
+    notes = problems[:SHOWN_PROBLEMS]
+    if len(problems) > SHOWN_PROBLEMS:
+        notes.append(f"… and {len(problems) - SHOWN_PROBLEMS} more; --json has them all")
+    show(event, line, f"  {counts(totals.items())}", notes=notes, as_json=as_json)
     if problems:
         sys.exit(ExitCode.USAGE)
 

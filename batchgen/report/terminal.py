@@ -8,7 +8,7 @@ import os
 import re
 import select
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
 
@@ -183,12 +183,16 @@ def print_json(document: Mapping[str, Any], *, is_progress: bool = False) -> Non
     print_lines(f"{unwritable(output.failure)}; the command goes on without it, and the job table has it all", err=True)
 
 
-def show(event: Mapping[str, Any], *lines: str, as_json: bool, err: bool = False) -> None:
-    """Print an event for a program, or these lines for a person. What goes to standard error is progress."""
+def show(event: Mapping[str, Any], *lines: str, notes: Sequence[str] = (), as_json: bool, err: bool = False) -> None:
+    """Print an event for a program, or these lines for a person, with notes on standard error behind them.
+
+    With `err`, the lines go there as well: they are progress.
+    """
     if as_json:
         print_json(event, is_progress=err)
     else:
         print_lines(*lines, err=err)
+        print_lines(*notes, err=True)
 
 
 class RedrawnLines:
