@@ -210,7 +210,7 @@ async def run_with_progress(opened: OpenRun, as_json: bool, log: IO[str] | None,
         origin=runner.context.service.origin,
         is_stopped=lambda: runner.signal is not None,
     )
-    opened.hooks.report = partial(progress.write_hook, options.same_command())
+    opened.hooks.report = partial(progress.add_hook, options.same_command())
     sentences.is_silent = progress.display is not None
     began_at = clock.utcnow()
     try:
