@@ -30,12 +30,14 @@ from batchgen.api import opening
 from batchgen.cli import worker
 from batchgen.cli.signals import signals_handled
 from batchgen.errors import ExitCode, StorageError, TableLocked
+from batchgen.hooks.delivery_hook import HookResult
 from batchgen.jobs import State
 from batchgen.jobtable import engine, repeats, settings, submission, table_lock
 from batchgen.jobtable.batches import table_location
 from batchgen.jobtable.database import Database, errors_for_people
 from batchgen.jobtable.engine import database_url
 from batchgen.jobtable.sync import SyncResult
+from batchgen.report.progress import Progress
 from batchgen.report.terminal import OutputStream, UnawaitedLines, Voice, print_json, print_lines
 from batchgen.runs.upkeep import Upkeep
 from batchgen.services.outcomes import Unknown
@@ -238,8 +240,8 @@ def test_a_signal_ends_what_nobody_reads(
 
 
 @contextmanager
-def unread_pipe() -> Iterator[IO[str]]:
-    """A stream that is full, and whose reader stays."""
+def unread_pipe() -> Iterator[tuple[int, IO[str]]]:
+    """A stream that is full, and before it the end of its reader, who stays."""
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
     with suppress(BlockingIOError):
@@ -247,7 +249,7 @@ def unread_pipe() -> Iterator[IO[str]]:
             os.write(write_end, b"." * 4_096)
     os.set_blocking(write_end, True)
     with os.fdopen(write_end, "w", buffering=1) as stream:
-        yield stream
+        yield read_end, stream
         os.close(read_end)
 
 
@@ -256,7 +258,7 @@ def test_the_steps_of_a_worker_wait_once_for_a_reader_that_does_not_read(
 ) -> None:
     monkeypatch.setattr(worker, "READER_SECONDS", 0.2)
     display = worker.WorkerDisplay(table.database, as_json=True, lines=UnawaitedLines())
-    with unread_pipe() as stream:
+    with unread_pipe() as (_, stream):
         monkeypatch.setattr(sys, "stdout", stream)
         began_at = time.monotonic()
         for _ in range(20):
@@ -264,12 +266,22 @@ def test_the_steps_of_a_worker_wait_once_for_a_reader_that_does_not_read(
         assert 0.2 <= time.monotonic() - began_at < 2
 
 
+async def test_what_hooks_come_to_waits_for_the_reader_and_the_run_does_not(table: Table) -> None:
+    table.sync("mona")
+    with unread_pipe() as (read_end, stream):
+        progress = Progress(table.database, table.batch_id, "spring", 0, stream=stream)
+        async with progress.following():
+            progress.add_hook("run", HookResult("mona", "mona.mp4", 1, "no such bucket"))
+            os.read(read_end, 1 << 20)
+        assert b"mona: --exec ended with exit code 1: no such bucket" in os.read(read_end, 1 << 20)
+
+
 @pytest.mark.slow
 def test_a_summary_that_nobody_reads_holds_up_no_worker(tmp_path: Path, simulate: Simulate, launch: Launch) -> None:
     simulator = simulate("--speed", "6000", "--instant")
     write_manifest(tmp_path / "m.yaml", 1)
     assert launch("run", "m.yaml", "--enroll").end().returncode == 0
-    with unread_pipe() as stream:
+    with unread_pipe() as (_, stream):
         command, environment = [sys.executable, "-m", "batchgen", "worker"], {**os.environ, **simulator.environment}
         ended = subprocess.run(command, stdout=stream, cwd=tmp_path, env=environment, timeout=60, check=False)
     assert ended.returncode == 0

@@ -225,7 +225,7 @@ async def run_with_progress(opened: OpenRun, as_json: bool, log: IO[str] | None,
         log=log,
         runner=runner,
     )
-    opened.hooks.report = partial(progress.write_hook, options.same_command())
+    opened.hooks.report = partial(progress.add_hook, options.same_command())
     sentences.is_silent = progress.display is not None
     began_at = clock.utcnow()
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -73,6 +74,8 @@ class Progress:
         self.origin = runner.context.service.origin if runner else None
         """Of the service in use: jobs that were sent elsewhere are shown as such."""
         self.last_line_at = clock.utcnow()
+        self.hook_results: deque[tuple[str, HookResult | str, datetime]] = deque()
+        """What hooks came to, and is not shown yet."""
         self.shown_causes: dict[str, datetime] = {}
         """When each cause was last shown for which jobs wait, without the figures in it."""
 
@@ -88,6 +91,7 @@ class Progress:
                 is_last = ended.is_set()
                 self.show_notice(view)
                 await self.show_events(view, ended)
+                await self.show_hooks(ended)
                 await self.show_settings(view)
                 await self.show_summary(view)
                 if is_last:
@@ -206,9 +210,16 @@ class Progress:
         if self.log:
             self.log.write(f"{event.at.astimezone():%Y-%m-%d} {event_line(event)}")
 
-    def write_hook(self, same_command: str, result: HookResult | str) -> None:
-        """Say how the command of `--exec` ended for a file, or that a notification failed."""
-        now = clock.utcnow()
+    def add_hook(self, same_command: str, result: HookResult | str) -> None:
+        """The command of `--exec` ended for a file, or a notification failed. It is shown once somebody reads."""
+        self.hook_results.append((same_command, result, clock.utcnow()))
+
+    async def show_hooks(self, ended: asyncio.Event) -> None:
+        while self.hook_results:
+            await self.until_read(ended)
+            self.write_hook(*self.hook_results.popleft())
+
+    def write_hook(self, same_command: str, result: HookResult | str, now: datetime) -> None:
         event: Hooked | NotificationFailed
         if isinstance(result, str):
             check = advice("check the address of the receiver; the run goes on without it")
