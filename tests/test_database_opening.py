@@ -12,12 +12,14 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import make_url, select
 from sqlalchemy.exc import OperationalError
 
 from batchgen.errors import BatchgenError, DatabaseNewer, StorageError, UsageError
+from batchgen.jobtable.batches import stored_batches
 from batchgen.jobtable.database import Database, errors_for_people
 from batchgen.jobtable.migrations import HEAD
+from batchgen.jobtable.schema import batches
 from tests.forks import ROOT
 from tests.table import Table
 
@@ -237,6 +239,28 @@ def test_an_older_table_that_may_only_be_read_says_how_it_is_brought_up_to_date(
     assert printed.startswith(
         f"{path}: the job table is of version v001, and may only be read; this batchgen reads {HEAD}"
     )
+
+
+EDITED = {
+    "no time": ("synced_at", "'yesterday'", "'yesterday' stands in it in place of a time in UTC"),
+    "a time without a zone": ("synced_at", "'2026-11-28 10:00:00'", "'2026-11-28 10:00:00' stands in it"),
+    "bytes": ("synced_at", "x'ff00'", r"b'\xff\x00' stands in it in place of a time"),
+    "no amount": ("spent_nanousd", "'12,50'", "'12,50' stands in it in place of an amount"),
+    "an amount without an end": ("spent_nanousd", "9e999", "inf stands in it in place of an amount"),
+    "bytes in place of an amount": ("spent_nanousd", "x'00'", r"b'\x00' stands in it in place of an amount"),
+}
+
+
+@pytest.mark.parametrize(("column", "value", "message"), EDITED.values(), ids=EDITED)
+def test_a_value_that_somebody_edited_by_hand_is_named(tmp_path: Path, column: str, value: str, message: str) -> None:
+    row = "1, 'spring', 'aimlapi', 'm.yaml', '', '2026-11-28T10:00:00Z', '2026-11-28T10:00:00Z', NULL, 0, 0, 0, 0"
+    path = sql(our_table(tmp_path / "batchgen.db"), f"INSERT INTO batches VALUES ({row})")
+    with Database(path) as database:
+        assert database.read_now(stored_batches)[0].name == "spring"
+        sql(path, f"UPDATE batches SET {column} = {value}")
+        with pytest.raises(StorageError) as caught:
+            database.read_now(lambda connection: connection.execute(select(batches)).all())
+    assert message in str(caught.value) and "edited by hand" in str(caught.value)
 
 
 def test_an_empty_file_becomes_a_job_table(tmp_path: Path) -> None:

@@ -407,6 +407,7 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
         "this is no job table (file is not a database); name another one with --db",
     ),
     "a folder as the table": (["--db", "."], 8, "this is a folder"),
+    "a pipe as the table": (["--db", "pipe.db"], 8, "is a named pipe"),
     "no database": (["--db", "mysql://x/y"], 2, "mysql"),
 }
 
@@ -417,6 +418,7 @@ def test_mistakes_are_explained(words: list[str], code: int, message: str, patie
     with closing(sqlite3.connect(patient.folder / "other.db")) as other:
         other.execute("CREATE TABLE x (y)")
     (patient.folder / "empty.db").touch()
+    os.mkfifo(patient.folder / "pipe.db")
     refused = batchgen("doctor", *words)
     assert refused.returncode == code
     assert message in refused.stdout + refused.stderr and "Traceback" not in refused.stderr

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from batchgen.api import opening
+from batchgen.catalogue.durations import clip_seconds
 from batchgen.manifest import reader
 from batchgen.manifest.limits import AUTO, Limits
 from batchgen.manifest.reader import Manifest
@@ -147,6 +148,11 @@ def test_the_length_of_the_clip_is_kept_where_the_request_names_it(
 ) -> None:
     (job,) = read(folder, f"jobs: [{{id: one, model: {STANDARD}, image_url: a.png, {duration}}}]").jobs
     assert job.clip_seconds == seconds
+
+
+@pytest.mark.parametrize("duration", [0, -1, 1e-30, 5e-324, 1e300, "inf", "nan", "1e-9"])
+def test_a_length_that_no_clip_has_is_none_and_no_price_for_a_second_is_learned_from_it(duration: float | str) -> None:
+    assert clip_seconds({"duration": duration}) is None
 
 
 def test_anchors_and_merges_share_parameters_between_jobs(folder: Path) -> None:

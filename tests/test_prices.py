@@ -68,6 +68,8 @@ def test_a_documented_entry_gives_the_exact_price(pricing: dict[str, Any], param
         (fixed(unit("free")), {}),
         (fixed(unit("-1")), {}),
         (fixed(unit("NaN")), {}),
+        (fixed(unit("9e999999", "second")), {"duration": 5}),
+        (fixed(unit("1", per="1e-9999999")), {}),
         (fixed(unit("1"), currency="EUR"), {}),
         (fixed({"name": "video"}), {}),
         ({"kind": "fixed", "units": 5}, {}),

@@ -10,8 +10,8 @@ from batchgen.catalogue import register
 
 DATA = Path(__file__).with_name("generation_times.json")
 """model → clip length in seconds → middle of the documented range of generation times, in seconds."""
-LONGEST_CLIP_SECONDS = 100_000.0
-"""A longer one is no clip but a mistake."""
+SHORTEST_CLIP_SECONDS, LONGEST_CLIP_SECONDS = 0.1, 100_000.0
+"""A shorter or longer one is no clip but a mistake, from which no price for a second is learned."""
 DEFAULT_SECONDS = 180.0
 """For a model without a documented time. A guess; the run replaces it by measured times."""
 DEFAULT_LENGTH = 5.0  # of a clip, in seconds: of the examples in the documentation
@@ -41,4 +41,4 @@ def clip_seconds(params: Mapping[str, Any]) -> float | None:
         seconds = float(params.get("duration", ""))
     except (TypeError, ValueError):
         return None
-    return seconds if 0 < seconds < LONGEST_CLIP_SECONDS else None
+    return seconds if SHORTEST_CLIP_SECONDS <= seconds < LONGEST_CLIP_SECONDS else None

@@ -35,7 +35,7 @@ def quote(pricing: Mapping[str, Any], params: Mapping[str, Any]) -> Decimal | No
                 cost = _variant(pricing["variants"], params)
             case _:
                 return None
-    except (KeyError, TypeError, ValueError, AttributeError, InvalidOperation, ZeroDivisionError):
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError):
         return None  # The entry has none of the documented shapes.
     if cost is None or not cost.is_finite() or not 0 <= cost < USD_MAX:
         return None

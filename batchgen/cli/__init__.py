@@ -6,6 +6,7 @@ import gc
 import importlib
 import inspect
 import sys
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -97,6 +98,7 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             check_folder()
+            check_time_zone()
             return super().invoke(ctx)
         except click.UsageError as error:
             raise reported(error) from None
@@ -133,6 +135,16 @@ def check_folder() -> None:
         raise UsageError(
             f"the current folder cannot be used ({error.strerror}): it may be deleted. Go to another one"
         ) from None
+
+
+def check_time_zone() -> None:
+    """Raise `UsageError` where no local time can be told, as it would be a day or more from UTC."""
+    try:
+        for month in (1, 7):  # in winter and in summer
+            datetime(2026, month, 1, tzinfo=UTC).astimezone()
+    except ValueError:
+        wrong = f"TZ={os.environ.get('TZ')} is no time zone; unset it, or set one such as Europe/Berlin"
+        raise UsageError(wrong) from None
 
 
 def reported(typed: click.UsageError) -> click.UsageError:

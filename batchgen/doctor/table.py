@@ -45,7 +45,7 @@ class TableExam:
         self.manifest, self.command = manifest, command
         self.url = database_url(location)
         self.path = path_of(self.url)
-        self.exists = table_exists(location)
+        self.exists = table_exists(location) and (self.path is None or self.path.is_file())  # a pipe has no end
         self.manifest_service: str | None = None
 
     @cached_property

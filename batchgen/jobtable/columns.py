@@ -7,9 +7,27 @@ from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import BigInteger, DateTime, Dialect, Numeric, Text, TypeDecorator
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.types import TypeEngine
 
 from batchgen.catalogue.amounts import MONEY_STEP, amount_text
+
+
+def edited(value: Any, kind: str) -> SQLAlchemyError:
+    """The error of a value that SQLite has taken from a person: it stores any text in any column."""
+    return SQLAlchemyError(
+        f"{value!r:.60} stands in it in place of {kind}: it was edited by hand. Mend that, or put a copy of it back"
+    )
+
+
+def stored_amount(value: Any) -> Decimal:
+    """An amount as it was stored. Raises `SQLAlchemyError` for what is none."""
+    try:
+        if (amount := Decimal(value)).is_finite():
+            return amount
+    except (ValueError, TypeError, ArithmeticError):
+        pass
+    raise edited(value, "an amount")
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -32,7 +50,15 @@ class UTCDateTime(TypeDecorator[datetime]):
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         if value is None:
             return None
-        return datetime.fromisoformat(value) if dialect.name == "sqlite" else value.astimezone(UTC)
+        if dialect.name != "sqlite":
+            in_utc: datetime = value.astimezone(UTC)
+            return in_utc
+        try:
+            if (time := datetime.fromisoformat(value)).tzinfo:
+                return time
+        except (ValueError, TypeError):
+            pass
+        raise edited(value, "a time in UTC, such as 2026-01-31T23:59:59.123456Z")
 
 
 class Money(TypeDecorator[Decimal]):
@@ -51,7 +77,7 @@ class Money(TypeDecorator[Decimal]):
         return amount_text(exact) if dialect.name == "sqlite" else exact
 
     def process_result_value(self, value: Any, _dialect: Dialect) -> Decimal | None:
-        return None if value is None else Decimal(amount_text(Decimal(value)))
+        return None if value is None else Decimal(amount_text(stored_amount(value)))
 
 
 class NanoUSD(TypeDecorator[Decimal]):
@@ -64,7 +90,7 @@ class NanoUSD(TypeDecorator[Decimal]):
         return None if value is None else int(value.scaleb(9).to_integral_value())
 
     def process_result_value(self, value: Any, _dialect: Dialect) -> Decimal | None:
-        return None if value is None else Decimal(value).scaleb(-9)
+        return None if value is None else stored_amount(value).scaleb(-9)
 
 
 class ForeignText(TypeDecorator[str]):
