@@ -75,7 +75,22 @@ def fault_of(folder: Path, file: DeliveredFile, *, verify: bool) -> str:
 
     Raises `OSError` where the file is in a store that cannot be asked: then nobody knows.
     """
-    return fault_of_object(file, verify=verify) if is_url(file.path) else fault_on_disk(folder, file, verify=verify)
+    if is_url(file.path):
+        return fault_of_object(file, verify=verify)
+    path = f"{folder}/{file.path}"
+    try:
+        status = os.stat(path)  # noqa: PTH116  a hundred thousand of them
+        if not stat.S_ISREG(status.st_mode):
+            return "is no file any more"
+        if (fault := fault_of_size(status.st_size, file.bytes)) or not verify:
+            return fault
+        with open(path, "rb") as content:  # noqa: PTH123
+            is_same = hashlib.file_digest(content, "sha256").hexdigest() == file.sha256
+    except (FileNotFoundError, NotADirectoryError):
+        return "is missing"
+    except OSError as error:
+        return f"{UNREADABLE}{os_reason(error)}"
+    return "" if is_same else OTHER_CONTENT
 
 
 def fault_of_object(file: DeliveredFile, *, verify: bool) -> str:
@@ -97,23 +112,6 @@ def fault_of_size(size: int, delivered: int) -> str:
     if size == delivered:
         return ""
     return f"has {size:,} bytes, and had {delivered:,}" if size else "is empty"
-
-
-def fault_on_disk(folder: Path, file: DeliveredFile, *, verify: bool) -> str:
-    path = f"{folder}/{file.path}"
-    try:
-        status = os.stat(path)  # noqa: PTH116  a hundred thousand of them
-        if not stat.S_ISREG(status.st_mode):
-            return "is no file any more"
-        if (fault := fault_of_size(status.st_size, file.bytes)) or not verify:
-            return fault
-        with open(path, "rb") as content:  # noqa: PTH123
-            is_same = hashlib.file_digest(content, "sha256").hexdigest() == file.sha256
-    except (FileNotFoundError, NotADirectoryError):
-        return "is missing"
-    except OSError as error:
-        return f"{UNREADABLE}{os_reason(error)}"
-    return "" if is_same else OTHER_CONTENT
 
 
 @asynccontextmanager
