@@ -99,8 +99,8 @@ class Entry:
         for name, field in self.fields.items():
             for node in strings(field) if name not in MULTIPLIERS else ():
                 if odd := placeholder(node.value, self.row):
-                    written, column = odd
-                    message = f"{written[:60]} stays as it is written; a template is {{{{ {column} }}}}"
+                    as_written, column = odd
+                    message = f"{as_written[:60]} stays as it is written; a template is {{{{ {column} }}}}"
                     self.file.job_diagnostics.warn(node, message)
 
     def job_values(self, *unknown: str) -> dict[str, Any]:
