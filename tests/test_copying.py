@@ -254,7 +254,7 @@ def test_rows_that_change_on_the_way_are_noticed(table: Table, new_table: NewTab
 def test_a_value_that_batchgen_did_not_write_is_named(table: Table, new_table: NewTable) -> None:
     table.sync("mona")
     table.change(lambda c: c.execute(text("UPDATE jobs SET created_at = 'yesterday'")) and None)
-    with pytest.raises(StorageError, match="the table jobs has a value that batchgen did not write"):
+    with pytest.raises(StorageError, match="'yesterday' stands in it in place of a time in UTC"):
         copy(table.database, new_table("sqlite"))
     assert runnable(str(table.database.path)) == {"spring"}
 

@@ -37,6 +37,7 @@ from batchgen.jobtable.batches import table_location
 from batchgen.jobtable.database import Database, errors_for_people
 from batchgen.jobtable.engine import database_url
 from batchgen.jobtable.sync import SyncResult
+from batchgen.report import hints
 from batchgen.report.progress import Progress
 from batchgen.report.terminal import OutputStream, UnawaitedLines, Voice, print_json, print_lines
 from batchgen.runs.upkeep import Upkeep
@@ -283,7 +284,8 @@ def test_the_steps_of_a_worker_wait_once_for_a_reader_that_does_not_read(
 async def test_what_hooks_come_to_waits_for_the_reader_and_the_run_does_not(table: Table) -> None:
     table.sync("mona")
     with unread_pipe() as (read_end, stream):
-        progress = Progress(table.database, table.batch_id, "spring", 0, stream=stream)
+        words = ("batchgen {}".format, lambda: ("", hints.advice("")))
+        progress = Progress(table.database, table.batch_id, "spring", 0, *words, stream=stream)
         async with progress.following():
             progress.add_hook("run", HookResult("mona", "mona.mp4", 1, "no such bucket"))
             os.read(read_end, 1 << 20)

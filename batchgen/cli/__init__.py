@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import inspect
+import os
 import sys
 from datetime import UTC, datetime
 from functools import cache
