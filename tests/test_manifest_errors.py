@@ -73,7 +73,10 @@ GOLDEN = {
     "no jobs": ("batch: x\n", "1:1 the manifest has no jobs | list them under `jobs:`"),
     "null jobs": ("batch: x\njobs:\n", "2:1 the manifest has no jobs | list them under `jobs:`"),
     "empty jobs": ("jobs: []\n", "1:1 the manifest has no jobs | list them under `jobs:`"),
-    "jobs by name": ("jobs: {a: 1}\n", "1:7 `jobs` must be a list, not a mapping"),
+    "jobs by name": (
+        "jobs: {a: 1}\n",
+        "1:7 `jobs` must be a list, not a mapping | begin each job with a dash: - id: NAME",
+    ),
     "a job that is text": ("jobs: [one]\n", '1:8 a job must be a mapping, not "one" | write {id: NAME, prompt: …}'),
     "an unknown key": (f"jobs: [{MINIMAL}]\nlimit: 3\n", "2:1 a manifest has no key `limit` | did you mean limits?"),
     "a key like no other": (

@@ -290,6 +290,16 @@ def test_a_cell_that_looks_like_a_slip_and_is_none_is_sent(tmp_path: Path, conte
     assert params(manifest, "prompt") == prompts
 
 
+@pytest.mark.parametrize(
+    ("cell", "prompt"),
+    [('="007"', "007"), ('"=""mug"""', "mug"), ('="a"&"b"', '="a"&"b"'), ('="', '="'), ("=007", "=007")],
+)
+def test_a_cell_that_a_formula_keeps_as_text_is_that_text(tmp_path: Path, cell: str, prompt: str) -> None:
+    job = "id: '{{ n }}', rows: r.csv, prompt: '{{ prompt }}'"
+    manifest = read(tmp_path, f"jobs: [{{{job}, model: {TEXT}}}]", {"r.csv": f"n,prompt\n1,{cell}\n"})
+    assert params(manifest, "prompt") == [prompt]
+
+
 def test_a_value_in_braces_may_be_empty_or_an_alias_of_nothing(tmp_path: Path) -> None:
     keys = 'id: a, prompt: x, negative_prompt: *none, size: , "seed":null'
     text = f"defaults: {{negative_prompt: &none ~, size: , seed: ~}}\njobs: [{{{keys}, model: {SEEDED}}}]"
@@ -388,6 +398,26 @@ def test_a_slip_gets_the_hint_that_helps(tmp_path: Path, name: str, content: str
     with pytest.raises(ManifestInvalid) as caught:
         reader.read(tmp_path / name)
     assert hint in str(caught.value)
+
+
+SLIPS_OF_NAMES = {
+    "a mapping of jobs": ("jobs:\n  a: {prompt: x}", "begin each job with a dash: - id: NAME"),
+    "a list of prompts": (f"jobs: [{{id: a, model: {TEXT}, prompt: [x, y]}}]", "for a job each: matrix: {text: […]}"),
+    "text": (f"jobs: [{{id: a, model: {TEXT}, text: x}}]", "did you mean prompt?"),
+    "seconds": (f"jobs: [{{id: a, model: {TEXT}, prompt: x, seconds: 5}}]", "did you mean duration?"),
+    "repeat": (f"jobs: [{{id: a, model: {TEXT}, prompt: x, repeat: 5}}]", "did you mean count?"),
+    "name": (f"jobs: [{{name: a, model: {TEXT}, prompt: x}}]", "did you mean id?"),
+    "an image for a model of text": (
+        f"jobs: [{{id: a, model: klingai/v2.1-master-text-to-video, prompt: x, image_url: '{LINK}'}}]",
+        "klingai/v2.1-master-image-to-video does",
+    ),
+    "a parameter that is like none": (f"jobs: [{{id: a, model: {TEXT}, prompt: x, style: noir}}]", "known: prompt"),
+}
+
+
+@pytest.mark.parametrize(("text", "hint"), SLIPS_OF_NAMES.values(), ids=SLIPS_OF_NAMES)
+def test_a_name_from_another_tool_gets_the_one_that_is_meant(tmp_path: Path, text: str, hint: str) -> None:
+    assert hint in refusal(tmp_path, text)
 
 
 COMMENTED = {

@@ -11,10 +11,21 @@ from jsonschema_rs import Draft202012Validator, ValidationError
 from batchgen.catalogue import register, rules
 from batchgen.catalogue.conversion import convert, read_written, takes_any_text
 from batchgen.catalogue.pointers import join, split
-from batchgen.catalogue.wording import TYPE_NAMES, allowed_range, list_hint, listed, nearest_hint, quoted
+from batchgen.catalogue.wording import TYPE_NAMES, allowed_range, did_you_mean, list_hint, listed, nearest_hint, quoted
 
 VIOLATIONS = 200
 """Errors of one request that are explained: a list of a thousand wrong values needs no thousand messages."""
+
+OTHER_WORDS = {
+    "prompt": ("text", "description", "caption"),
+    "image_url": ("image", "photo", "picture", "first_frame"),
+    "duration": ("seconds", "length"),
+    "aspect_ratio": ("ratio",),
+    "count": ("n", "repeat", "repeats", "copies", "takes"),
+    "id": ("name", "title"),
+    "output": ("file", "filename", "path"),
+}
+"""What people and other tools call a parameter or a key, where its own name is not similar."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +144,8 @@ def explain(model: str, endpoint: str, error: ValidationError, other_keys: Colle
             expected = f"be {TYPE_NAMES.get(str(schema.get('type')), 'something else')}, not {quoted(value)}"
             if schema.get("type") == "string" and isinstance(value, int | float):
                 hint = "put it in quotes to make it text"
+            elif schema.get("type") == "string" and isinstance(value, list) and name == "prompt":
+                hint = 'a job has one; for a job each: matrix: {text: […]}, prompt: "{{ text }}"'
             elif schema.get("type") == "array":
                 hint = list_hint(value)
         case "Minimum" | "Maximum" | "ExclusiveMinimum" | "ExclusiveMaximum":
@@ -153,13 +166,23 @@ def unknown_parameter(
     model: str, endpoint: str, pointer: str, name: str, schema: Mapping[str, Any], other_keys: Collection[str]
 ) -> Violation:
     own = list(schema["properties"]) if pointer else parameters(model, endpoint)
-    elsewhere = [path for path in register.endpoints(model) if name in register.schema(model, path)["properties"]]
+    elsewhere = paths_with(model, name)
+    candidates = own if pointer else [*own, *other_keys]
+    meant = next((word for word, others in OTHER_WORDS.items() if name.lower() in others and word in candidates), "")
+    sibling = model.replace("text-to-video", "image-to-video")
     if not pointer and elsewhere:
         hint = f"only the {register.style_of(elsewhere[0])} endpoint takes it"
+    elif not pointer and sibling != model and sibling in register.models() and paths_with(sibling, name):
+        hint = f"{sibling} does"
     else:
-        hint = nearest_hint(name, own if pointer else [*own, *other_keys]) or f"known: {listed(own)}"
+        hint = did_you_mean(meant, name) if meant else nearest_hint(name, candidates) or f"known: {listed(own)}"
     owner = f"`{dotted(split(pointer))}`" if pointer else f"`{model}`"
     return Violation(join(pointer, name), f"{owner} does not take `{name[:100]}`", hint, unknown=True)
+
+
+def paths_with(model: str, name: str) -> list[str]:
+    """The paths of a model on which it takes a parameter."""
+    return [path for path in register.endpoints(model) if name in register.schema(model, path)["properties"]]
 
 
 def distance(errors: Sequence[ValidationError], depth: int) -> tuple[bool, bool, int]:

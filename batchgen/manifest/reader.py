@@ -196,7 +196,8 @@ class _Reader:
                 elif key.value == "jobs":
                     jobs_key = key
                     if type(node.value) is not list and node.value is not None:
-                        file.diagnostics.add(node, f"`jobs` must be a list, not {quoted(node.value)}")
+                        hint = "begin each job with a dash: - id: NAME"
+                        file.diagnostics.add(node, f"`jobs` must be a list, not {quoted(node.value)}", hint)
                         continue
                     for entry in node.value or ():
                         has_jobs = True

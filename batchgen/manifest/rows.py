@@ -173,7 +173,7 @@ class RowsFile:
                 self.report(row_line, *fault)
             else:
                 cells += [""] * (len(header) - len(cells))  # spreadsheets leave the last empty cells out
-                yield row_line, {name: cells[index] for name, index in columns}
+                yield row_line, {name: as_text(cells[index]) for name, index in columns}
 
     def check_header(self, names: list[str], line: int) -> None:
         if len(names) > bounds.COLUMNS:
@@ -237,6 +237,11 @@ def delimiter_of(header: str, stated: str) -> str:
         return sum(bool(NAME.fullmatch(trimmed(cell))) for cell in cells)
 
     return max(DELIMITERS, key=names)
+
+
+def as_text(cell: str) -> str:
+    """A cell without the formula by which a spreadsheet is told to keep it as text: `="007"`."""
+    return cell[2:-1] if cell.startswith('="') and cell.find('"', 2) == len(cell) - 1 else cell
 
 
 def row_fault(cells: list[str], header: list[str], delimiter: str) -> tuple[str, str] | None:
