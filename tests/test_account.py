@@ -42,6 +42,11 @@ UNREAD = {
         r"/\.env: \.env\.txt, which lies there, is not read under",
     ),
     "the key alone": (".env", KEY, r"/\.env, which is there and gives SERVICE_KEY no value\.\n"),
+    "a similar name": (
+        ".env",
+        f"SERVICE_API_KEY={KEY}",
+        r"/\.env: SERVICE_API_KEY, which is there, is not read under this name\.\n",
+    ),
     "another name": (".env", f"KEY={KEY}", r"/\.env, which is there and gives SERVICE_KEY no value\.\n"),
 }
 

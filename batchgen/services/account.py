@@ -38,6 +38,7 @@ SETTING = r"""^[ \t]*(?:(?:export|set)[ \t]+|\$env:)?["']?{name}["']?[ \t]*[:=][
 """A line of a `.env` file, of a shell or of YAML that gives a variable a value."""
 MISNAMED = (".env.txt", "env.txt", ".env.local")
 """What editors and other programs call a `.env` file."""
+SAME_CHARS = 4  # at its beginning, by which a variable with another name is known for the key
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -85,7 +86,10 @@ def read_account(variables: Variables, folder: Path) -> Account:
 
 
 def unread_words(variables: Variables, folder: Path) -> str:
-    """Why a file that is there gives no key; nothing where there is none. What is in it is not shown."""
+    """Why a name or a file that is there gives no key; nothing where there is none. Values are not shown."""
+    for name in (*os.environ, *read_dotenv(folder / ".env", variables)):
+        if "KEY" in name and name[:SAME_CHARS] == variables.key[:SAME_CHARS] and name != variables.key:
+            return f": {name}, which is there, is not read under this name"
     if (folder / ".env").exists():
         return f", which is there and gives {variables.key} no value"
     other = next((name for name in MISNAMED if os.path.lexists(folder / name)), "")
