@@ -93,6 +93,8 @@ class Snapshot:
 
     synced: SyncResult
     states: dict[State, int]
+    held: int
+    """Unconfirmed jobs that wait for a person."""
     pending: list[Candidate]
     """The selected jobs that wait to be sent, in their order."""
     repeats: list[Repeat]
@@ -186,12 +188,14 @@ def read_snapshot(connection: Connection, request: PlanRequest, now: datetime) -
         compared = compare(connection, RepeatSearch(batch_id, service, folder, synced.orphans, selected=selected))
         repeated = {repeat.job.id for repeat in compared.repeats}
         ready = submission.ready(connection, batch_id, ALL_JOBS, selected)
+        summary = statistics.batch_summary(connection, batch_id, now)
         pending = [job for job in ready if job.id not in repeated]
         snapshot = Snapshot(
             synced=synced,
             repeats=compared.repeats,
             beside=compared.beside,
-            states=statistics.batch_summary(connection, batch_id, now).counts,
+            states=summary.counts,
+            held=summary.held,
             pending=pending,
             prompts=first_prompts(connection, pending),
             left_out=selection.left_out(connection, batch_id, selected),

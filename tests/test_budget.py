@@ -287,7 +287,7 @@ def test_the_explanation_says_the_cap_and_what_the_next_job_costs(table: Table) 
     sync(table, 5)
     claim(table, "1")
     text = explanation(pick(table, "1"), usd("1"), None)
-    assert "the budget of 1 USD is reached, and the next job costs 0.3. Raise `max_cost`" in text
+    assert "the budget of 1 USD does not pay the next job, which costs 0.3. Raise `max_cost`" in text
     assert hold_of(f"{text}; the batch has cost more") is Hold.BUDGET
 
 

@@ -170,10 +170,10 @@ def test_a_selected_job_that_comes_back_is_sent_although_those_after_it_were_acc
 @pytest.mark.parametrize(
     ("only", "message"),
     [
-        (("noire-0",), "--only noire-0: fits the id of no job of this batch; did you mean noir-0"),
-        (("noir-*", "pastell-1"), "--only pastell-1: fits the id of no job of this batch; did you mean pastel-1"),
-        (("*-7",), "--only *-7: fits the id of no job"),
-        (("Noir-*",), "--only Noir-*: fits the id of no job of this batch; did you mean noir-"),
+        (("noire-0",), "--only noire-0: no job of this batch has such an id; did you mean noir-0"),
+        (("noir-*", "pastell-1"), "--only pastell-1: no job of this batch has such an id; did you mean pastel-1"),
+        (("*-7",), "--only *-7: no job of this batch has such an id"),
+        (("Noir-*",), "--only Noir-*: no job of this batch has such an id; did you mean noir-"),
     ],
 )
 def test_a_pattern_that_fits_no_job_is_refused_with_the_nearest_ids(

@@ -77,9 +77,9 @@ def test_what_was_charged_beyond_the_named_price_is_expected_from_then_on(
     write_manifest(tmp_path / "m.yaml", 6, limits=FAST)
     first = batchgen("run", "m.yaml", "--max-cost", "3", **simulator.environment)
     assert (first.returncode, spent(tmp_path / "batchgen.db")[0]) == (5, 4 * PRICE), "each was charged twice its price"
-    assert "$5.88; the budget of 3 USD is reached" in first.stdout
+    assert "$5.88; the budget of 3 USD does not pay the next job" in first.stdout
     second = batchgen("run", "m.yaml", "--max-cost", "8", **simulator.environment)
-    assert "the budget of 8 USD is reached, and the next job costs 2.94" in second.stdout
+    assert "the budget of 8 USD does not pay the next job, which costs 2.94" in second.stdout
     assert spent(tmp_path / "batchgen.db")[0] == 4 * PRICE
 
 
@@ -93,7 +93,7 @@ def test_two_runs_share_one_cap_to_the_cent_and_a_higher_cap_goes_on(
     until(lambda: states(database))
     ends = [launch("run", "m.yaml", **simulator.environment).end(), first.end()]
     assert [end.returncode for end in ends] == [5, 5], ends
-    assert "$10.29; the budget of 10.3 USD is reached, and the next job costs 1.47" in ends[0].stdout
+    assert "$10.29; the budget of 10.3 USD does not pay the next job, which costs 1.47" in ends[0].stdout
     assert spent(database) == (7 * PRICE, 7 * PRICE)
     assert charged(simulator.ledger) == 7 * PRICE
     assert states(database) == {"done": 7, "pending": 13}
@@ -250,7 +250,7 @@ def test_a_pattern_that_fits_no_job_is_refused_with_the_nearest_ids(
     for command in ("run", "plan"):
         ended = batchgen(command, "m.yaml", "--only", "sunset", "--only", "harbor-1", **simulator.environment)
         assert ended.returncode == 2, ended.stderr
-        assert "--only harbor-1: fits the id of no job of this batch; did you mean harbour-1?" in ended.stderr
+        assert "--only harbor-1: no job of this batch has such an id; did you mean harbour-1?" in ended.stderr
         assert "Traceback" not in ended.stderr
     assert Bill(simulator.ledger).accepted == []
 

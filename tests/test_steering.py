@@ -197,8 +197,8 @@ REFUSED = [
     (("set", "in_flight=3", "in-flight=4"), "`in_flight` is there twice"),
     (("set", "until=noon"), "'noon' is not a time such as 08:00"),
     (("prioritize",), "name at least one job"),
-    (("prioritize", "mina"), "mina: fits the id of no job of this batch; did you mean mona?"),
-    (("prioritize", "caf\udce9"), "fits the id of no job of this batch"),
+    (("prioritize", "mina"), "mina: no job of this batch has such an id; did you mean mona?"),
+    (("prioritize", "caf\udce9"), "no job of this batch has such an id"),
     (("prioritize", "mona", "--last", "--unset"), "exclude one another"),
 ]
 

@@ -23,5 +23,5 @@ def command(manifest: Path, db: str | None, simulate: bool, as_json: bool) -> No
     with open_batch(db, manifest, simulate, steers=True) as (database, batch):
         pause, is_new = database.write_now(steering.pause, batch.id, now, person())
         line = "paused" if is_new else f"paused already, at {local_time(pause.set_at, now)} by {pause.set_by}"
-        line += f": nothing is sent; what is in flight goes on. {options.quoted_command('resume')} goes on"
+        line += f": nothing is sent; what is in flight goes on. {options.quoted_command('resume')} ends the pause"
         show_change(database, batch, line, as_json=as_json)

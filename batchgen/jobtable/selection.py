@@ -164,7 +164,7 @@ def matching(keys: Iterable[str], patterns: Sequence[str], option: str = "") -> 
         fitting = [pattern] if pattern in all_keys else [key for key in all_keys if fnmatchcase(key, pattern)]
         if not fitting:
             hint = nearest_hint(pattern.strip("*?"), list(all_keys)[:COMPARED])
-            raise UsageError(f"{option}{pattern}: fits the id of no job of this batch{f'; {hint}' if hint else ''}")
+            raise UsageError(f"{option}{pattern}: no job of this batch has such an id{f'; {hint}' if hint else ''}")
         groups.append([key for key in fitting if key in unmatched])
         for key in fitting:
             unmatched.pop(key, None)

@@ -14,7 +14,7 @@ from enum import StrEnum
 from batchgen.catalogue.amounts import amount_text
 from batchgen.jobtable import ledger
 from batchgen.jobtable.kinds import SettingName
-from batchgen.jobtable.ledger import Totals
+from batchgen.jobtable.ledger import ZERO, Totals
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.jobtable.submission import Candidate
 
@@ -82,10 +82,10 @@ def explanation(choice: Choice, max_cost: Decimal | None, until: datetime | None
     """Why a run submits no more, and what a person does about it (`how`); "" where nothing holds it back."""
     match choice.hold:
         case Hold.BUDGET:
-            following = f", and the next job costs {amount_text(choice.next_cost)}" if choice.next_cost else ""
-            cap = amount_text(max_cost or Decimal(0))
+            price = amount_text(choice.next_cost) if choice.next_cost else ""
+            reached = f"does not pay the next job, which costs {price}" if price else "is reached"
             return (
-                f"{BUDGET_REACHED} {cap} USD is reached{following}."
+                f"{BUDGET_REACHED} {amount_text(max_cost or ZERO)} USD {reached}."
                 f" {how or 'Raise `max_cost` in the manifest, or give --max-cost'}, and the same command goes on"
             )
         case Hold.PRICE:

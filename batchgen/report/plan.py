@@ -73,7 +73,8 @@ def job_counts(plan: Plan) -> str:
         ("changed after being sent (run asks for --changed)", len(table.synced.changed)),
         ("paid for before, or with a video already (run asks for --changed)", len(table.repeats)),
         ("not selected", table.left_out),
-        ("in flight", sum(number for state, number in table.states.items() if state.is_active)),
+        ("in flight", sum(number for state, number in table.states.items() if state.is_active) - table.held),
+        ("held for a person", table.held),
         *((str(state), table.states[state]) for state in State if state.is_terminal),
     ]
     return counts(parts) or "none"
@@ -105,7 +106,7 @@ def total_cost(plan: Plan) -> str:
 
 def price_source(plan: Plan) -> str:
     listed_at = plan.table.prices.listed_at
-    source = "no price list is known"
+    source = "no price list is known (`batchgen models --refresh` gets it)"
     if listed_at and plan.request.has_live_prices:
         source = "prices as the service lists them now"
     elif listed_at:
