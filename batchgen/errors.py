@@ -14,7 +14,7 @@ RAISE = "with a higher --max-cost or a later --until, the same command goes on"
 MEND = "mend the disk, the folder, the store or the job table as the message says; then the same command goes on"
 GOES_ON = "the same command goes on where this one stopped"
 INIT_WRITES = "`batchgen init` writes one"
-"""Of a manifest that is not there."""
+"""What a person does about a manifest that is not there."""
 
 
 class ExitCode(IntEnum):

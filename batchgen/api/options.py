@@ -50,7 +50,7 @@ class RunOptions(TypedDict, total=False):
     exec: str | Sequence[str] | None
     """A command for each delivered file, as it would be typed, or its arguments. See `batchgen run --help`."""
     exec_again: bool
-    """Whether it is started for the files as well for which it ended well in an earlier run."""
+    """Whether it is started again for files for which it succeeded in an earlier run."""
     metrics: int | None
     """A port on loopback for Prometheus; 0 is any that is free."""
     wait_for_credits: bool
@@ -59,11 +59,11 @@ class RunOptions(TypedDict, total=False):
     """Whether the delivered files are compared with their SHA-256 at the end; otherwise, with their sizes."""
 
 
-def is_texts(value: object) -> bool:
+def is_text_or_texts(value: object) -> bool:
     return isinstance(value, Collection) and all(isinstance(text, str) for text in value)
 
 
-FORMS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+CHECKS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "changed": ("neither refuse, keep nor redo", lambda value: value in ("refuse", "keep", "redo")),
     **dict.fromkeys(
         ("sample", "limit"),
@@ -71,10 +71,10 @@ FORMS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     ),
     # Nothing chosen, as by a list that a program has worked out, means no job, and not every job.
     "only": (
-        "no pattern and no list of any; without it, all are sent",
-        lambda texts: is_texts(texts) and len(texts) > 0,
+        "an empty list: leave `only` out to send all",
+        lambda texts: is_text_or_texts(texts) and len(texts) > 0,
     ),
-    **dict.fromkeys(("notify", "exec"), ("neither a text nor a list of texts", is_texts)),
+    **dict.fromkeys(("notify", "exec"), ("neither a text nor a list of texts", is_text_or_texts)),
     **dict.fromkeys(
         ("simulate", "validate", "exec_again", "wait_for_credits", "verify"),
         ("neither True nor False", lambda value: isinstance(value, bool)),
@@ -91,7 +91,7 @@ def refuse_wrong(options: RunOptions) -> None:
     """Raises `TypeError` for an option that does not exist (it may be a cap), `UsageError` for an impossible value."""
     if unknown := options.keys() - RunOptions.__annotations__.keys():
         raise TypeError(f"there is no option {' and '.join(sorted(unknown))}")
-    for name, (fault, is_right) in FORMS.items():
+    for name, (fault, is_right) in CHECKS.items():
         if (value := options.get(name)) is not None and not is_right(value):
             raise UsageError(f"{name}: {repr(value)[:100]} is {fault}")
     typed_limits(options)
@@ -117,7 +117,7 @@ def typed_limits(options: RunOptions) -> dict[str, Any]:
 
 
 def typed_json(options: RunOptions) -> str | None:
-    """The same and `until`, as JSON for the row of the run; None where there is none."""
+    """The typed limits and `until`, as JSON for the row of the run; None where there is none."""
     typed = {**typed_limits(options), "until": until_of(options)}
     texts = {name: setting_text(value) for name, value in typed.items() if value is not None}
     return json.dumps(texts) if texts else None

@@ -80,7 +80,8 @@ def closing_lines(
         f"failed, by class of error: {counts((kind, number) for kind, number in failed.items())}" if failed else "",
         f"cost: {words.money_words(summary)}; this run took {duration(lasted)}",
     ]
-    if hooks.command and (ended := (hooks.ended_well, hooks.failed, hooks.command.broken_off)) != (0, 0, 0):
+    hook = hooks.delivery_hook
+    if hook and (ended := (hooks.ended_well, hooks.failed, hook.broken_off)) != (0, 0, 0):
         again = "; the next run with the same --exec starts the others again" if ended[1] + ended[2] else ""
         broken_off = f", {ended[2]} broken off" if ended[2] else ""
         lines.append(f"--exec: {ended[0]} ended well, {ended[1]} failed{broken_off}{again}")

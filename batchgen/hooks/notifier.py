@@ -125,13 +125,13 @@ def receivers_of(urls: Collection[str]) -> list[Receiver]:
             raise UsageError(f"--notify {number} holds several addresses: write --notify before each of them")
         with warnings.catch_warnings():  # Its first call imports its plug-ins, some of which warn of their libraries.
             warnings.simplefilter("ignore", DeprecationWarning)
-            server = None if "://" not in url else apprise.Apprise.instantiate(url, settings(apprise))
+            server = None if "://" not in url else apprise.Apprise.instantiate(url, asset_of(apprise))
         if server is None:
             raise UsageError(
                 f"--notify {number} is no address that Apprise knows, such as mailto://user:password@example.com or"
                 " json://localhost:8000. Its list: https://appriseit.com/services/. Nothing has been sent."
             )
-        receiver = apprise.Apprise(asset=settings(apprise))
+        receiver = apprise.Apprise(asset=asset_of(apprise))
         receiver.add(server)
         deliver = partial(receiver.notify, body_format=apprise.NotifyFormat.TEXT)
         kind = plain_text(url.partition("://")[0], 20)
@@ -139,8 +139,8 @@ def receivers_of(urls: Collection[str]) -> list[Receiver]:
     return receivers
 
 
-def settings(apprise: Any) -> Any:
-    """Of Apprise for a receiver: it sends in the thread that calls it.
+def asset_of(apprise: Any) -> Any:
+    """The settings of Apprise (an asset) for a receiver: it sends in the thread that calls it.
 
     With a limit on its time, which newer ones of Apprise set, it would be called in a pool of threads. The interpreter
     waits for those at its end.

@@ -41,19 +41,19 @@ class RunHooks:
     def __init__(
         self,
         notifier: Notifier,
-        command: DeliveryHook | None,
+        delivery_hook: DeliveryHook | None,
         metrics: MetricsServer | None,
         idle: timedelta,
         command_line: Callable[[str], str],
     ) -> None:
-        self.notifier, self.command, self.metrics, self.idle = notifier, command, metrics, idle
+        self.notifier, self.delivery_hook, self.metrics, self.idle = notifier, delivery_hook, metrics, idle
         self.command_line = command_line
         """Another command on the same batch, to type."""
         self.report: Report = log_failure
         self.failures: list[str] = []
         """The first failures."""
         self.failed, self.ended_well = 0, 0
-        """How many commands did, and how many notifications failed with them."""
+        """How many commands failed, or notifications, and how many commands ended well."""
         self.over = asyncio.Event()
         self.following: asyncio.Task[None] | None = None
         self.notified_stops: set[str] = set()
@@ -62,12 +62,12 @@ class RunHooks:
 
     @property
     def commands_left(self) -> int:
-        """For how many commands a run waits that has nothing else to do; 0 before its end."""
-        return self.command.unended if self.command and self.over.is_set() else 0
+        """For how many commands the end of the run waits; 0 before its end."""
+        return self.delivery_hook.unended if self.delivery_hook and self.over.is_set() else 0
 
     async def run(self, runner: Runner, last_event: int) -> Ending:
         """Run the runner to its end with these hooks. Raises what the run raises."""
-        if not (self.notifier.receivers or self.command or self.metrics):
+        if not (self.notifier.receivers or self.delivery_hook or self.metrics):
             return await runner.run()
         self.runner, self.context = runner, runner.context
         self.batch = runner.spec.batch.name
@@ -91,10 +91,10 @@ class RunHooks:
         context = self.context
         self.notifier.on_failure = self.notification_failed
         self.notifier.start()
-        if self.command:
-            self.command.on_result = self.count
+        if self.delivery_hook:
+            self.delivery_hook.on_result = self.count
             secrets = (context.service.variables.key,)
-            await self.command.open(context.database, self.batch, context.batch_id, context.run_id, secrets)
+            await self.delivery_hook.open(context.database, self.batch, context.batch_id, context.run_id, secrets)
         if self.metrics:
             from batchgen.hooks.metrics import RunMetrics
 
@@ -114,16 +114,16 @@ class RunHooks:
         context, database = self.context, self.context.database
         if not self.has_begun:
             self.has_begun = context.run_id in await database.read(leases.unended, context.batch_id)
-        if not self.has_begun:  # The table does not have the run yet that starts the commands.
+        if not self.has_begun:  # The run that starts the commands is not in the table yet.
             return
         while events := await database.read(statistics.events_since, context.batch_id, self.last_event):
             self.last_event = events[-1].id
             self.last_movement, self.notified_idle = clock.utcnow(), False
             delivered = [event.key for event in events if event.to_state is State.DONE]
-            if self.command and delivered:
-                await self.command.add(delivered)
-        if self.command:
-            self.command.start_waiting()
+            if self.delivery_hook and delivered:
+                await self.delivery_hook.add(delivered)
+        if self.delivery_hook:
+            self.delivery_hook.start_waiting()
         if self.notifier.receivers:
             await self.notify_trouble(clock.utcnow())
 
@@ -165,8 +165,8 @@ class RunHooks:
             if self.following:
                 await self.following
             await self.turn()
-            if self.command:
-                await self.command.close(lambda: self.runner.signal is not None)
+            if self.delivery_hook:
+                await self.delivery_hook.close(lambda: self.runner.signal is not None)
 
     async def close(self) -> None:
         """Send the last notifications."""

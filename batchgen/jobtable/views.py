@@ -1,4 +1,4 @@
-"""The views of the job table, described: the public SQL interface. The migration `v002_views` makes them.
+"""The views of the job table, described: the public SQL interface. Migrations make them.
 
 `batchgen sql` and `batchgen explore` show what stands here. A test compares it with the database and with the README.
 """

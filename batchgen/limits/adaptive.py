@@ -19,16 +19,16 @@ from typing import NamedTuple
 from batchgen.services.outcomes import Limit, Throttled
 
 SLOW_START_LEAD = 2  # requests on the wire beyond what was accepted: about so many are refused when slow start ends
-STEP_SHARE = 1 / 32  # of the window: the first additive increase, at least one; and the lead of slow start, with many
+STEP_SHARE = 1 / 32  # of the window: the first additive increase, and the lead of slow start where that is more
 SHORTEST_INTERVAL = 32  # successes before a probe, for a small window: fewer would have more than 2 % refused
 MOST_DOUBLINGS = 5  # of a step, or of the interval between two probes
 DECREASE = 1 / 32  # of the window, at the first refusal in a row; it doubles with each one that follows
 LARGEST_DECREASE = 1 / 2
-LEAST = 1.0  # requests a minute: what falls lower is a bad night, and a request that is refused costs nothing
+LEAST = 1.0  # requests a minute: what falls lower is an outage, and a request that is refused costs nothing
 MARGIN = 0.98  # of the rate measured when slow start ends: requests that leave evenly do not arrive evenly
 FEWEST_TO_MEASURE = 2  # accepted requests that show a rate, while none is known; one alone has no rate
 FEWEST_TO_CORRECT = 10  # accepted requests by which a known rate is corrected; fewer tell more of chance
-IDLE_INTERVALS = 4  # of a rate without a request: it was not the rate that held them back
+IDLE_INTERVALS = 4  # between two requests at a rate: after a longer pause, it was not the rate that held them back
 MINUTE = timedelta(minutes=1)
 """The period for which services state their rates: a rate is measured over no more."""
 BACKOFFS_IN_A_MINUTE = 5
@@ -46,7 +46,7 @@ class LearnedLimit:
     threshold: float | None = None
     """The highest window that has held since the last refusal; a window above it is a probe. None: slow start."""
     failed_probes: int = 0
-    """Probes in a row that were refused; the end of slow start and a decrease count as one. Below zero: that held."""
+    """Probes in a row that were refused; the end of slow start and a decrease count as one. Negative: so many held."""
     successes: int = 0
     """Requests accepted with the whole window in use, since it last changed."""
 
@@ -97,7 +97,7 @@ def decrease(limit: LearnedLimit, measured: float | None, in_a_row: int = 1) -> 
     that the limit is lower than it was: multiplicative decrease.
     """
     if limit.window is None or limit.threshold is None:
-        window, failed_probes = measured, 1
+        window, failed_probes = measured, 1  # slow start ends: the window becomes the threshold, too
     elif limit.window > limit.threshold and in_a_row == 1:
         window, failed_probes = limit.threshold, max(limit.failed_probes, 0) + 1
     else:
@@ -110,7 +110,7 @@ def decrease(limit: LearnedLimit, measured: float | None, in_a_row: int = 1) -> 
 def measured_rate(
     limit: LearnedLimit, accepted: Sequence[datetime], until: datetime, fewest: int = FEWEST_TO_MEASURE
 ) -> float | None:
-    """Requests a minute: those that were `accepted` (oldest first), over the time `until` more are welcome.
+    """Requests a minute: those that were `accepted` (oldest first), by the time to the end of the pause (`until`).
 
     Only those count that followed one another as fast as the limit allowed. None where they are too few.
     """

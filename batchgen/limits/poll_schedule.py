@@ -27,7 +27,7 @@ GRID = 320  # points; a schedule takes 1 to 3 ms to compute
 GRID_SIGMAS = -4.5, 4.0  # the ages that the grid spans, around the median…
 GRID_LOG = 2.5  # …and at most so many natural logarithms, for a wide distribution
 TAIL_WEIGHT = 0.01
-"""The share of generations of no usual time. Without it, the schedule would poll a straggler ever more often."""
+"""The share of generations that take unusually long or short. Without it, stragglers are polled ever more often."""
 TAIL_SIGMA = 1.0
 LONGEST_SECONDS = 6 * 3_600.0  # that a quantile may be: a longer time is a clock that was set, not a video
 Z_90, Z_99 = 1.2816, 2.3263  # of a normal distribution, 90 % and 99 % lie below the mean and so many sigmas

@@ -35,7 +35,7 @@ AT_ONCE = 16  # requests of one kind on the wire (creates, questions): enough fo
 class Adoption(StrEnum):
     """By what a service can prove which generation a lost create request made."""
 
-    EXACT_ID = "exact_id"  #: it remembers our client request id
+    EXACT_ID = "exact_id"  #: it remembers our client request id: `find` and `history` look for it
     EXACT_BODY = "exact_body"  #: it remembers the bodies of requests, so that twins are ambiguous
     NONE = "none"  #: by nothing: a person decides
 
@@ -65,7 +65,7 @@ class Features:
     keeps_results_for: timedelta | None = None
     """How long it keeps a finished file; None where nothing is said."""
     charges: ChargeSource = ChargeSource.ESTIMATE
-    """Where the true cost of a generation comes from."""
+    """Where the true cost of a generation comes from. A cost that an answer names goes before."""
     has_lasting_address: bool = True
     """Whether it has the same address in every run; a simulator of its own has not."""
     speed: float = 1.0
