@@ -107,6 +107,12 @@ def test_retry_asks_for_the_same_generation_before_it_pays(
         assert row.next_at is not None
 
 
+def test_a_retry_of_a_job_that_was_given_up_promises_no_generation(table: Table) -> None:
+    give_up(table)
+    shown = run_command(table, "retry", "mona").output
+    assert "the service is asked again what became of the same request, for nothing: mona" in shown
+
+
 @pytest.mark.parametrize(
     ("outcome", "state"),
     [

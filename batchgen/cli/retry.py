@@ -131,7 +131,7 @@ def lines_of(jobs: Mapping[str, Sequence[str]], rest: list[str], *, free_only: b
     """What happens to the jobs, of which `rest` stay as they are."""
     becomes = {
         "pending": " pending again",
-        "asked_again": ": the service is asked for the same request again, for nothing",
+        "asked_again": ": the service is asked again what became of the same request, for nothing",
         "fetched_again": ": the file is fetched again, for nothing",
     }
     lines = [f"{plural(len(keys), 'job')}{becomes[name]}: {shortened(keys)}" for name, keys in jobs.items() if keys]
