@@ -113,6 +113,14 @@ def test_a_retry_of_a_job_that_was_given_up_promises_no_generation(table: Table)
     assert "the service is asked again what became of the same request, for nothing: mona" in shown
 
 
+def test_a_job_that_is_given_up_and_retried_keeps_the_reason_for_which_it_is_held(table: Table) -> None:
+    table.bring(State.UNCONFIRMED)
+    (job,) = table.unconfirmed()
+    table.change(reconciliation.abandoned, job, "given up by a person", table.now)
+    assert table.ask_again("mona") == ["mona"]
+    assert (table.row().error, table.attempt().error) == ("cut", "cut")
+
+
 @pytest.mark.parametrize(
     ("outcome", "state"),
     [

@@ -120,8 +120,13 @@ def ask_again(
         if Outcome(row.outcome).is_undecided:
             to = State.UNCONFIRMED
         own = {"attempt_id": row.attempt_id}
-        if change_state(connection, row, state, to, now, guard=own, detail=reason, next_at=now):
-            values: dict[str, Any] = {"error_class": None, "error": None, "deadline_at": deadline_at}
+        new: dict[str, Any] = {"next_at": now}
+        values: dict[str, Any] = {"error_class": None, "error": None}
+        if to is State.UNCONFIRMED:  # Why its answer is unknown has not changed.
+            new |= {"error_class": ErrorClass.UNCONFIRMED, "error": row.attempt_error}
+            values = {}
+        if change_state(connection, row, state, to, now, guard=own, detail=reason, **new):
+            values["deadline_at"] = deadline_at
             if to is State.GENERATING:
                 values["finished_at"] = None
             guarded_update(connection, attempts, {"id": row.attempt_id, "outcome": row.outcome}, values)
@@ -215,5 +220,5 @@ def cancel_row(
 
 ROWS = select(
     *(jobs.c.id, jobs.c.batch_id, jobs.c.key, jobs.c.state, jobs.c.attempt_id, jobs.c.error_class),
-    *(attempts.c.outcome, attempts.c.cost_usd),
+    *(attempts.c.outcome, attempts.c.cost_usd, attempts.c.error.label("attempt_error")),
 ).select_from(CURRENT_OR_NONE)
