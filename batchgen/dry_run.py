@@ -188,8 +188,8 @@ def read_snapshot(connection: Connection, request: PlanRequest, now: datetime) -
         compared = compare(connection, RepeatSearch(batch_id, service, folder, synced.orphans, selected=selected))
         repeated = {repeat.job.id for repeat in compared.repeats}
         ready = submission.ready(connection, batch_id, ALL_JOBS, selected)
-        summary = statistics.batch_summary(connection, batch_id, now)
         pending = [job for job in ready if job.id not in repeated]
+        summary = statistics.batch_summary(connection, batch_id, now)
         snapshot = Snapshot(
             synced=synced,
             repeats=compared.repeats,

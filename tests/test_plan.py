@@ -14,10 +14,12 @@ from sqlalchemy import update
 from batchgen.dry_run import UNREFUSED_PER_MINUTE, PlanRequest, assumed_limits, make_plan
 from batchgen.files.local_files import FileDigests
 from batchgen.jobs import State
+from batchgen.jobtable import reconciliation
 from batchgen.jobtable.schema import jobs
 from batchgen.jobtable.selection import Selection
 from batchgen.limits.adaptive import LearnedLimit, LearnedLimits
 from batchgen.manifest.limits import AUTO, Limits
+from batchgen.report.plan import job_counts
 from tests.table import MODEL, Table, spec
 
 
@@ -80,6 +82,15 @@ def test_a_plan_with_auto_limits_assumes_what_a_run_would_send(
     learned: LearnedLimits, assumed: tuple[int, float]
 ) -> None:
     assert assumed_limits([learned], Limits(in_flight=AUTO, submits_per_minute=AUTO)) == assumed
+
+
+async def test_a_plan_names_the_jobs_that_are_held_for_a_person(table: Table) -> None:
+    table.bring(State.UNCONFIRMED, "lisa")
+    (job,) = table.unconfirmed()
+    table.change(reconciliation.hold, job)
+    table.sync("mona", "lisa")
+    counts = job_counts(await make_plan(table.database, request_for(table, {}), table.now))
+    assert counts == "1 to send, 1 held for a person"
 
 
 async def test_a_plan_leaves_the_table_as_it_was(table: Table) -> None:

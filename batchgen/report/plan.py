@@ -140,7 +140,7 @@ def plan_json(plan: Plan, run_command: str) -> Planned:
     following = advice("there is nothing to send")
     if table.synced.changed or table.repeats:
         following = advice(HINTS[ManifestChanged], f"{run_command} --changed keep")
-    elif plan.to_send or any(table.states[state] for state in State if state.is_active):
+    elif plan.to_send or sum(table.states[state] for state in State if state.is_active) > table.held:
         following = advice("`run` does what is planned here", run_command)
     return {
         "event": "planned",
