@@ -19,7 +19,7 @@ from batchgen.jobtable.schema import jobs
 from batchgen.jobtable.selection import Selection
 from batchgen.limits.adaptive import LearnedLimit, LearnedLimits
 from batchgen.manifest.limits import AUTO, Limits
-from batchgen.report.plan import job_counts
+from batchgen.report.plan import job_counts, plan_lines
 from tests.table import MODEL, Table, spec
 
 
@@ -91,6 +91,15 @@ async def test_a_plan_names_the_jobs_that_are_held_for_a_person(table: Table) ->
     table.sync("mona", "lisa")
     counts = job_counts(await make_plan(table.database, request_for(table, {}), table.now))
     assert counts == "1 to send, 1 held for a person"
+
+
+async def test_a_plan_counts_the_jobs_of_the_manifest_and_names_the_earlier_versions(table: Table) -> None:
+    table.bring(State.DONE, "lisa")
+    table.sync(spec("mona"), spec("lisa", prompt="Another one."), changed="redo")
+    changed = replace(request_for(table, {}), specs=[spec("mona"), spec("lisa", prompt="Another one.")])
+    line = next(plan_lines(await make_plan(table.database, changed, table.now), table.now))
+    left = "1 done, 1 of them earlier versions, or no longer in the manifest"
+    assert (line.startswith("spring: 2 jobs: 1 to send, "), line.endswith(left)) == (True, True)
 
 
 async def test_a_plan_leaves_the_table_as_it_was(table: Table) -> None:

@@ -27,7 +27,7 @@ LEARNED = " (learned from the account, or assumed)"
 
 def plan_lines(plan: Plan, now: datetime) -> Iterator[str]:
     yield from (f"warning: {warning}" for warning in (*plan.request.warnings, *beside_warning(plan)))
-    yield f"{plan.request.batch.name}: {plural(sum(plan.table.states.values()), 'job')}: {job_counts(plan)}"
+    yield f"{plan.request.batch.name}: {plural(len(plan.request.specs), 'job')}: {job_counts(plan)}"
     width = max((len(model.model) for model in plan.models), default=0)
     for model in plan.models:
         yield f"  {model.jobs:6}  {model.model:{width}}  {model_cost(model)}"
@@ -76,6 +76,10 @@ def job_counts(plan: Plan) -> str:
         ("in flight", sum(number for state, number in table.states.items() if state.is_active) - table.held),
         ("held for a person", table.held),
         *((str(state), table.states[state]) for state in State if state.is_terminal),
+        (
+            "of them earlier versions, or no longer in the manifest",
+            sum(table.states.values()) - len(plan.request.specs),
+        ),
     ]
     return counts(parts) or "none"
 
