@@ -120,6 +120,7 @@ def test_the_limit_that_ended_the_last_run_is_named_where_it_is_raised(
         f": `{set_it}`" if set_it else ""
     )
     (event,) = check_events(batchgen("status", "spring.yaml", "--json").stdout)
+    assert [(wait["hint"], wait["next"]) for wait in event["waits"]] == [(event["hint"], event["next"])]
     assert (event["next"], "until" in event["hint"], "max_cost" in event["hint"]) == (
         set_it,
         message == LATE and not set_it,

@@ -24,7 +24,7 @@ from batchgen.errors import ExitCode, UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import leases, statistics
 from batchgen.jobtable.batches import StoredBatch, chosen_batches, open_table
-from batchgen.jobtable.blockers import RESUME
+from batchgen.jobtable.blockers import A_RUN, RESUME
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.delivery import REMARKS_READ
 from batchgen.jobtable.moves import Departure
@@ -133,6 +133,9 @@ def print_status_json(status: BatchStatus, manifest: Path | None) -> None:
         step = next_of(summary, has_lost_files=lost, outdated=status.outdated, last=before)
         advice = hints.advice(step.hint, step.command and to_type(step.command))
     document = words.summary_json(status.batch.name, summary, status.blockers, to_type)
+    for wait in document["waits"]:
+        if wait["for"] == A_RUN and obstacle(status):  # the same run would end so again
+            wait["hint"], wait["next"] = advice["hint"], advice["next"]
     more = {"last_run": last_run, "moved_to": status.move and status.move.place}
     print_json({"event": "status", **document, **fields, **more, **advice})
 
