@@ -284,7 +284,7 @@ def test_clips_that_came_since_go_into_further_shards(large_batch: Table, batchg
     before = shards(large_batch.folder / "set")
     for number in range(3):
         deliver(large_batch, f"later-{number}", bytes([number, 1]) * 200_000)
-    assert "10 clips of spring, 2 tar files new" in export_shards(batchgen)
+    assert "10 clips of spring, 2 new tar files" in export_shards(batchgen)
     after = shards(large_batch.folder / "set")
     assert {name: after[name] for name in before} == before
     assert [json.loads(sample["json"])["id"] for sample in samples(large_batch.folder / "set").values()] == [

@@ -196,7 +196,7 @@ def write_shards(export: Export, path: Path, choice: VerdictFilter, shard_mb: in
             foreign = shards.sample_names - shards.write(export.all_records())
     except OSError as error:
         raise unwritable(path, error) from error
-    of_them = f", {plural(len(shards.written), 'tar file')} new" if shards.written else ", as they were already"
+    of_them = f", {plural(len(shards.written), 'new tar file')}" if shards.written else ", as they were already"
     print_lines(f"{path / name}-*.tar: {plural(export.clips.exported, 'clip')} of {export.batch}{of_them}", err=True)
     if foreign:
         print_lines(
