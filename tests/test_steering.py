@@ -135,7 +135,7 @@ def test_the_end_of_a_run_says_that_the_batch_has_cost_more_than_its_cap(table: 
     assert list(money_remarks(context, summary)) == []
     context.limits, context.uncompared = Limits(max_cost=Decimal(3)), "503"
     too_much, unread = money_remarks(context, summary)
-    assert "more than its max_cost of 3: the cap came later, " in too_much
+    assert "more than its max_cost of 3: the cap came later, an earlier run had a higher one, " in too_much
     assert "the log did not answer (503)" in unread
 
 
@@ -342,7 +342,7 @@ def test_what_is_set_is_shown_with_where_it_comes_from(table: Table, batchgen: C
     (cap,) = [line for line in shown if line.startswith("max_cost: 90 USD (set at ")]
     assert cap.endswith("; the manifest has 80.1 USD)")
 
-    assert "nothing is sent; what is in flight goes on" in batchgen("pause", "spring.yaml").stdout
+    assert "what is in flight goes on. `batchgen resume spring.yaml` ends" in batchgen("pause", "spring.yaml").stdout
     assert batchgen("pause", "spring.yaml").stdout.startswith("paused already, at ")
     status = check_events(batchgen("status", "spring.yaml", "--json").stdout)[-1]
     assert status["paused_at"]

@@ -114,8 +114,8 @@ def money_remarks(context: RunContext, summary: BatchSummary) -> Iterator[str]:
     if cap is not None and summary.cost_usd > cap:
         yield (
             f"the batch has cost {amount_text(summary.cost_usd)} USD, more than its max_cost of {amount_text(cap)}:"
-            " the cap came later, more was charged than expected, or another run keeps to its own"
-            " (`batchgen set` sets one for all)"
+            " the cap came later, an earlier run had a higher one, more was charged than expected, or another run keeps"
+            " to its own (`batchgen set` sets one for all)"
         )
     if context.uncompared:
         yield f"what was paid for before is known by the job table alone: the log did not answer ({context.uncompared})"
