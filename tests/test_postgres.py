@@ -476,4 +476,4 @@ def test_the_page_of_a_batch_reads_the_same_rows(table: Table) -> None:
     assert (mona.id, mona.judgement) == ("mona", Judgement(Verdict.PICKED, 5))
     assert table.database.read_now(clips.find_file, table.batch_id, mona.row_id, 1) is None  # it has no whole digest
     assert table.database.read_now(clips.attempt_of_clip, table.batch_id, "mona", "ab") == mona.attempt_id
-    assert table.database.read_now(clips.spend_by_model, table.batch_id) == {}
+    assert table.database.read_now(ledger.spend_by_model, table.batch_id) == {}

@@ -22,7 +22,7 @@ from sqlalchemy import update
 
 from batchgen.files.posters import Posters
 from batchgen.jobs import State
-from batchgen.jobtable import clips
+from batchgen.jobtable import clips, ledger
 from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.clips import Clip
 from batchgen.jobtable.database import Database
@@ -233,7 +233,7 @@ def test_the_cost_of_a_clip_is_that_of_all_its_attempts(batch: ReviewBatch) -> N
     sent = batch.intend()
     batch.accept(sent[0], "g-again", cost="0.5")
     costs = {clip.id: clip.cost_usd for clip in read_clips(batch)}
-    bill = batch.database.read_now(clips.spend_by_model, batch.batch_id)
+    bill = batch.database.read_now(ledger.spend_by_model, batch.batch_id)
     assert costs["refused"] == Decimal("0.5")
     assert sum(bill.values()) == sum(cost or Decimal(0) for cost in costs.values())
 

@@ -201,15 +201,6 @@ def clips_of(connection: Connection, ids: Sequence[int]) -> list[Row[Any]]:
     return list(connection.execute(SELECT_CLIP_RECORDS, {"ids": ids}))
 
 
-def spend_by_model(connection: Connection, batch_id: int) -> dict[str, Decimal]:
-    """What the attempts of a batch were charged, by model, in USD. All attempts count, so the sum is the bill."""
-    sums: dict[str, Decimal] = {}
-    charges = COSTS.with_only_columns(attempts.c.model, attempts.c.cost_usd)
-    for model, cost in connection.execute(charges, {"in_batch": batch_id}):
-        sums[model] = sums.get(model, Decimal(0)) + cost
-    return sums
-
-
 SELECT_JOBS_WITH_TIMES = (
     select(
         *(jobs.c.id, jobs.c.key, jobs.c.state, jobs.c.model, jobs.c.request, jobs.c.input_pointers),

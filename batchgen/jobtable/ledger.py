@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, select, 
 
 from batchgen.jobs import UNDECIDED, ChargeSource, Job, Outcome
 from batchgen.jobtable import charges, pricelist
-from batchgen.jobtable.joins import ATTEMPTS, IS_DELIVERED
+from batchgen.jobtable.joins import ATTEMPTS, IN_BATCH, IS_DELIVERED
 from batchgen.jobtable.row_conditions import ATTEMPT_IS_UNCHARGED
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
 from batchgen.jobtable.transition import Increment, guarded_update
@@ -200,6 +200,16 @@ def record_absence(connection: Connection, attempt_ids: Sequence[int]) -> int:
     return sum(
         update_attempt(connection, attempt_id, UNDECIDED, {"outcome": Outcome.ABSENT}) for attempt_id in attempt_ids
     )
+
+
+def spend_by_model(connection: Connection, batch_id: int) -> dict[str, Decimal]:
+    """What the attempts of a batch were charged, by model, in USD. All attempts count, so the sum is the bill."""
+    sums: dict[str, Decimal] = {}
+    charged = select(attempts.c.model, attempts.c.cost_usd).select_from(ATTEMPTS)
+    charged = charged.where(IN_BATCH, attempts.c.cost_usd.is_not(None))
+    for model, cost in connection.execute(charged, {"in_batch": batch_id}):
+        sums[model] = sums.get(model, ZERO) + cost
+    return sums
 
 
 TOTALS = select(batches.c.spent_nanousd, batches.c.reserved_nanousd, batches.c.unpriced).where(

@@ -63,7 +63,7 @@ def read_page(
         "marks": marks,
         "uncharged": uncharged(connection, batch.id),
     }
-    return PageData(batch.name, document, charts(chart_data, clip_rows.spend_by_model(connection, batch.id)), posters)
+    return PageData(batch.name, document, charts(chart_data, ledger.spend_by_model(connection, batch.id)), posters)
 
 
 def uncharged(connection: Connection, batch_id: int) -> str:
