@@ -71,7 +71,7 @@ CHECKS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     ),
     # Nothing chosen, as by a list that a program has worked out, means no job, and not every job.
     "only": (
-        "an empty list: leave `only` out to send all",
+        "no pattern and no list of any; without it, all are sent",
         lambda texts: is_text_or_texts(texts) and len(texts) > 0,
     ),
     **dict.fromkeys(("notify", "exec"), ("neither a text nor a list of texts", is_text_or_texts)),

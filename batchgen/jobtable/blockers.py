@@ -130,10 +130,11 @@ def cause_of(connection: Connection, batch_id: int, state: State, failures: int 
     params = {"in_batch": batch_id, "in_state": state, "failures": failures}
     rows = connection.execute(ERRORS, params).all()
     numbers = Counter(without_figures(row.error) for row in rows)
-    for cause, number in numbers.most_common(1):
-        first = next(row for row in rows if without_figures(row.error) == cause)
-        return {"cause": first.error, "alike": number, "job": first.key}
-    return {}
+    if not numbers:
+        return {}
+    [(cause, number)] = numbers.most_common(1)
+    first = next(row for row in rows if without_figures(row.error) == cause)
+    return {"cause": first.error, "alike": number, "job": first.key}
 
 
 def without_figures(error: str) -> str:

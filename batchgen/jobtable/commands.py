@@ -121,12 +121,12 @@ def ask_again(
             to = State.UNCONFIRMED
         own = {"attempt_id": row.attempt_id}
         new: dict[str, Any] = {"next_at": now}
-        values: dict[str, Any] = {"error_class": None, "error": None}
+        values: dict[str, Any] = {"deadline_at": deadline_at}
         if to is State.UNCONFIRMED:  # Why its answer is unknown has not changed.
             new |= {"error_class": ErrorClass.UNCONFIRMED, "error": row.attempt_error}
-            values = {}
+        else:
+            values |= {"error_class": None, "error": None}
         if change_state(connection, row, state, to, now, guard=own, detail=reason, **new):
-            values["deadline_at"] = deadline_at
             if to is State.GENERATING:
                 values["finished_at"] = None
             guarded_update(connection, attempts, {"id": row.attempt_id, "outcome": row.outcome}, values)

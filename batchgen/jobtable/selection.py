@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from batchgen.catalogue.wording import nearest_hint
 from batchgen.errors import UsageError
@@ -175,8 +175,8 @@ def left_out(connection: Connection, batch_id: int, selected: Selected | None) -
     """How many pending jobs of the batch a run may not send."""
     if selected is None:
         return 0
-    pending = select(jobs.c.id).where(jobs.c.state == State.PENDING)
-    chosen = sum(1 for _ in rows_among(connection, pending, jobs.c.id, selected.ids))
+    pending = select(func.count()).where(jobs.c.state == State.PENDING)
+    chosen: int = sum(row[0] for row in rows_among(connection, pending, jobs.c.id, selected.ids))
     return count(connection, batch_id, State.PENDING) - chosen
 
 
