@@ -22,7 +22,6 @@ LAYERS_MAX = 2  # a compressed file that was compressed again on its way
 RATIO_MAX, RATIO_FREE_BYTES = 100, 1 << 20
 """So many times its size, and so many bytes more, may a file unpack to. Videos hardly shrink: more is a bomb."""
 PIECE_BYTES = 1 << 20  # in memory at a time
-SEARCHED_BYTES = 64 << 10  # at the start of a file, in which a video may begin
 FIRST_BOX_BYTES = 1024  # the `ftyp` box of an MP4 has some 30 bytes
 STARTS = {b"ftyp": 4, b"\x1a\x45\xdf\xa3": 0}
 """What shows that a video begins, and how far behind its first byte that stands."""
@@ -37,8 +36,9 @@ async def verify_and_place(task: DownloadTask, checker: Checker, cut: str) -> No
     remarks = [f"whole, although {cut}" if cut else ""]
     try:
         try:
-            video, head, remark = await task.on_disk(unpack, task.part)
-            remarks.append(remark)
+            if not is_plain(task.part.head):
+                video, remark = await task.on_disk(unpack, task.part)
+                remarks.append(remark)
             media = await checker.check(video.path, video.size)
         except (NotVideo, Undecodable) as error:
             remarks.append(await judge_fault(task, error, cut))
@@ -51,7 +51,7 @@ async def verify_and_place(task: DownloadTask, checker: Checker, cut: str) -> No
             await task.on_disk(video.discard)
     if video is not task.part:
         await task.on_disk(task.part.discard)
-    remarks += differences(task.output, video, path, head)
+    remarks += differences(task.output, video, path)
     await task.record(video.size, video.sha256, path, "; ".join(filter(None, remarks)) or None)
 
 
@@ -87,16 +87,18 @@ async def deliver_placed(task: DownloadTask) -> bool:
     return path is not None
 
 
-def unpack(part: Part) -> tuple[Part, bytes, str]:
-    """The video in a downloaded file, its first bytes, and a remark. It is the file itself, or a `.part` of its own.
+def is_plain(head: bytes) -> bool:
+    """Whether a file that begins so is not compressed, and has nothing before the video."""
+    return not head.startswith(PACKED) and not junk_before(head)
+
+
+def unpack(part: Part) -> tuple[Part, str]:
+    """The video in a downloaded file, as a `.part` of its own, and a remark.
 
     Raises `NotVideo` where a file does not unpack, `OSError`.
     """
+    start = 0 if part.head.startswith(PACKED) else junk_before(part.head)
     with part.reader() as file:
-        head = file.read(SEARCHED_BYTES)
-        start = 0 if head.startswith(PACKED) else junk_before(head)
-        if not start and not head.startswith(PACKED):
-            return part, head, ""
         file.seek(start)
         remark = f"without {start} bytes that the file server sent before the video"
         pieces = iter(lambda: file.read(PIECE_BYTES), b"")
@@ -110,8 +112,7 @@ def unpack(part: Part) -> tuple[Part, bytes, str]:
         except BaseException:
             video.discard()
             raise
-    with video.reader() as file:
-        return video, file.read(SEARCHED_BYTES), remark
+    return video, remark
 
 
 def decompressed(pieces: Iterator[bytes], most: int) -> Iterator[bytes]:
@@ -149,9 +150,9 @@ def junk_before(head: bytes) -> int:
     return 0
 
 
-def differences(output: Output, video: Part, path: str, head: bytes) -> list[str]:
+def differences(output: Output, video: Part, path: str) -> list[str]:
     """In what a file differs from what its name says, and from the one that was delivered before, if one was."""
-    remarks = [other_container(head, video.target)]
+    remarks = [other_container(video.head, video.target)]
     if output.path and output.sha256 != video.sha256:
         remarks.append("the service sent other bytes than the first time")
     if output.path and output.path != path:

@@ -26,6 +26,7 @@ from batchgen.files.lock import is_own
 from batchgen.files.outputs import OutputFolder, name_of, paths_for
 from batchgen.files.safe_open import UnsafePath, set_mode
 
+HEAD_BYTES = 64 << 10  # of a file, kept in memory: what it begins with shows what it is
 MARK_CHARS = 12  # of an attempt's id, in the name of its `.part`: 48 bits, so that no two attempts share one
 
 
@@ -44,6 +45,8 @@ class Part:
         self.target, self.attempt = target, attempt
         self.name = f"{name_of(target)}.{mark_of(attempt)}.part"
         self.size = 0
+        self.head = b""
+        """Its first bytes, at most `HEAD_BYTES`."""
         self.etag: str | None = None
         """The version of the file that these bytes belong to: its ETag or, without one, its Last-Modified date."""
         self.recorded_etag = recorded_etag
@@ -75,6 +78,8 @@ class Part:
             with os.fdopen(os.dup(descriptor), "rb") as file:
                 self._hash = hashlib.file_digest(file, "sha256")
                 self.size = file.tell()
+                file.seek(0)
+                self.head = file.read(HEAD_BYTES)
             self.etag, self.is_stale = self.recorded_etag, False
 
     def recall(self, size: int, sha256: str) -> bool:
@@ -103,7 +108,7 @@ class Part:
 
     def restart(self, etag: str | None = None) -> None:
         """Begin again, for the bytes of version `etag`. Leaves the disk as it is until the first of them."""
-        self.size, self.etag, self.is_stale, self._hash = 0, etag, True, hashlib.sha256()
+        self.size, self.head, self.etag, self.is_stale, self._hash = 0, b"", etag, True, hashlib.sha256()
 
     def append(self, chunks: Iterable[bytes]) -> None:
         """Write and hash bytes at the end. Creates the file, and its folder where it is missing.
@@ -122,6 +127,7 @@ class Part:
             for chunk in chunks:
                 write_whole(descriptor, chunk)
                 self._hash.update(chunk)
+                self.head += chunk[: HEAD_BYTES - len(self.head)]
                 self.size += len(chunk)
 
     @property

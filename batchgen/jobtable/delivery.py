@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Update, bindparam, select, text
+from sqlalchemy import ColumnElement, Connection, Executable, bindparam, select, text
 
 from batchgen import clock
 from batchgen.errors import os_reason
@@ -80,17 +80,17 @@ def claim_downloads(
     return load_jobs(connection, list(rows.scalars()), with_outputs=True)
 
 
-def begun(connection: Connection, job: Job, run_id: str, output: Output, etag: str | None) -> bool:
+def begun(connection: Connection, job: Job, run_id: str, output: Output, etag: str | None) -> str | None:
     """The `.part` on the disk belongs to this version of the file, so that it can be resumed later."""
     return update_output(connection, job, run_id, output, etag=etag)
 
 
-def relocated(connection: Connection, job: Job, run_id: str, output: Output, url: str) -> bool:
+def relocated(connection: Connection, job: Job, run_id: str, output: Output, url: str) -> str | None:
     """The service gave a new address for the same file."""
     return update_output(connection, job, run_id, output, url=url)
 
 
-def refused(connection: Connection, job: Job, run_id: str, output: Output, counts: str) -> bool:
+def refused(connection: Connection, job: Job, run_id: str, output: Output, counts: str) -> str | None:
     """Bytes came that do not play as they should: keep how often each came, as JSON of SHA-256 → times."""
     return update_output(connection, job, run_id, output, refused=counts)
 
@@ -109,10 +109,7 @@ def verified(
     `media` has the columns that describe the video, as far as they are known. Returns the output of the job as it is
     now: a redo gives the job another one while its file is on its way. None if the lease was lost.
     """
-    if not update_output(connection, job, run_id, output, bytes=size, sha256=sha256, **media):
-        return None
-    path: str = connection.execute(SELECT_OUTPUT_PATH, {"of_job": job.id}).scalar_one()
-    return path
+    return update_output(connection, job, run_id, output, bytes=size, sha256=sha256, **media)
 
 
 def first_file(attempt_id: int) -> tuple[ColumnElement[bool], ...]:
@@ -120,17 +117,22 @@ def first_file(attempt_id: int) -> tuple[ColumnElement[bool], ...]:
     return outputs.c.attempt_id == attempt_id, outputs.c.number == 1, outputs.c.path.is_not(None)
 
 
-def update_output(connection: Connection, job: Job, run_id: str, output: Output, **values: Any) -> bool:
-    """Change the row of a file, while the run `run_id` leases its job. False if the lease was lost."""
+def update_output(connection: Connection, job: Job, run_id: str, output: Output, **values: Any) -> str | None:
+    """Change the row of a file on its way, while the run `run_id` leases its job. Returns the output of the job.
+
+    None if the lease was lost, or another task of the run has placed the file.
+    """
     held = {"is_id": output.id, "of_job": job.id, "in_state": job.state, "run_id": run_id}
     new = {f"set_{name}": value for name, value in values.items()}
-    return connection.execute(leased_output((*values,)), held | new).rowcount == 1
+    path: str | None = connection.execute(leased_output((*values,)), held | new).scalar()
+    return path
 
 
 @cache
-def leased_output(names: tuple[str, ...]) -> Update:
+def leased_output(names: tuple[str, ...]) -> Executable:
     """The UPDATE of these columns of a file whose job a run leases. It is built once, so that it is compiled once."""
-    return guarded_statement(outputs, ("id",), names, ()).where(LEASED.exists())
+    on_its_way = (outputs.c.delivered_at.is_(None), LEASED.exists())
+    return guarded_statement(outputs, ("id",), names, ()).where(*on_its_way).returning(LEASED.scalar_subquery())
 
 
 def is_over(connection: Connection, job: Job) -> bool:
@@ -164,14 +166,13 @@ def placed(
 
     False if the lease was lost, or another task of the run has placed the file.
     """
-    undelivered = set(connection.execute(UNDELIVERED, {"of_attempt": job.attempt.id}).scalars())
     whole = {"bytes": size, "sha256": sha256, "path": path, "delivered_at": now, "remark": remark}
-    if output.id not in undelivered or not update_output(connection, job, run_id, output, **whole):
+    if not update_output(connection, job, run_id, output, **whole):
         return False
     guarded_update(connection, batches, {"id": job.batch_id}, {"delivered_bytes": Increment(size)})
     # The job's path is that of its first file, which need not be the last to arrive.
     moved = {"output_path": path} if output.number == 1 else {}
-    if undelivered != {output.id}:
+    if len(job.outputs) > 1 and connection.execute(UNDELIVERED, {"of_attempt": job.attempt.id}).first():
         return not moved or update_leased(connection, job, run_id, **moved)
     detail, leased = f"{path}: {remark}" if remark else path, {"leased_by": run_id}
     new = {"error": remark, **moved}
@@ -227,8 +228,7 @@ LEASE_EXPIRING = lease(
 )
 """What the service deletes first, first. SQLite would put those without such a time in front, PostgreSQL at the end."""
 
-SELECT_OUTPUT_PATH = select(jobs.c.output_path).where(jobs.c.id == bindparam("of_job"))
-LEASED = select(jobs.c.id).where(
+LEASED = select(jobs.c.output_path).where(
     jobs.c.id == bindparam("of_job"), jobs.c.state == bindparam("in_state"), jobs.c.leased_by == bindparam("run_id")
 )
 
