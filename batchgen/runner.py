@@ -69,7 +69,8 @@ class Runner:
         self.over = asyncio.Event()
         """Set once no loop is to begin another turn."""
         self.moved = asyncio.Event()
-        """Set whenever a row may have moved, for `watch_end`."""
+        """Set whenever a job may have moved, for `watch_end`."""
+        self.moved.set()
         self.end_watch: asyncio.Task[None] | None = None
         self.lock_watch: asyncio.Task[None] | None = None
         self.signal: signal.Signals | None = None
@@ -177,8 +178,15 @@ class Runner:
             self.reconciler: (self.reconciler, self.poller, self.scheduler),
             self.measurer: (self.measurer,),
         }
+
+        def wake(changed: Stage, moved: bool) -> None:
+            if moved:
+                self.notify(*downstream[changed])
+            else:
+                changed.wakeup.set()
+
         for stage in self.stages:
-            stage.on_change = lambda changed, moved: self.notify(*(downstream[changed] if moved else (changed,)))
+            stage.on_change = wake
         self.scheduler.on_unconfirmed = lambda: self.notify(self.reconciler)
         try:
             async with asyncio.TaskGroup() as loops:
@@ -221,7 +229,6 @@ class Runner:
         while not self.over.is_set():
             stage.wakeup.clear()
             due = await stage.tick(clock.utcnow())
-            self.moved.set()
             await asyncio.sleep(BREATH_SECONDS)
             seconds = IDLE_SECONDS if due is None else (due - clock.utcnow()).total_seconds()
             await wait_for(stage.wakeup, min(seconds, IDLE_SECONDS))
