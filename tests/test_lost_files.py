@@ -143,7 +143,7 @@ def test_a_file_that_cannot_be_looked_at_is_not_called_lost(table: Table) -> Non
     path.unlink()
     path.symlink_to(path.name)
     lost = table.database.read_now(delivery.lost_files, table.batch_id, table.folder)
-    assert (lost.files, "mona.mp4: cannot be read: Too many levels" in lost.obstacle) == ([], True)
+    assert (lost.files, "mona.mp4: cannot be read: Too many levels" in lost.unreadable) == ([], True)
     result = run_command(table, "retry", "--download")
     assert "Nothing has been changed." in str(result.exception)
 

@@ -112,10 +112,10 @@ def find_lost(
     numbers: dict[str, list[int]] = {}
     folder = manifest.absolute().parent
     lost = database.read_now(delivery.lost_files, batch_id, folder, list(states) if ids else None, verify=bool(ids))
-    if not ids and not lost.files and not lost.obstacle:
+    if not ids and not lost.files and not lost.unreadable:
         lost = database.read_now(delivery.lost_files, batch_id, folder, verify=True)
-    if lost.obstacle:
-        raise StorageError(f"delivered files cannot be looked at: {lost.obstacle}. Nothing has been changed.")
+    if lost.unreadable:
+        raise StorageError(f"delivered files cannot be looked at: {lost.unreadable}. Nothing has been changed.")
     for missing in lost.files:
         numbers.setdefault(missing.file.key, []).append(missing.file.number)
     typed = [key for key in states if key in ids]

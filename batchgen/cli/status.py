@@ -134,7 +134,7 @@ def print_status_json(status: BatchStatus, manifest: Path | None) -> None:
         advice = hints.advice(step.hint, step.command and to_type(step.command))
     document = words.summary_json(status.batch.name, summary, status.blockers, to_type)
     for wait in document["waits"]:
-        if wait["for"] == A_RUN and obstacle(status):  # the same run would end so again
+        if wait["for"] == A_RUN and last_ending(status):  # the same run would end so again
             wait["hint"], wait["next"] = advice["hint"], advice["next"]
     more = {"last_run": last_run, "moved_to": status.move and status.move.place}
     print_json({"event": "status", **document, **fields, **more, **advice})
@@ -177,7 +177,7 @@ def standstill_lines(status: BatchStatus, now: datetime, to_type: hints.CommandL
     last = status.last_run
     if last and last.ended_at and last.message and last.exit_code not in OTHERWISE_SHOWN:
         yield from f"the last run ended {local_time(last.ended_at, now)}: {last.message}".split("\n")
-    before = obstacle(status)
+    before = last_ending(status)
     then = ", once the pause has ended" if status.in_force.pause else condition(before, to_type)
     run = "run --changed keep" if before and before.code is ExitCode.USAGE else "run"
     if is_selection_sent(status):
@@ -191,7 +191,7 @@ def commands_after(status: BatchStatus, manifest: Path | None) -> hints.CommandL
     to_type, last = commands_on(status.batch, manifest), status.last_run
     if not last:
         return to_type
-    before = obstacle(status)
+    before = last_ending(status)
     reached = SETTING_OF.get(before.hold) if before and before.hold else None
     options = options_of(last.limits, None if is_selection_sent(status) else last.selection, reached=reached)
     return lambda name: to_type(name) + (options if name.startswith("run") else "")
@@ -202,7 +202,7 @@ def is_selection_sent(status: BatchStatus) -> bool:
     return bool(status.left_out) and status.left_out == status.summary.waiting
 
 
-class Obstacle(NamedTuple):
+class LastEnding(NamedTuple):
     """How the last run ended, where the same command would end so again."""
 
     code: ExitCode
@@ -212,7 +212,7 @@ class Obstacle(NamedTuple):
     """Whether that is a limit of `batchgen set`."""
 
 
-def obstacle(status: BatchStatus) -> Obstacle | None:
+def last_ending(status: BatchStatus) -> LastEnding | None:
     """What ended the last run, and would end the next one."""
     last, values = status.last_run, status.in_force.set_values
     if not last or not last.ended_at or last.exit_code not in CONDITIONS:
@@ -223,10 +223,10 @@ def obstacle(status: BatchStatus) -> Obstacle | None:
     if is_charged or (is_changed and last.exit_code == ExitCode.LIMIT_REACHED):
         return None
     is_limit_set = hold is not None and any(value.name is SETTING_OF.get(hold) for value in values)
-    return Obstacle(ExitCode(last.exit_code), hold, is_limit_set)
+    return LastEnding(ExitCode(last.exit_code), hold, is_limit_set)
 
 
-def condition(before: Obstacle | None, to_type: hints.CommandLine) -> str:
+def condition(before: LastEnding | None, to_type: hints.CommandLine) -> str:
     """On what the next run goes on; "" where nothing keeps it from that."""
     if not before:
         return ""
@@ -240,7 +240,7 @@ def condition(before: Obstacle | None, to_type: hints.CommandLine) -> str:
 
 def step_after(status: BatchStatus) -> NextStep | None:
     """What a person does about what ended the last run, and would end the next one."""
-    if before := obstacle(status):
+    if before := last_ending(status):
         return after(*before)
     if is_selection_sent(status):
         return NextStep(f"{SELECTION_SENT}; a run without the selection sends the rest", "run")

@@ -165,7 +165,7 @@ def examine_parts(folder: Path, outputs: Iterable[str], resumable: Collection[st
         yield problem("leftovers", message, shell("rm", "--", *shown))
 
 
-def files_without_row(folder: Path, outputs: Iterable[str], recorded: Collection[str]) -> list[str]:
+def stray_files(folder: Path, outputs: Iterable[str], recorded: Collection[str]) -> list[str]:
     """The videos in the folders of `outputs` that are not `recorded`: the files that end as the outputs do."""
     endings: dict[str, set[str]] = {}
     for output in outputs:

@@ -203,7 +203,7 @@ class TableExam:
         if dead := [run for run in {*is_dead, *here} if is_dead.get(run, True)]:
             message = f"{name}: {plural(len(dead), 'dead run')} left locks or leases; the next run takes over"
             problems.append(problem("leftovers", message, self.command_on(batch, "run")))
-        if condition.lost.files or condition.lost.obstacle:
+        if condition.lost.files or condition.lost.unreadable:
             problems.append(self.lost_finding(batch, condition.lost))
         if condition.other_accounts:
             number = plural(condition.other_accounts, "job")
@@ -221,8 +221,8 @@ class TableExam:
     def lost_finding(self, batch: StoredBatch, lost: LostFiles) -> Finding:
         """The delivered files of a batch that are not there, and the commands that fetch them again."""
         name = batch.name
-        if lost.obstacle:  # then nobody knows which are lost
-            message = f"{name}: delivered files could not be looked at: {lost.obstacle}"
+        if lost.unreadable:  # then nobody knows which are lost
+            message = f"{name}: delivered files could not be looked at: {lost.unreadable}"
             return problem("files", message, "", ExitCode.STORAGE)
         keys = {file.file.key for file in lost.files}
         message = f"{name}: {plural(len(lost.files), 'delivered file')} not there as delivered: {lost.listed(SHOWN)}"

@@ -173,8 +173,8 @@ def lost_lines(lost: LostFiles, retry: str) -> list[str]:
             lines.append(
                 f"`{with_ids(f'{retry} --download', keys_of(lost))}`, then a run, fetches what is lost for nothing"
             )
-    if lost.obstacle:
-        lines.append(f"delivered files could not be looked at: {lost.obstacle}")
+    if lost.unreadable:
+        lines.append(f"delivered files could not be looked at: {lost.unreadable}")
     elif not lost.is_all:
         lines.append(f"looked for the {lost.checked:,} newest delivered files only; --verify reads all of them")
     return lines
