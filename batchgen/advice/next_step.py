@@ -29,8 +29,8 @@ class Stop:
 
 def stop_of(context: RunContext, now: datetime) -> Stop | None:
     """What keeps a run from sending more, where that needs a person; None while nothing does."""
-    if context.disk:
-        return Stop("disk", context.disk, context.disk_advice)
+    if context.disk_fault:
+        return Stop("disk", context.disk_fault, context.disk_advice)
     if blocked := context.blocked:
         hint = f"{advice_of(blocked, context.service.variables)}, then run the same command"
         return Stop("key" if blocked.trouble is Trouble.AUTH else blocked.trouble, blocked.reason, hint)

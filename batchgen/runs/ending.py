@@ -136,8 +136,8 @@ def judge_jobs(connection: Connection, context: RunContext, stopped_by: signal.S
         return Ending(ExitCode.INCOMPLETE, f"what this machine can send is delivered{not_selected}", summary)
     if not missing:
         return Ending(ExitCode.DELIVERED, explain_delivered(summary, selected, left_out) + not_selected, summary)
-    if context.disk:
-        return Ending(ExitCode.STORAGE, f"{context.disk}. {context.disk_advice.capitalize()}", summary)
+    if context.disk_fault:
+        return Ending(ExitCode.STORAGE, f"{context.disk_fault}. {context.disk_advice.capitalize()}", summary)
     if context.obstacles:
         message = f"{missing} of {selected} jobs not delivered; {explain_obstacles(context.obstacles)}"
         return Ending(ExitCode.STORAGE, message, summary)
