@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from batchgen import clock
-from batchgen.errors import UsageError
+from batchgen.cli.status import CONDITIONS, OTHERWISE_SHOWN
+from batchgen.errors import GOES_ON, ExitCode, UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import leases
 from batchgen.jobtable.batches import open_table
@@ -183,3 +184,9 @@ def test_the_table_of_a_manifest_opens_only_for_one_that_is_there_or_was_run(tab
             pass
     with pytest.raises(UsageError, match="there is no such manifest"), open_table(db, table.folder / "nosuch.yaml"):
         pass
+
+
+@pytest.mark.parametrize("code", ExitCode)
+def test_the_next_run_after_each_exit_code_has_its_condition_or_needs_none(code: ExitCode) -> None:
+    needs_none = code in OTHERWISE_SHOWN or code.hint == GOES_ON
+    assert (code in CONDITIONS) is not needs_none, "name it in CONDITIONS or OTHERWISE_SHOWN of cli/status.py"
