@@ -205,6 +205,9 @@ class TableExam:
             problems.append(problem("leftovers", message, self.command_on(batch, "run")))
         if condition.lost.files or condition.lost.unreadable:
             problems.append(self.lost_finding(batch, condition.lost))
+        if condition.held:
+            message = f"{name}: {plural(condition.held, 'job')} held for a person: whether it was accepted is unknown"
+            problems.append(problem("jobs", message, self.command_on(batch, "resolve")))
         if condition.other_accounts:
             number = plural(condition.other_accounts, "job")
             message = f"{name}: {number} sent with another key: set that one, for a run to collect everything"
