@@ -59,7 +59,8 @@ class TableExam:
         return {batch.service for batch in self.condition.batches} if self.exists else set()
 
     def examine(self, account: str | None) -> Iterator[Finding]:
-        """The table first; its batches only where it can be read. `account` is of the key in use, if it is known."""
+        """The table first; its batches only where it can be read. `account` is the label of the key in use; None where
+        it is not known."""
         if self.path and (first := self.examine_place(self.path)):
             yield first
             return
@@ -200,6 +201,7 @@ class TableExam:
         problems: list[Finding] = []
         is_dead = liveness.are_dead(path) if path else {}
         here = [holder for holder, owner in condition.leases.items() if path and owner.host == liveness.host_name()]
+        # A run of this machine that holds leases without a lock file is dead: it had one while it lived.
         if dead := [run for run in {*is_dead, *here} if is_dead.get(run, True)]:
             message = f"{name}: {plural(len(dead), 'dead run')} left locks or leases; the next run takes over"
             problems.append(problem("leftovers", message, self.command_on(batch, "run")))

@@ -139,7 +139,7 @@ class BatchCondition:
 
 
 def inspect_batch(url: URL, batch_id: int, folder: Path, now: datetime, account: str | None) -> BatchCondition:
-    """Examine one batch of a table that can be read. `account` is of the key in use, if it is known.
+    """Examine one batch of a table that can be read. `account` is the label of the key in use, if it is known.
 
     Raises `StorageError`.
     """
