@@ -153,7 +153,7 @@ class RunContext:
     """Those of them that stand in it, with another request."""
     warning: str = ""
     """What a person should know although the run goes on."""
-    disk: str | None = None
+    disk_fault: str | None = None
     """Set once the output folder cannot be written: the run neither downloads nor submits."""
     disk_advice: str = ""
     """What a person does about it."""
@@ -237,7 +237,7 @@ class RunContext:
 
     def advanceable_states(self) -> list[State]:
         """The states from which this run can still bring a job forward."""
-        if self.disk:
+        if self.disk_fault:
             return []
         if self.locked_out:
             return [State.DOWNLOADING]

@@ -93,7 +93,7 @@ class Downloader(Stage):
 
     @property
     def capacity(self) -> int:
-        if self.context.disk or self.stopping:
+        if self.context.disk_fault or self.stopping:
             return 0
         # Claimed jobs wait for a connection, so that none is free while the next jobs are claimed.
         downloading = len(self.tasks) - self.verifying
@@ -131,8 +131,8 @@ class Downloader(Stage):
     async def postpone(self, job: Job, fault: Exception) -> None:
         """Let a job wait for its next try, longer after each failure in a row."""
         reason = f"{job.output_path}: {os_reason(fault)}" if isinstance(fault, OSError) else str(fault)
-        if (advice := disk_advice(fault)) and not self.context.disk:
-            self.context.disk, self.context.disk_advice = reason, advice
+        if (advice := disk_advice(fault)) and not self.context.disk_fault:
+            self.context.disk_fault, self.context.disk_advice = reason, advice
         self.log.debug("download.failed", extra={"job": job.key, "reason": reason})
         first_seconds = RETRY_NO_VIDEO_SECONDS if isinstance(fault, NotVideo) else RETRY_FIRST_SECONDS
         due_at = clock.utcnow() + backoff(job.failures + 1, first_seconds, RETRY_LONGEST_SECONDS)

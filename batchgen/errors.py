@@ -14,7 +14,7 @@ RAISE = "with a higher --max-cost or a later --until, the same command goes on"
 MEND = "mend the disk, the folder, the store or the job table as the message says; then the same command goes on"
 GOES_ON = "the same command goes on where this one stopped"
 INIT_WRITES = "`batchgen init` writes one"
-"""What a person does about a manifest that is not there."""
+"""The advice for a missing manifest."""
 
 
 class ExitCode(IntEnum):
@@ -36,7 +36,7 @@ class ExitCode(IntEnum):
     ACCOUNT = 4, "key or credits", "top up the account or set a valid key; then the same command goes on", "run"
     LIMIT_REACHED = 5, "budget or time cap", RAISE  # the same command as it stands would end so again
     UNREACHABLE = 6, "service unreachable", "once the service answers, the same command goes on", "run"
-    STORAGE = 8, "disk or output", MEND, "run"
+    STORAGE = 8, "disk or output", MEND, "run"  # 7 stands for nothing: programs know 8
     INTERRUPTED = 130, "interrupted", GOES_ON, "run"  # 128 + SIGINT, as shells count
     TERMINATED = 143, "interrupted", GOES_ON, "run"  # 128 + SIGTERM
 

@@ -70,7 +70,7 @@ class Scheduler(Stage):
     @property
     def capacity(self) -> int:
         context = self.context
-        if context.blocked or context.disk or context.awaits_prices or context.awaits_history:
+        if context.blocked or context.disk_fault or context.awaits_prices or context.awaits_history:
             return 0
         if context.credit_wait.refusal or context.refused:
             return 0

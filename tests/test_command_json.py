@@ -133,7 +133,7 @@ def test_the_events_of_a_batch_with_failures_and_held_jobs_are_as_the_schema_say
     assert (held["event"], len(held["jobs"])) == ("held", 1)
     settled = check_events(batchgen("resolve", "m.yaml", "--json", "--give-up").stdout)[0]
     assert settled["next"] == "batchgen run m.yaml"
-    (retried,) = check_events(batchgen("retry", "m.yaml", "--json", "--new").stdout)
+    (retried,) = check_events(batchgen("retry", "m.yaml", "clip-*", "--json", "--new").stdout)
     assert len(retried["jobs"]["pending"]) == 2
     (cancelled,) = check_events(batchgen("cancel", "m.yaml", "--json").stdout)
     assert len(cancelled["jobs"]["cancelled"]) == 2

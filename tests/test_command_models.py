@@ -58,7 +58,7 @@ def test_words_narrow_the_list_by_name_type_and_parameter(batchgen: Command) -> 
 
 def test_one_model_is_shown_with_its_parameters_and_by_its_older_name_too(batchgen: Command) -> None:
     ended = batchgen("models", STANDARD)
-    assert ended.stderr == "no stored prices: --refresh gets the service's\n"
+    assert ended.stderr == "no stored prices: `batchgen models --refresh` gets those of aimlapi, without a key\n"
     shown = ended.stdout
     assert shown.splitlines()[2] == "  universal  /v2/video/generations"
     assert "image_url *" in shown
@@ -254,4 +254,7 @@ commands(["models", "kling"], standalone_mode=False)
 print(sorted({"sqlalchemy", "httpx2", "pydantic", "rich"} & set(sys.modules)), file=sys.stderr)
 """
     ended = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert ended.stderr.splitlines() == ["no stored prices: --refresh gets the service's", "[]"]
+    assert ended.stderr.splitlines() == [
+        "no stored prices: `batchgen models --refresh` gets those of aimlapi, without a key",
+        "[]",
+    ]

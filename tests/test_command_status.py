@@ -7,8 +7,11 @@ from dataclasses import replace
 import pytest
 
 from batchgen import clock
+from batchgen.cli.status import CONDITIONS, OTHERWISE_SHOWN
+from batchgen.errors import GOES_ON, ExitCode, UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import leases
+from batchgen.jobtable.batches import open_table
 from batchgen.jobtable.run_lock import Owner
 from tests.conftest import Command
 from tests.events import check_events
@@ -169,3 +172,21 @@ def test_a_name_that_stands_for_no_batch_is_answered_with_what_is_meant(
     refused = batchgen("status", name)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr.startswith(says.replace("…", name).format(folder=table.folder)), refused.stderr
+
+
+def test_the_table_of_a_manifest_opens_only_for_one_that_is_there_or_was_run(table: Table) -> None:
+    db, was_run, is_there = table.folder / "batchgen.db", table.batch.manifest, table.folder / "autumn.yaml"
+    table.sync("mona")
+    is_there.touch()
+    was_run.unlink(missing_ok=True)
+    for manifest in (was_run, is_there, None):
+        with open_table(db, manifest):
+            pass
+    with pytest.raises(UsageError, match="there is no such manifest"), open_table(db, table.folder / "nosuch.yaml"):
+        pass
+
+
+@pytest.mark.parametrize("code", ExitCode)
+def test_the_next_run_after_each_exit_code_has_its_condition_or_needs_none(code: ExitCode) -> None:
+    needs_none = code in OTHERWISE_SHOWN or code.hint == GOES_ON
+    assert (code in CONDITIONS) is not needs_none, "name it in CONDITIONS or OTHERWISE_SHOWN of cli/status.py"

@@ -287,6 +287,13 @@ def test_a_healthy_batch_has_nothing_to_mend(patient: Patient, batchgen: Command
     assert len(TROUBLES) >= 12
 
 
+def test_a_job_that_is_held_for_a_person_is_a_problem_with_its_command(patient: Patient, batchgen: Command) -> None:
+    patient.execute("UPDATE jobs SET state = 'unconfirmed', delivered_at = NULL, next_at = NULL")
+    code, (problem,) = problems(batchgen, "spring.yaml")
+    assert (code, problem["check"], problem["next"]) == (3, "jobs", "batchgen resolve spring.yaml")
+    assert problem["message"] == "spring: 1 job held for a person: whether it was accepted is unknown"
+
+
 @pytest.mark.slow
 def test_the_service_is_asked_for_key_clock_and_balance_and_for_nothing_that_costs(
     patient: Patient, simulate: Simulate, batchgen: Command

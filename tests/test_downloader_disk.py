@@ -89,13 +89,13 @@ async def check_stops_downloads_and_loses_nothing(
         with spoil():
             async with downloading(context) as stage:
                 await turn(stage)
-                assert context.disk
-                assert context.disk.startswith("mona.mp4: ")
+                assert context.disk_fault
+                assert context.disk_fault.startswith("mona.mp4: ")
                 assert context.disk_advice == f"{advice}, then run the same command: what is paid waits"
                 row = table.row()
                 assert (row.state, row.failures, row.leased_by) == ("downloading", 1, None)
                 assert table.attempt().generation_id == "g-mona"
-                assert row.error == context.disk
+                assert row.error == context.disk_fault
                 assert stage.capacity == 0
                 requests = len(wire.requests)
                 await run_tries(stage, table, clock, 3)
@@ -148,7 +148,7 @@ async def test_a_full_disk_that_is_mounted_below_the_manifest_s_folder_stops_the
             context = context_of(table, ScriptedService())
             async with downloading(context) as stage:
                 await turn(stage)
-    assert context.disk is None, "other outputs are on another disk"
+    assert context.disk_fault is None, "other outputs are on another disk"
     assert "the disk is full" in str(context.refused)
     assert context.decision is None, "the job says it"
 
@@ -163,7 +163,7 @@ async def test_after_two_files_without_space_nothing_more_is_bought(table: Table
                 another_finished_generation(table, key, f"{wire.base_url}/{key}.mp4")
                 move_output(table, key)
                 await turn(stage)
-                assert context.disk is None
+                assert context.disk_fault is None
                 assert bool(context.refused) == is_refused
     assert State.PENDING not in context.advanceable_states()
 
@@ -207,7 +207,7 @@ async def test_one_file_that_fills_the_disk_gives_its_space_back_and_the_others_
         context = context_of(table, ScriptedService())
         async with downloading(context) as stage:
             await turn(stage)
-            assert context.disk is None, "the disk is not full"
+            assert context.disk_fault is None, "the disk is not full"
             assert table.row().state == "downloading"
             assert table.row().failures >= STUCK_FAILURES, "the run would wait for it"
             assert not [name for name in os.listdir(table.folder) if "mona" in name]  # noqa: PTH208
@@ -235,7 +235,7 @@ async def test_a_file_larger_than_any_video_is_refused_and_leaves_nothing(
         async with downloading(context) as stage:
             await turn(stage)
     assert reason in table.row().error
-    assert (table.row().state, context.disk, len(wire.requests)) == ("downloading", None, 1)
+    assert (table.row().state, context.disk_fault, len(wire.requests)) == ("downloading", None, 1)
     assert not part_of(table).exists()
 
 

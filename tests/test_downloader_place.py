@@ -160,7 +160,7 @@ async def test_an_error_of_a_sync_beside_the_stream_is_not_lost(
             monkeypatch.setattr(os, "fsync", fail_once)
             await turn(stage)
         assert digests == [None], "no sync began before the file was verified"
-        assert context.disk == "mona.mp4: Input/output error"
+        assert context.disk_fault == "mona.mp4: Input/output error"
         assert context.disk_advice.startswith("check the disk or the network drive, then run")
         assert (table.row().state, table.row().failures) == ("downloading", 1)
         assert not part_of(table).exists(), "another try would believe what lies there"

@@ -149,7 +149,7 @@ async def test_a_store_that_does_not_answer_costs_no_second_download(
                 await turn(stage)
             error = table.row().error
             assert error.startswith(f"{target}: the store does not answer: ")
-            assert (table.row().state, stage.context.disk, len(wire.requests)) == ("downloading", None, 1)
+            assert (table.row().state, stage.context.disk_fault, len(wire.requests)) == ("downloading", None, 1)
             await run_tries(stage, table, clock, 1)
     assert len(wire.requests) == 1
     assert bucket.objects == {target: CLIP}
@@ -163,7 +163,7 @@ async def test_a_bucket_that_is_gone_stops_all_downloads_of_the_run(table: Table
         async with downloading(context_of(table, ScriptedService())) as stage:
             await turn(stage)
             reason = f"{target}: there is no such bucket. Make it, or correct `output:`"
-            assert stage.context.disk == reason
+            assert stage.context.disk_fault == reason
             message = table.database.read_now(judge, stage.context, None, NOON).message
             assert message == f"{reason}. Then run the same command: what is paid waits"
     assert table.row().state == "downloading"

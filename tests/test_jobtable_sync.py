@@ -77,7 +77,7 @@ NOT_KEPT = {"source", "line", "origin"}
 def test_every_value_of_a_job_is_stored_or_left_out_by_decision(tmp_path: Path, name: str) -> None:
     if name in NOT_KEPT:
         return
-    assert name in EDITS, f"name it in NOT_KEPT, or in EDITS: then `manifest_columns` in sync.py stores it: {name}"
+    assert name in EDITS, f"add a value to EDITS (`manifest_columns` in sync.py stores it), or to NOT_KEPT: {name}"
     digests = FileDigests(tmp_path)
     job = spec()
     edited = replace(job, **{name: EDITS[name]})

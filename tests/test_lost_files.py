@@ -143,7 +143,7 @@ def test_a_file_that_cannot_be_looked_at_is_not_called_lost(table: Table) -> Non
     path.unlink()
     path.symlink_to(path.name)
     lost = table.database.read_now(delivery.lost_files, table.batch_id, table.folder)
-    assert (lost.files, "mona.mp4: cannot be read: Too many levels" in lost.obstacle) == ([], True)
+    assert (lost.files, "mona.mp4: cannot be read: Too many levels" in lost.unreadable) == ([], True)
     result = run_command(table, "retry", "--download")
     assert "Nothing has been changed." in str(result.exception)
 
@@ -161,7 +161,7 @@ def test_retry_download_fetches_what_is_lost_and_nothing_else(table: Table, ids:
     deliver(table).unlink()
     table.bring(State.PENDING, "anna")
     result = run_command(table, "retry", *ids, "--download")
-    assert "the file is fetched again, for nothing: mona" in result.output
+    assert "the file will be fetched again, for nothing: mona" in result.output
     assert table.states() == {"lisa": "done", "mona": "downloading", "anna": "pending"}
     assert len(table.attempts()) == 2
 
@@ -171,7 +171,7 @@ def test_files_of_another_content_are_fetched_as_a_run_that_reads_them_advises(t
         deliver(table, key).write_bytes(CONTENT.upper())
     deliver(table, "anna")
     result = run_command(table, "retry", "--download")
-    assert "the file is fetched again, for nothing: lisa, mona" in result.output
+    assert "the file will be fetched again, for nothing: lisa, mona" in result.output
     assert table.states() == {"lisa": "downloading", "mona": "downloading", "anna": "done"}
 
 

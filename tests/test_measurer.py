@@ -24,9 +24,11 @@ from batchgen.files.safe_open import UnsafePath
 from batchgen.jobs import State
 from batchgen.jobtable import delivery, measuring
 from batchgen.jobtable.clips import ClipFile
+from batchgen.jobtable.measuring import ClipProblem
 from batchgen.jobtable.schema import outputs
 from batchgen.jobtable.transition import guarded_update
 from batchgen.measurer import Measurer
+from batchgen.report.words import suspect_lines
 from batchgen.review.posters import PosterSource
 from batchgen.simulator.rendering import Scene, render
 from tests.conftest import MANIFESTS, NOON, Command
@@ -183,7 +185,7 @@ async def test_a_full_disk_for_posters_is_reported_once_and_holds_up_no_measure(
     await turn(measurer)
     assert unmeasured(table) == []
     assert measurer.context.warning.count("No space left on device") == 1
-    assert not measurer.context.disk, "a run goes on without posters"
+    assert not measurer.context.disk_fault, "a run goes on without posters"
 
 
 @pytest.mark.slow
@@ -293,6 +295,15 @@ def test_status_warns_of_clips_that_look_wrong(table: Table, batchgen: Command) 
         "problem": "length",
         "detail": "2 s instead of 5 s",
     }
+
+
+def test_a_clip_with_two_problems_is_one_clip_that_looks_wrong() -> None:
+    of_b = [ClipProblem("b", "b.mp4", "length", "2 s instead of 5 s"), ClipProblem("b", "b.mp4", "near_copy", "a")]
+    suspects = measuring.SuspectClips(7, [*of_b, *(ClipProblem(key, "", "unreadable", "odd") for key in "cdefg")])
+    assert suspect_lines(suspects, "batchgen review")[0] == (
+        "7 clips look wrong: b: 2 s instead of 5 s, nearly the same video as a; c: odd; d: odd; e: odd; f: odd;"
+        " and 2 more"
+    )
 
 
 def test_an_unmeasured_batch_looks_right(table: Table) -> None:

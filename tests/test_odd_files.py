@@ -295,7 +295,7 @@ async def test_too_many_open_files_are_of_the_moment_and_no_full_disk(
     table: Table, clock: Clock, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     async with refused_by_the_disk(table, monkeypatch, clock, number) as (context, stage):
-        assert (context.disk, context.obstacles) == (None, {})
+        assert (context.disk_fault, context.obstacles) == (None, {})
         assert table.row().error.endswith(
             "mona.mp4: too many files are open here: raise the number that may be (ulimit -n)"
         )

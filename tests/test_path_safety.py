@@ -64,7 +64,7 @@ async def check_waits_then_arrives(table: Table, planted: Path | None, words: st
     async with downloading(context) as stage:
         await turn(stage)
     row = table.row()
-    assert (row.state, row.leased_by, context.disk) == ("downloading", None, None)
+    assert (row.state, row.leased_by, context.disk_fault) == ("downloading", None, None)
     assert words in row.error
     assert context.obstacles == {"mona": row.error}
     if planted:

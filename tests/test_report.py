@@ -36,6 +36,7 @@ from batchgen.report.words import (
 )
 from tests.conftest import NOON
 from tests.table import SECOND, Table
+from tests.waiting import until
 
 
 def batch_summary(
@@ -203,9 +204,22 @@ async def test_a_run_that_has_ended_already_still_shows_its_events_and_its_notic
     ended.set()
     progress = progress_of(table, 0, stream, "the balance is low")
     await progress.follow(ended)
-    notice, event = stream.getvalue().splitlines()
-    assert notice.endswith("the balance is low")
+    event, notice = stream.getvalue().splitlines()
     assert "  mona  pending" in event
+    assert notice.endswith("the balance is low")
+
+
+async def test_what_happened_before_a_notice_stands_above_it(table: Table) -> None:
+    table.sync("mona")
+    stream, notice = io.StringIO(), ""
+    progress = progress_of(table, 0, stream, "")
+    progress.notice = lambda: (notice, hints.advice(""))
+    async with progress.following():
+        await asyncio.to_thread(until, lambda: "mona  pending" in stream.getvalue())
+        table.sync("mona", "lisa")
+        notice = "the balance is low"
+        await asyncio.to_thread(until, lambda: notice in stream.getvalue())
+    assert [line.split("  ")[1] for line in stream.getvalue().splitlines()] == ["mona", "lisa", notice]
 
 
 @pytest.mark.parametrize("notice", ["no more submits: 403", ""], ids=["a run that says why", "a run that says nothing"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Callable
@@ -110,7 +111,19 @@ def test_retry_asks_for_the_same_generation_before_it_pays(
 def test_a_retry_of_a_job_that_was_given_up_promises_no_generation(table: Table) -> None:
     give_up(table)
     shown = run_command(table, "retry", "mona").output
-    assert "the service is asked again what became of the same request, for nothing: mona" in shown
+    assert "the service will be asked again what became of the same request, for nothing: mona" in shown
+
+
+@pytest.mark.parametrize("option", [[], ["--new"], ["--download"]])
+def test_a_job_that_was_given_up_is_tried_again_only_where_its_id_is_typed(table: Table, option: list[str]) -> None:
+    give_up(table)
+    advised = json.loads(run_command(table, "status", "--json").output)
+    assert (advised["next"], "`retry --new` with an id" in advised["hint"]) == (None, True), "no loop of advice"
+    shown = run_command(table, "retry", *option).output
+    assert (shown, table.row().state) == (
+        "mona: given up by a person, and retried only where the id is typed\n",
+        "failed",
+    )
 
 
 def test_a_job_that_is_given_up_and_retried_keeps_the_reason_for_which_it_is_held(table: Table) -> None:
@@ -271,7 +284,7 @@ def test_a_pattern_takes_up_failed_and_cancelled_jobs_again_and_no_delivered_one
     assert (result.exit_code, "2 jobs pending again" in result.output) == (0, True), result.output
     assert table.states() == {"hero-1": "pending", "hero-2": "pending", "hero-3": "done"}
     result = run_command(table, "retry", "hero-3*", "--download")
-    assert "the file is fetched again, for nothing: hero-3" in result.output
+    assert "the file will be fetched again, for nothing: hero-3" in result.output
     assert table.states()["hero-3"] == "downloading"
 
 
@@ -337,5 +350,5 @@ def test_an_expired_generation_is_not_shown_as_free(table: Table) -> None:
 
 def test_a_job_that_the_manifest_does_not_ask_for_is_not_passed_over_in_silence() -> None:
     jobs: dict[str, list[str]] = {"pending": [], "asked_again": [], "fetched_again": []}
-    (line,) = lines_of(jobs, ["mona"], free_only=False, are_named=True)
+    (line,) = lines_of(jobs, ["mona"], [], free_only=False, are_named=True)
     assert line.startswith("mona: the manifest, as it was last run, does not ask for this.")

@@ -59,6 +59,7 @@ def test_a_simulated_batch_is_the_same_whichever_way_it_was_asked_for(
         assert ended.returncode == 0, ended.stderr
         assert ended.stdout.startswith("m-simulated: 2 done; ")
         assert rows(tmp_path / "batchgen.db", BATCHES) == [TRIED]
+        assert "`batchgen review m.yaml --simulate`\n" in ended.stderr, "as `status` says it"
     assert (len(tried.accepted), len(paid.accepted)) == (2, 0), "the second and the third found all done"
 
 

@@ -509,7 +509,7 @@ async def test_a_full_disk_stops_submits(table: Table, clock: Clock) -> None:
     table.sync("mona")
     service = ScriptedService()
     context = context_of(table, service)
-    context.disk = "no space"
+    context.disk_fault = "no space"
     await turn(Scheduler(context, 8))
     assert service.submitted == []
 

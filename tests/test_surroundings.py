@@ -308,7 +308,10 @@ def test_a_reader_that_has_read_enough_is_no_error() -> None:
     with left_pipe() as stream:
         command = [sys.executable, "-m", "batchgen", "models"]
         ended = subprocess.run(command, stdout=stream, stderr=subprocess.PIPE, check=False)
-    assert (ended.returncode, ended.stderr) == (ExitCode.DELIVERED, b"no stored prices: --refresh gets the service's\n")
+    assert (ended.returncode, ended.stderr) == (
+        ExitCode.DELIVERED,
+        b"no stored prices: `batchgen models --refresh` gets those of aimlapi, without a key\n",
+    )
 
 
 class Stopped:

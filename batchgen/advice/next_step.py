@@ -29,8 +29,8 @@ class Stop:
 
 def stop_of(context: RunContext, now: datetime) -> Stop | None:
     """What keeps a run from sending more, where that needs a person; None while nothing does."""
-    if context.disk:
-        return Stop("disk", context.disk, context.disk_advice)
+    if context.disk_fault:
+        return Stop("disk", context.disk_fault, context.disk_advice)
     if blocked := context.blocked:
         hint = f"{advice_of(blocked, context.service.variables)}, then run the same command"
         return Stop("key" if blocked.trouble is Trouble.AUTH else blocked.trouble, blocked.reason, hint)
@@ -57,6 +57,7 @@ class NextStep:
 BY_THE_MANIFEST = NextStep(
     "the manifest asks for something else than what has failed: a run without --changed keep goes by it", "run"
 )
+GIVEN_UP = NextStep("what was given up stays so: `retry --new` with an id pays for that job again")
 RAISED = {Hold.BUDGET: "a higher max_cost", Hold.TIME: "a later until"}
 """With what a run goes on that a limit has ended."""
 
@@ -78,20 +79,26 @@ def next_step(ending: Ending) -> NextStep:
         return NextStep("")
     if ending.exit_code is not ExitCode.INCOMPLETE:
         return after(ending.exit_code, ending.hold, ending.is_limit_set)
-    return next_of(ending.batch_summary, has_lost_files=bool(ending.lost.files), outdated=ending.outdated)
+    lost, summary = bool(ending.lost.files), ending.batch_summary
+    return next_of(summary, has_lost_files=lost, outdated=ending.outdated, given_up=ending.given_up)
 
 
 def next_of(
-    summary: BatchSummary, *, has_lost_files: bool = False, outdated: int = 0, last: NextStep | None = None
+    summary: BatchSummary,
+    *,
+    has_lost_files: bool = False,
+    outdated: int = 0,
+    given_up: int = 0,
+    last: NextStep | None = None,
 ) -> NextStep:
     """What a person does about the jobs of a batch on which no run is at work.
 
-    `outdated` is how many failed jobs the manifest does not ask for any more. `last` is the step after the last run,
-    where that still keeps the next one from going on.
+    `outdated` is how many failed jobs the manifest does not ask for any more, `given_up` how many a person gave up.
+    `last` is the step after the last run, where that still keeps the next one from going on.
     """
     if summary.held:
         return NextStep("say what became of the jobs that are held for a person", "resolve")
-    if summary.counts[State.FAILED] > outdated:
+    if summary.counts[State.FAILED] > outdated + given_up:
         return NextStep("make the failed jobs pending again, then run (--new pays again for what is gone)", "retry")
     if outdated:
         return BY_THE_MANIFEST
@@ -101,4 +108,4 @@ def next_of(
         return last
     if summary.waiting:
         return NextStep("the same command goes on with the jobs that are not delivered", "run")
-    return after(ExitCode.DELIVERED)
+    return GIVEN_UP if given_up else after(ExitCode.DELIVERED)

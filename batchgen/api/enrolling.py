@@ -11,14 +11,15 @@ from sqlalchemy import Connection
 from batchgen import clock
 from batchgen.api.options import RunOptions, limits_of, selection_of, typed_json, until_of
 from batchgen.context import RunSpec
-from batchgen.errors import StorageError, os_reason
+from batchgen.errors import ManifestChanged, StorageError, os_reason
 from batchgen.files import local_files
 from batchgen.files.local_files import NO_INPUT, FileDigests
 from batchgen.files.output_paths import is_url
-from batchgen.jobtable import fingerprint, settings, sync
+from batchgen.jobtable import fingerprint, settings, sync, takeover
 from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.enrolled import ids_of, keys_of
+from batchgen.jobtable.repeats import RepeatSearch, compare
 from batchgen.jobtable.selection import Selection, select_jobs, selected_of
 from batchgen.jobtable.sync import OnChanged, SyncResult
 from batchgen.limits.steering import Enrolled
@@ -96,7 +97,10 @@ def enroll(
     chosen: Collection[str] | None = None,
 ) -> SyncResult:
     """Bring the job table up to date with a manifest, and keep what it says beyond its jobs for workers."""
-    synced = sync.sync_manifest(connection, batch, manifest.jobs, now, on_changed, digests, chosen=chosen)
+    try:
+        synced = sync.sync_manifest(connection, batch, manifest.jobs, now, on_changed, digests, chosen=chosen)
+    except ManifestChanged as error:
+        raise ManifestChanged(f"{error}{repeats_beside(connection, batch, manifest, now, digests)}") from None
     # By their keys, which stay when the batch moves to another table.
     edited = keys_of(connection, synced.edited_after)
     enrolled = Enrolled(manifest.limits, keys_of(connection, synced.orphans), edited)
@@ -109,6 +113,18 @@ def enroll(
         has_changes=synced.has_changes,
     )
     return synced
+
+
+def repeats_beside(
+    connection: Connection, batch: Batch, manifest: Manifest, now: datetime, digests: FileDigests
+) -> str:
+    """What a person who is asked about edited jobs should know of repeats, in a transaction that is rolled back: keep
+    is said of both, and redo of the edited jobs alone."""
+    synced = sync.sync_manifest(connection, batch, manifest.jobs, now, digests=digests, is_trial=True)
+    search = RepeatSearch(synced.batch_id, batch.service, manifest.folder, synced.orphans)
+    found = compare(connection, search).repeats
+    keep = "\nkeep takes these over as well; after redo, you are asked about them."
+    return f"\nBesides, {takeover.named(found)}{keep}" if found else ""
 
 
 async def store_inputs(manifest: Manifest, digests: FileDigests) -> None:

@@ -93,7 +93,7 @@ def settle_known(connection: Connection, spec: RunSpec, now: datetime) -> None:
     matches = repeats.compare(connection, search).repeats
     adopter = Adopter("", service, "", "", plugin(service).handle_of, now, spec.limits.deadline_at(now))
     said = takeover.said_of(matches, spec.on_changed, synced.redone)
-    takeover.settle(connection, matches, spec.folder, adopter, said)
+    takeover.settle(connection, matches, spec.folder, adopter, said, synced.redone)
 
 
 def open_manifest(

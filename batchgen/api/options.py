@@ -71,7 +71,7 @@ CHECKS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     ),
     # Nothing chosen, as by a list that a program has worked out, means no job, and not every job.
     "only": (
-        "no pattern and no list of any; without it, all are sent",
+        "neither a pattern nor a list of some; without `only`, all jobs are sent",
         lambda texts: is_text_or_texts(texts) and len(texts) > 0,
     ),
     **dict.fromkeys(("notify", "exec"), ("neither a text nor a list of texts", is_text_or_texts)),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from batchgen import clock
 from batchgen.errors import BatchgenError
-from batchgen.jobtable import batches, blockers, delivery, leases, measuring, moves, selection, statistics
+from batchgen.jobtable import batches, blockers, commands, delivery, leases, measuring, moves, selection, statistics
 from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.database import Database
@@ -37,6 +37,8 @@ class BatchStatus:
     """Delivered clips that look wrong."""
     outdated: int
     """How many failed jobs the manifest does not ask for any more."""
+    given_up: int
+    """How many a person gave up, whose answer was lost."""
     standstill: str
     """Why the runs at work submit nothing for now; "" where one of them may."""
     last_run: LastRun | None
@@ -92,6 +94,7 @@ def status_of(database: Database, batch: StoredBatch, manifest: Path | None, *, 
         read_now(delivery.remarks, batch.id),
         read_now(measuring.suspect_clips, batch.id),
         read_now(outdated_failures, batch.id),
+        len(read_now(commands.given_up, batch.id)),
         standstill,
         last_run,
         read_now(selection.left_out_of, batch.id, selected),

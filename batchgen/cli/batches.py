@@ -8,11 +8,9 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import click
-
 from batchgen.advice.command_line import command_line
 from batchgen.catalogue.wording import listed, nearest_hint, plural
-from batchgen.cli.options import db_option_as_typed, quoted_command
+from batchgen.cli.options import db_option_as_typed, name_simulation, quoted_command
 from batchgen.errors import UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import commands
@@ -52,7 +50,7 @@ def open_batch(
                 f" Name one of them by its path: {', '.join(sorted({batch.manifest_path, *others}))}"
             )
         if batch.service == SIMULATOR:
-            click.get_current_context().params["simulate"] = True  # whatever was typed: commands to type must not buy
+            name_simulation()
         database.read_now(refuse_moved, batch.id)
         yield database, batch
 

@@ -21,7 +21,7 @@ from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.errors import ExitCode
 from batchgen.files.output_paths import is_url, split_url
-from batchgen.jobs import State
+from batchgen.jobs import ErrorClass, State
 from batchgen.jobtable import delivery, measuring, statistics
 from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.measuring import SuspectClips
@@ -72,13 +72,12 @@ async def show_result(opened: OpenRun, ending: Ending, began_at: datetime, *, as
 def closing_lines(
     opened: OpenRun, ending: Ending, folder: str, failed: Mapping[str, int], lasted: timedelta
 ) -> list[str]:
-    """What was delivered, what it has cost, and the next command to type."""
-    summary, hooks = ending.batch_summary, opened.hooks
-    delivered = summary.counts[State.DONE]
+    """What was delivered, how long that took, and the next command to type."""
+    hooks, delivered = opened.hooks, ending.batch_summary.counts[State.DONE]
     lines = [
         f"delivered: {plural(delivered, 'clip')}, in {folder}" if delivered else "",
-        f"failed, by class of error: {counts((kind, number) for kind, number in failed.items())}" if failed else "",
-        f"cost: {words.money_words(summary)}; this run took {duration(lasted)}",
+        f"failed, by class of error: {counts(failed.items())}" if failed.keys() - {ErrorClass.UNKNOWN} else "",
+        f"this run took {duration(lasted)}",
     ]
     hook = hooks.delivery_hook
     if hook and (ended := (hooks.ended_well, hooks.failed, hook.broken_off)) != (0, 0, 0):
@@ -136,7 +135,8 @@ def remarkable_lines(
     retry = options.command_to_type("retry")
     reasons = partial(words.reasons_command, options.command_to_type("sql"), batch)
     lines = [f"  {line}" for line in words.remark_lines(remarks, LINES_SHOWN, reasons(State.DONE))]
-    lines += [f"  {words.blocker_line(blocker, clock.utcnow())}" for blocker in ending.blockers]
+    waiting = [words.blocker_line(blocker, clock.utcnow()) for blocker in ending.blockers]
+    lines += [f"  {line}" for line in waiting if line not in ending.message]  # the result has that of most jobs
     is_next = next_step(ending).command == "retry --download"
     if not (is_next and len(ending.lost.files) == 1):  # which the result names
         lines += [f"  {line}" for line in words.lost_lines(ending.lost, "" if is_next else retry)]

@@ -15,7 +15,6 @@ import click
 
 from batchgen.cli import loopback, options
 from batchgen.errors import ExitCode, UsageError
-from batchgen.files.spelling import require_manifest
 from batchgen.jobtable.views import EXAMPLES, VIEWS
 from batchgen.report.terminal import print_lines
 
@@ -45,7 +44,6 @@ def command(manifest: Path | None, db: str | None, port: int, no_browser: bool) 
     from batchgen.jobtable.batches import open_table, table_location
     from batchgen.jobtable.engine import database_url, path_of
 
-    require_manifest(manifest)
     if path_of(database_url(table_location(db, manifest or Path("batchgen.db")))) is None:
         raise UsageError("explore reads SQLite files only; `batchgen sql` reads PostgreSQL as well")
     with ExitStack() as stack:

@@ -82,7 +82,8 @@ def prices_at_hand(db: str | None, refresh: bool) -> PriceList | None:
         print_lines(f"no stored prices: {first}", err=True)
         return None
     if not prices or not prices.pricing:
-        print_lines("no stored prices: --refresh gets the service's", err=True)
+        refreshed = f"`batchgen models --refresh` gets those of {registry.DEFAULT}, without a key"
+        print_lines(f"no stored prices: {refreshed}", err=True)
     return prices
 
 

@@ -42,8 +42,8 @@ def reason_of(runner: Runner, commands_left: int, command_line: CommandLine) -> 
         return f"waiting for {plural(commands_left, 'command')} of --exec to end (Ctrl-C ends it soon)"
     if runner.signal:
         return "stopping: finishing what is on the wire (Ctrl-C again ends at once)"
-    if context.disk:
-        return f"no more downloads: {context.disk}"
+    if context.disk_fault:
+        return f"no more downloads: {context.disk_fault}"
     if context.blocked:
         return f"no more submits: {context.blocked.reason}"
     if (pause := context.steering.pause) and context.in_flight_at_pause is not None:

@@ -122,9 +122,16 @@ limits_and_selection = add(
 """The options of `run` and `plan`: limits, and which jobs may be sent."""
 
 
+def name_simulation() -> None:
+    """Let the commands to type name the simulation, whatever was typed: they must not buy."""
+    click.get_current_context().params["simulate"] = True
+
+
 def same_command() -> str:
     """The command to type that goes on where the one that is running stops."""
-    return without_redo(sys.argv[1:])
+    name, *typed = sys.argv[1:]
+    is_unsaid = click.get_current_context().params.get("simulate") and "--simulate" not in typed
+    return without_redo([name, *(["--simulate"] if is_unsaid else []), *typed])
 
 
 def quoted_command(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -42,19 +42,21 @@ def command(
 
     A generation that may have been charged is asked for again first, for nothing. A job that was certainly not charged
     is submitted again. Without IDS: every failed job, with --download also every delivered one whose file is lost. A
-    cancelled job is retried only if its id is typed, or a shell pattern that fits it, in quotes: 'hero-*'.
+    job that was cancelled, or given up by `resolve`, is retried only if its id is typed, or a shell pattern that fits
+    it, in quotes: 'hero-*'.
     """
     if download and new:
         raise UsageError("--download fetches what is paid for, --new pays again: choose one")
     with open_batch(db, manifest, simulate, steers=True) as (database, batch):
-        keys, lost = choose_jobs(database, batch.id, manifest, ids, download=download)
+        given_up = [] if ids else database.read_now(commands.given_up, batch.id)
+        keys, lost = choose_jobs(database, batch.id, manifest, ids, given_up, download=download)
         jobs = change_rows(database, batch.id, keys, lost, download=download, new=new)
         moved = {key for changed in jobs.values() for key in changed}
         runs = notify_runs(database, batch.id, SettingName.RETRIED, len(moved))
     rest = [key for key in keys if key not in moved]
     left = LEFT_ALONE if rest and not download else "there is nothing to retry"
     hint, following = runs_line(runs) if moved else left, "status" if runs else "run"
-    lines = lines_of(jobs, rest, free_only=download, are_named=bool(ids))
+    lines = lines_of(jobs, rest, given_up, free_only=download, are_named=bool(ids))
     notes = [goes_on_line(runs)]
     if jobs["asked_again"]:
         notes.append("Where the service has nothing any more: --new pays for a new generation.")
@@ -62,9 +64,12 @@ def command(
 
 
 def choose_jobs(
-    database: Database, batch_id: int, manifest: Path, ids: Sequence[str], *, download: bool
+    database: Database, batch_id: int, manifest: Path, ids: Sequence[str], given_up: Collection[str], *, download: bool
 ) -> tuple[list[str], dict[str, list[int]]]:
-    """The jobs to retry, and the numbers of their lost files. Raises `UsageError`, `StorageError`."""
+    """The jobs to retry, without those `given_up`, and the numbers of their lost files.
+
+    Raises `UsageError`, `StorageError`.
+    """
     retriable = {state for state in State if state.is_retriable}
     allowed = {*retriable, State.DONE}
     by_pattern = allowed if download else retriable
@@ -72,7 +77,8 @@ def choose_jobs(
         database, batch_id, ids, default={State.FAILED}, by_pattern=by_pattern, allowed=allowed, verb="retried"
     )
     lost = find_lost(database, batch_id, manifest, states, ids) if ids or download else {}
-    return [key for key, state in states.items() if key in lost or state is not State.DONE], lost
+    chosen = [key for key, state in states.items() if key in lost or state is not State.DONE]
+    return [key for key in chosen if key not in given_up], lost
 
 
 def change_rows(
@@ -112,10 +118,10 @@ def find_lost(
     numbers: dict[str, list[int]] = {}
     folder = manifest.absolute().parent
     lost = database.read_now(delivery.lost_files, batch_id, folder, list(states) if ids else None, verify=bool(ids))
-    if not ids and not lost.files and not lost.obstacle:
+    if not ids and not lost.files and not lost.unreadable:
         lost = database.read_now(delivery.lost_files, batch_id, folder, verify=True)
-    if lost.obstacle:
-        raise StorageError(f"delivered files cannot be looked at: {lost.obstacle}. Nothing has been changed.")
+    if lost.unreadable:
+        raise StorageError(f"delivered files cannot be looked at: {lost.unreadable}. Nothing has been changed.")
     for missing in lost.files:
         numbers.setdefault(missing.file.key, []).append(missing.file.number)
     typed = [key for key in states if key in ids]
@@ -127,19 +133,23 @@ def find_lost(
     return numbers
 
 
-def lines_of(jobs: Mapping[str, Sequence[str]], rest: list[str], *, free_only: bool, are_named: bool) -> list[str]:
-    """What happens to the jobs, of which `rest` stay as they are."""
+def lines_of(
+    jobs: Mapping[str, Sequence[str]], rest: list[str], given_up: list[str], *, free_only: bool, are_named: bool
+) -> list[str]:
+    """What happens to the jobs, of which `rest` and those `given_up` stay as they are."""
     becomes = {
         "pending": " pending again",
-        "asked_again": ": the service is asked again what became of the same request, for nothing",
-        "fetched_again": ": the file is fetched again, for nothing",
+        "asked_again": ": the service will be asked again what became of the same request, for nothing",
+        "fetched_again": ": the file will be fetched again, for nothing",
     }
     lines = [f"{plural(len(keys), 'job')}{becomes[name]}: {shortened(keys)}" for name, keys in jobs.items() if keys]
     if rest and free_only:
         lines.append(f"{shortened(rest)}: the service has accepted nothing for it that could be fetched")
     elif rest and not lines:
         lines.append(f"{shortened(rest)}: {LEFT_ALONE}")
-    elif not lines:
+    if given_up:
+        lines.append(f"{shortened(given_up)}: given up by a person, and retried only where the id is typed")
+    if not lines:
         subject = "none of these jobs has failed or lost its file" if are_named else "no job has failed"
         lines.append(f"{subject}: there is nothing to retry")
     return lines

@@ -38,6 +38,7 @@ from batchgen.report.settings import in_force_lines, settings_json
 from batchgen.report.terminal import UnawaitedLines, print_lines, show
 from batchgen.report.words import blocker_hint, blocker_line
 from batchgen.runs.ending import Ending
+from batchgen.services.registry import SIMULATOR
 from batchgen.services.text import shell_word
 
 ENROLL_TAKES = ("db", "simulate", "validate", "changed", "notify", "notify_idle", "exec_again")
@@ -118,6 +119,8 @@ def command(
 
     async def run(log: IO[str] | None) -> Ending:
         async with open_run(manifest, run_options) as opened:
+            if opened.spec.batch.service == SIMULATOR:
+                options.name_simulation()
             announce_warnings(opened.warnings, as_json)
             announce(opened.spec, as_json)
             if opened.database.is_new and opened.database.path and not as_json:

@@ -1,6 +1,5 @@
 """`batchgen simulate`: serve the simulator alone."""
 
-import inspect
 import json
 import sys
 from dataclasses import fields
@@ -10,6 +9,7 @@ from typing import Any
 import click
 
 from batchgen.cli import options
+from batchgen.errors import ExitCode
 from batchgen.report.terminal import OutputStream, print_lines
 from batchgen.simulator.faults import NAMES
 from batchgen.simulator.server import control_url, run_forever
@@ -26,6 +26,14 @@ def account_limits(text: str) -> AccountLimits:
         raise click.BadParameter(f"it must be a JSON object with some of {LIMITS}") from None
 
 
+def planned_faults(text: str) -> Any:
+    """The faults of a JSON object. The word "help" lists them all, and ends the command. Raises ValueError."""
+    if text != "help":
+        return json.loads(text)
+    print_lines(*(f"{place}.{name}: {effect}" for place, names in NAMES.items() for name, effect in names.items()))
+    sys.exit(ExitCode.DELIVERED)
+
+
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
     "--port", default=8765, show_default=True, type=click.IntRange(0, 65535), metavar="PORT", help="0 takes a free one."
@@ -36,7 +44,14 @@ def account_limits(text: str) -> AccountLimits:
     type=options.FilePath("ledger.db"),
     help="Keep what was accepted and charged in this SQLite file. Default: in memory.",
 )
-@click.option("--faults", type=json.loads, default="{}", metavar="JSON", help="What goes wrong; see above.")
+@click.option(
+    "--faults",
+    type=planned_faults,
+    default="{}",
+    metavar="JSON|help",
+    help="""What goes wrong: '{"create": {"throttle_429": 0.1}}'; help: list all faults. A fault is a probability,"""
+    " or an object with some of probability, count, bytes, seconds and retry_after.",
+)
 @click.option("--limits", type=account_limits, default="{}", metavar="JSON", help=f"Of the account: {LIMITS}.")
 @click.option("--seed", default=0, help="Generation times and faults follow from it.")
 @click.option("--sigma", type=float, help="Standard deviation of the times' logarithm. Default: as documented.")
@@ -49,17 +64,12 @@ def account_limits(text: str) -> AccountLimits:
 )
 @click.option("--instant", is_flag=True, help="Serve copies of one clip of 20 kB, and render nothing.")
 def command(host: str, port: int, **settings: Any) -> None:
-    """Serve a simulated video service, for free and offline. It accepts every API key.
-
-    Point any client of the service, batchgen too, at the base URL that is the first line of output. A generation takes
-    as long as the service documents for its model and length, divided by --speed. To measure a client and not the
-    simulator: --instant --speed 100000.
+    """It accepts every API key. Point any client of the service, batchgen too, at the base URL that is the first line
+    of output. A generation takes as long as the service documents for its model and length, divided by --speed. To
+    measure a client and not the simulator: --instant --speed 100000.
 
     The second line is the address of the controls, which only its reader can use: GET …/ledger shows what was accepted,
     PUT …/faults replaces the faults.
-
-    To see how a client handles faults: --faults '{"create": {"throttle_429": 0.1}}'. A fault is a probability, or an
-    object with some of probability, count, bytes, seconds and retry_after. These are all:
     """
     from batchgen.services import registry
 
@@ -73,9 +83,3 @@ def command(host: str, port: int, **settings: Any) -> None:
         print_lines(f"{variables.base_url}={base_url} {variables.key}=any batchgen run …   (Ctrl-C ends it)", err=True)
 
     run_forever(simulation, host, port, print_url)
-
-
-for place, names in NAMES.items():
-    effects = "\n".join(f"{place}.{name}: {effect}" for name, effect in names.items())
-    # \b keeps click from joining the lines. Docstrings lose their indentation when Python 3.13 compiles them.
-    command.__doc__ = f"{inspect.getdoc(command)}\n\n\b\n{effects}\n"

@@ -16,7 +16,7 @@ import click
 
 from batchgen.cli import options
 from batchgen.errors import UsageError
-from batchgen.files.spelling import MANIFESTS, require_manifest
+from batchgen.files.spelling import MANIFESTS
 from batchgen.jobtable.views import EXAMPLES, VIEWS
 from batchgen.report.terminal import print_lines
 from batchgen.services.text import shell_word
@@ -100,7 +100,6 @@ def run(manifest: Path | None, query: str, db: str | None, timeout: float, *, as
 
     if NAME.fullmatch(query):
         raise UsageError(not_a_query(query))
-    require_manifest(manifest)
     screen = shutil.get_terminal_size()
     consume: Callable[[Sequence[str], Iterator[rows.Row]], None] = rows.print_table
     if as_csv or as_json:

@@ -130,11 +130,11 @@ def print_status_json(status: BatchStatus, manifest: Path | None) -> None:
         advice = hints.advice(f"{at_work(status)}; this shows what it does", to_type("status --watch"))
     else:
         lost, before = bool(status.lost.files), step_after(status)
-        step = next_of(summary, has_lost_files=lost, outdated=status.outdated, last=before)
+        step = next_of(summary, has_lost_files=lost, outdated=status.outdated, given_up=status.given_up, last=before)
         advice = hints.advice(step.hint, step.command and to_type(step.command))
     document = words.summary_json(status.batch.name, summary, status.blockers, to_type)
     for wait in document["waits"]:
-        if wait["for"] == A_RUN and obstacle(status):  # the same run would end so again
+        if wait["for"] == A_RUN and last_ending(status):  # the same run would end so again
             wait["hint"], wait["next"] = advice["hint"], advice["next"]
     more = {"last_run": last_run, "moved_to": status.move and status.move.place}
     print_json({"event": "status", **document, **fields, **more, **advice})
@@ -153,7 +153,7 @@ def print_status(status: BatchStatus, manifest: Path | None) -> None:
     lines += words.lost_lines(status.lost, to_type("retry"))
     lines += words.remark_lines(status.remarks, REMARKS_READ, reasons(State.DONE))
     lines += words.suspect_lines(status.suspects, to_type("review"))
-    step = next_of(summary, outdated=status.outdated)
+    step = next_of(summary, outdated=status.outdated, given_up=status.given_up)
     if (step.command in BY_A_PERSON or step is BY_THE_MANIFEST) and not (status.move or status.runs):
         lines.append(f"Next: {step.hint}: `{to_type(step.command)}`")
     if status.move:
@@ -177,7 +177,7 @@ def standstill_lines(status: BatchStatus, now: datetime, to_type: hints.CommandL
     last = status.last_run
     if last and last.ended_at and last.message and last.exit_code not in OTHERWISE_SHOWN:
         yield from f"the last run ended {local_time(last.ended_at, now)}: {last.message}".split("\n")
-    before = obstacle(status)
+    before = last_ending(status)
     then = ", once the pause has ended" if status.in_force.pause else condition(before, to_type)
     run = "run --changed keep" if before and before.code is ExitCode.USAGE else "run"
     if is_selection_sent(status):
@@ -191,7 +191,7 @@ def commands_after(status: BatchStatus, manifest: Path | None) -> hints.CommandL
     to_type, last = commands_on(status.batch, manifest), status.last_run
     if not last:
         return to_type
-    before = obstacle(status)
+    before = last_ending(status)
     reached = SETTING_OF.get(before.hold) if before and before.hold else None
     options = options_of(last.limits, None if is_selection_sent(status) else last.selection, reached=reached)
     return lambda name: to_type(name) + (options if name.startswith("run") else "")
@@ -202,7 +202,7 @@ def is_selection_sent(status: BatchStatus) -> bool:
     return bool(status.left_out) and status.left_out == status.summary.waiting
 
 
-class Obstacle(NamedTuple):
+class LastEnding(NamedTuple):
     """How the last run ended, where the same command would end so again."""
 
     code: ExitCode
@@ -212,7 +212,7 @@ class Obstacle(NamedTuple):
     """Whether that is a limit of `batchgen set`."""
 
 
-def obstacle(status: BatchStatus) -> Obstacle | None:
+def last_ending(status: BatchStatus) -> LastEnding | None:
     """What ended the last run, and would end the next one."""
     last, values = status.last_run, status.in_force.set_values
     if not last or not last.ended_at or last.exit_code not in CONDITIONS:
@@ -223,10 +223,10 @@ def obstacle(status: BatchStatus) -> Obstacle | None:
     if is_charged or (is_changed and last.exit_code == ExitCode.LIMIT_REACHED):
         return None
     is_limit_set = hold is not None and any(value.name is SETTING_OF.get(hold) for value in values)
-    return Obstacle(ExitCode(last.exit_code), hold, is_limit_set)
+    return LastEnding(ExitCode(last.exit_code), hold, is_limit_set)
 
 
-def condition(before: Obstacle | None, to_type: hints.CommandLine) -> str:
+def condition(before: LastEnding | None, to_type: hints.CommandLine) -> str:
     """On what the next run goes on; "" where nothing keeps it from that."""
     if not before:
         return ""
@@ -240,7 +240,7 @@ def condition(before: Obstacle | None, to_type: hints.CommandLine) -> str:
 
 def step_after(status: BatchStatus) -> NextStep | None:
     """What a person does about what ended the last run, and would end the next one."""
-    if before := obstacle(status):
+    if before := last_ending(status):
         return after(*before)
     if is_selection_sent(status):
         return NextStep(f"{SELECTION_SENT}; a run without the selection sends the rest", "run")

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from batchgen.catalogue.wording import plural
 from batchgen.doctor.findings import Finding, ok, problem
-from batchgen.doctor.machine import files_without_row
+from batchgen.doctor.machine import stray_files
 from batchgen.doctor.table import Command, TableExam, moved_finding
 from batchgen.errors import UsageError
 from batchgen.files.output_paths import is_url
@@ -67,9 +67,9 @@ def examine_batch(
     if is_local and lost.checked and not folder.is_dir():
         number = plural(lost.checked, "file")
         problems.append(problem("files", f"{batch.name}: its folder {folder} is not there: {number} not compared"))
-    elif lost.files or lost.obstacle:
+    elif lost.files or lost.unreadable:
         problems.append(exam.lost_finding(batch, lost))
-    strays = files_without_row(folder, output_paths(connection, batch.id), recorded)
+    strays = stray_files(folder, output_paths(connection, batch.id), recorded)
     if strays:
         subject = "1 file has" if len(strays) == 1 else f"{len(strays):,} files have"
         more = f"; and {len(strays) - SHOWN:,} more" if len(strays) > SHOWN else ""

@@ -30,7 +30,7 @@ from batchgen.files.outputs import OutputFolder, folders_of
 from batchgen.files.placing import ScratchFolder
 from batchgen.files.safe_open import UnsafePath
 from batchgen.files.video import NotVideo
-from batchgen.services.account import Variables, read_dotenv
+from batchgen.services.account import NotUTF8, UnreadableLine, Variables, read_dotenv
 
 LIBRARIES = ("av", "httpx2", "sqlalchemy")
 PART = re.compile(r".+\.([0-9a-f]{12})\.part")
@@ -94,9 +94,8 @@ def examine_dotenv(path: Path, variables: Variables) -> Iterator[Finding]:
     try:
         values = read_dotenv(path, variables)
     except UsageError as error:
-        is_of_line = "cannot be read here" in str(error)  # the other lines of the file are right
-        mend = "" if is_of_line else move_aside([path])
-        if "is not UTF-8" in str(error):
+        mend = "" if isinstance(error, UnreadableLine) else move_aside([path])
+        if isinstance(error, NotUTF8):
             converted = path.with_name(f"{path.name}.utf8")
             convert = f"(umask 077; {shell('iconv', '-f', 'WINDOWS-1252', '-t', 'UTF-8', path)} > {shell(converted)})"
             mend = f"{convert} && {shell('mv', '--', converted, path)}"
@@ -165,7 +164,7 @@ def examine_parts(folder: Path, outputs: Iterable[str], resumable: Collection[st
         yield problem("leftovers", message, shell("rm", "--", *shown))
 
 
-def files_without_row(folder: Path, outputs: Iterable[str], recorded: Collection[str]) -> list[str]:
+def stray_files(folder: Path, outputs: Iterable[str], recorded: Collection[str]) -> list[str]:
     """The videos in the folders of `outputs` that are not `recorded`: the files that end as the outputs do."""
     endings: dict[str, set[str]] = {}
     for output in outputs:

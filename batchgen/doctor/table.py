@@ -59,7 +59,8 @@ class TableExam:
         return {batch.service for batch in self.condition.batches} if self.exists else set()
 
     def examine(self, account: str | None) -> Iterator[Finding]:
-        """The table first; its batches only where it can be read. `account` is of the key in use, if it is known."""
+        """The table first; its batches only where it can be read. `account` is the label of the key in use; None where
+        it is not known."""
         if self.path and (first := self.examine_place(self.path)):
             yield first
             return
@@ -200,11 +201,15 @@ class TableExam:
         problems: list[Finding] = []
         is_dead = liveness.are_dead(path) if path else {}
         here = [holder for holder, owner in condition.leases.items() if path and owner.host == liveness.host_name()]
+        # A run of this machine that holds leases without a lock file is dead: it had one while it lived.
         if dead := [run for run in {*is_dead, *here} if is_dead.get(run, True)]:
             message = f"{name}: {plural(len(dead), 'dead run')} left locks or leases; the next run takes over"
             problems.append(problem("leftovers", message, self.command_on(batch, "run")))
-        if condition.lost.files or condition.lost.obstacle:
+        if condition.lost.files or condition.lost.unreadable:
             problems.append(self.lost_finding(batch, condition.lost))
+        if condition.held:
+            message = f"{name}: {plural(condition.held, 'job')} held for a person: whether it was accepted is unknown"
+            problems.append(problem("jobs", message, self.command_on(batch, "resolve")))
         if condition.other_accounts:
             number = plural(condition.other_accounts, "job")
             message = f"{name}: {number} sent with another key: set that one, for a run to collect everything"
@@ -221,8 +226,8 @@ class TableExam:
     def lost_finding(self, batch: StoredBatch, lost: LostFiles) -> Finding:
         """The delivered files of a batch that are not there, and the commands that fetch them again."""
         name = batch.name
-        if lost.obstacle:  # then nobody knows which are lost
-            message = f"{name}: delivered files could not be looked at: {lost.obstacle}"
+        if lost.unreadable:  # then nobody knows which are lost
+            message = f"{name}: delivered files could not be looked at: {lost.unreadable}"
             return problem("files", message, "", ExitCode.STORAGE)
         keys = {file.file.key for file in lost.files}
         message = f"{name}: {plural(len(lost.files), 'delivered file')} not there as delivered: {lost.listed(SHOWN)}"

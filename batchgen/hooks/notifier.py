@@ -74,8 +74,8 @@ class Notifier:
         self.on_failure: Callable[[str], None] = lambda _reason: None
 
     def start(self) -> None:
-        """Start the threads. They end with the process: none keeps it alive, as Apprise is told to send in them
-        (`settings`)."""
+        """Start the threads. They end with the process: a pool of threads, which `asset_of` keeps Apprise from making,
+        would keep it alive."""
         loop = asyncio.get_running_loop()
         for receiver in self.receivers:
             receiver.thread = Thread(target=self.send_all, args=[receiver, loop], name=THREAD_NAME, daemon=True)
@@ -121,7 +121,7 @@ def receivers_of(urls: Collection[str]) -> list[Receiver]:
         logging.getLogger(name).addFilter(is_not_from_a_receiver)
     receivers = []
     for number, url in enumerate(urls, 1):
-        if any("://" in word for word in url.split()[1:]):  # Apprise would take them for one, to a path of its own
+        if any("://" in word for word in url.split()[1:]):  # Apprise would read them as one address
             raise UsageError(f"--notify {number} holds several addresses: write --notify before each of them")
         with warnings.catch_warnings():  # Its first call imports its plug-ins, some of which warn of their libraries.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -140,7 +140,7 @@ def receivers_of(urls: Collection[str]) -> list[Receiver]:
 
 
 def asset_of(apprise: Any) -> Any:
-    """The settings of Apprise (an asset) for a receiver: it sends in the thread that calls it.
+    """An Apprise asset that sends in the thread that calls it.
 
     With a limit on its time, which newer ones of Apprise set, it would be called in a pool of threads. The interpreter
     waits for those at its end.

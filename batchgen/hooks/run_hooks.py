@@ -53,7 +53,7 @@ class RunHooks:
         self.failures: list[str] = []
         """The first failures."""
         self.failed, self.ended_well = 0, 0
-        """How many commands failed, or notifications, and how many commands ended well."""
+        """How many commands failed, and how many ended well."""
         self.over = asyncio.Event()
         self.following: asyncio.Task[None] | None = None
         self.notified_stops: set[str] = set()

@@ -109,7 +109,8 @@ def table_exists(location: str | Path) -> bool:
 
 @contextmanager
 def open_table(db: str | Path | None, manifest: Path | None, run_command: str = "a run") -> Iterator[Database]:
-    """The job table of a manifest that was run before. Raises `UsageError` where there is none."""
+    """The job table of a manifest, or of none. Raises `UsageError` where there is no table, and for a manifest that is
+    not there and was not run: one that was deleted after its run still names its batch."""
     if manifest and manifest.is_dir():
         hint = similar_manifest(manifest) or "name a manifest in it, or its job table with --db"
         raise UsageError(f"{manifest}: this is a folder; {hint}")
@@ -119,6 +120,8 @@ def open_table(db: str | Path | None, manifest: Path | None, run_command: str = 
             raise UsageError(f"{no_such_manifest(manifest)}\n{location}: there is no job table; name one with --db")
         raise UsageError(f"{location}: there is no job table yet; {run_command} makes it")
     with Database(location) as database:
+        if manifest and not may_exist(manifest):
+            chosen_batches(database, manifest, simulate=False)
         yield database
 
 

@@ -39,6 +39,12 @@ def gone(connection: Connection, batch_id: int, keys: Collection[str]) -> set[st
     return {row.key for row in rows_of(connection, batch_id, keys) if row.error_class == ErrorClass.GONE}
 
 
+def given_up(connection: Connection, batch_id: int) -> list[str]:
+    """The failed jobs that a person gave up: whether the service accepted them was never known."""
+    unknown = (jobs.c.state == State.FAILED, jobs.c.error_class == ErrorClass.UNCONFIRMED)
+    return list(connection.execute(select(jobs.c.key).where(jobs.c.batch_id == batch_id, *unknown)).scalars())
+
+
 def rows_of(connection: Connection, batch_id: int, keys: Collection[str]) -> list[Row[Any]]:
     """These jobs with what their current attempts came to, in the manifest's order. `keys` may be of any number."""
     rows = rows_among(connection, ROWS.where(jobs.c.batch_id == batch_id), jobs.c.key, keys)

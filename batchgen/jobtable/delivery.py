@@ -48,7 +48,7 @@ class LostFiles:
     """How many delivered files were looked at."""
     is_all: bool = True
     """Whether that was every delivered file, or as many as the time allowed."""
-    obstacle: str = ""
+    unreadable: str = ""
     """Why the others could not be looked at: their store does not answer. They are not lost for that."""
     may_be_elsewhere: bool = False
     """Whether other machines have worked on the batch, which deliver into folders of their own."""
@@ -202,9 +202,9 @@ def lost_files(
             try:
                 lost += [LostFile(file, fault) for file, fault in faults_of(folder, files, verify=verify) if fault]
             except OSError as error:
-                return LostFiles(lost, number, is_all=False, obstacle=f"{error.filename}: {os_reason(error)}")
+                return LostFiles(lost, number, is_all=False, unreadable=f"{error.filename}: {os_reason(error)}")
             if hidden := next((file for file in lost if file.fault.startswith(UNREADABLE)), None):
-                return LostFiles([], number, is_all=False, obstacle=f"{folder / hidden.file.path}: {hidden.fault}")
+                return LostFiles([], number, is_all=False, unreadable=f"{folder / hidden.file.path}: {hidden.fault}")
             number += len(files)
             if until and not verify and len(files) == FILES_AT_ONCE and clock.utcnow() >= until:
                 return LostFiles(lost, number, is_all=False, may_be_elsewhere=worked_elsewhere(connection, batch_id))

@@ -27,6 +27,7 @@ from batchgen.jobtable.moves import Departure, departure_of
 from batchgen.jobtable.query import reason_of
 from batchgen.jobtable.run_lock import Owner
 from batchgen.jobtable.schema import attempts, jobs, metadata, outputs
+from batchgen.jobtable.statistics import count
 from batchgen.jobtable.table_lock import code_of
 
 PATHS_AT_ONCE = 1_000
@@ -124,6 +125,8 @@ class BatchCondition:
     lost: LostFiles
     other_accounts: int
     """How many jobs wait that were sent with another key."""
+    held: int
+    """How many wait for a person: the answers to their requests were lost."""
     leases: dict[str, Owner]
     """The runs that hold jobs, dead or alive."""
     output_paths: list[str]
@@ -136,7 +139,7 @@ class BatchCondition:
 
 
 def inspect_batch(url: URL, batch_id: int, folder: Path, now: datetime, account: str | None) -> BatchCondition:
-    """Examine one batch of a table that can be read. `account` is of the key in use, if it is known.
+    """Examine one batch of a table that can be read. `account` is the label of the key in use, if it is known.
 
     Raises `StorageError`.
     """
@@ -150,6 +153,7 @@ def inspect_batch(url: URL, batch_id: int, folder: Path, now: datetime, account:
         return BatchCondition(
             lost_files(connection, batch_id, folder, until=now + LOOK_FOR_FILES),
             len(connection.execute(others).all()) if account else 0,
+            count(connection, batch_id, State.UNCONFIRMED, jobs.c.next_at.is_(None)),
             holders(connection),
             list(connection.execute(paths).scalars()),
             list(connection.execute(awaited).scalars()),

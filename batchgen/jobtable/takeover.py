@@ -60,13 +60,21 @@ def said_of(repeats: Sequence[Repeat], on_changed: OnChanged, redone: int) -> On
     return "refuse" if redone and on_changed == "redo" and is_paid else on_changed
 
 
-def refusal(connection: Connection, service: str, repeats: Sequence[Repeat]) -> str:
-    """Why repeats are not sent, and what a person decides between."""
-    more, again = len(repeats) - SHOWN, pricelist.cost_of(connection, service, [repeat.job for repeat in repeats])
+def named(repeats: Sequence[Repeat]) -> str:
+    more = len(repeats) - SHOWN
     return (
         f"{plural(len(repeats), 'job')} paid for before, or with a video already:\n"
         + "\n".join(f"  {repeat}" for repeat in repeats[:SHOWN])
         + (f"\n  and {more} more" if more > 0 else "")
+    )
+
+
+def refusal(connection: Connection, service: str, repeats: Sequence[Repeat], redone: int = 0) -> str:
+    """Why repeats are not sent, and what a person decides between. `redone`: see `said_of`."""
+    again = pricelist.cost_of(connection, service, [repeat.job for repeat in repeats])
+    return (
+        (f"redo is noted for {plural(redone, 'edited job')}. Not decided yet: " if redone else "")
+        + named(repeats)
         + "\nNone of them has been sent. Run again with --changed keep (take over what was paid for)"
         f"\nor --changed redo (pay for these once more: {again})."
         " If another job table has these jobs, name it with --db."
@@ -74,15 +82,20 @@ def refusal(connection: Connection, service: str, repeats: Sequence[Repeat]) -> 
 
 
 def settle(
-    connection: Connection, repeats: Sequence[Repeat], folder: Path, adopter: Adopter, on_changed: OnChanged
+    connection: Connection,
+    repeats: Sequence[Repeat],
+    folder: Path,
+    adopter: Adopter,
+    on_changed: OnChanged,
+    redone: int = 0,
 ) -> None:
-    """Do with the repeats what a person said. Raises `ManifestChanged` where nothing was said.
+    """Do with the repeats what a person said (see `said_of`). Raises `ManifestChanged` where nothing was said.
 
     A job that another run has sent since it was read stays as it is.
     """
     now = adopter.now
     if repeats and on_changed == "refuse":
-        raise ManifestChanged(refusal(connection, adopter.service, repeats))
+        raise ManifestChanged(refusal(connection, adopter.service, repeats, redone))
     for repeat in repeats:
         if row_of(connection, repeat.job).state != State.PENDING:
             continue

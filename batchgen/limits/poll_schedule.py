@@ -101,7 +101,7 @@ class PollSchedule:
         for here in range(last - 1, -1, -1):
             share = ended[here]
             best, choice = math.inf, last
-            # The best next age never moves back when the age grows: the search may stop at the choice of the next age.
+            # The argmin is monotone, as F grows with age: the search may stop at the choice of the next age.
             for there in range(here + 1, following[here + 1] + 1):
                 candidate = ahead[there] - ages[there] * share
                 if candidate < best:

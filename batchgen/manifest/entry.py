@@ -20,10 +20,10 @@ from batchgen.manifest.source import Marked, Position
 from batchgen.manifest.templates import templated
 
 NEVER_EMPTY = ("prompt", "image_url", "video_url", "audio_url")
-"""Parameters that a row does not leave out with an empty cell: the video would be paid for, and be another one."""
+"""Parameters of which an empty cell is an error, and does not leave them out: the paid video would differ."""
 COMMENT = "the rest of this line is a comment; put the text in quotes"
 QUOTES_AND_BLOCKS = frozenset("\"'|>")
-"""The first characters of texts that cannot be cut by accident."""
+"""The first characters of texts in which ` #` begins no comment."""
 AXIS = "a text of a matrix"
 Values = Mapping[str, Any]
 """The values that a template can use, by name."""
@@ -181,8 +181,8 @@ class Entry:
 
     def report_template(self, node: Node, error: BadTemplate) -> None:
         unusable = self.rows.unusable if self.rows else []
-        names_column = isinstance(error, UnknownName) or any(name in node.text for name in unusable)
-        columns = columns_hint(self.rows) if self.rows and names_column else ""
+        is_about_column = isinstance(error, UnknownName) or any(name in node.text for name in unusable)
+        columns = columns_hint(self.rows) if self.rows and is_about_column else ""
         self.report(node, str(error), "; ".join(filter(None, (error.hint, columns))))
 
 

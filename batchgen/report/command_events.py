@@ -107,7 +107,7 @@ class Planned(Advice):
 
 
 class Model(TypedDict):
-    """A model: a line of `models`."""
+    """A model of the catalogue: a line of `models`."""
 
     event: Literal["model"]
     model: str

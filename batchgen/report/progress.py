@@ -89,8 +89,8 @@ class Progress:
             while True:
                 await self.until_read(ended)
                 is_last = ended.is_set()
-                self.show_notice(view)
                 await self.show_events(view, ended)
+                self.show_notice(view)
                 await self.show_hooks(ended)
                 await self.show_settings(view)
                 await self.show_summary(view)
@@ -117,6 +117,8 @@ class Progress:
         """Wait until it is time to read the table again, or the run has ended. A new notice is shown meanwhile."""
         for _ in range(round(READ_SECONDS / NOTICE_SECONDS)):
             is_over = await wait_for(ended, NOTICE_SECONDS)
+            if not self.display and self.notice()[0] != self.shown_notice:
+                await self.show_events(view, ended)  # lines stand in the order of their times
             self.show_notice(view)
             if is_over:
                 return

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import groupby, islice
 from typing import Any, NamedTuple
 
 from rich import filesize
@@ -173,8 +174,8 @@ def lost_lines(lost: LostFiles, retry: str) -> list[str]:
             lines.append(
                 f"`{with_ids(f'{retry} --download', keys_of(lost))}`, then a run, fetches what is lost for nothing"
             )
-    if lost.obstacle:
-        lines.append(f"delivered files could not be looked at: {lost.obstacle}")
+    if lost.unreadable:
+        lines.append(f"delivered files could not be looked at: {lost.unreadable}")
     elif not lost.is_all:
         lines.append(f"looked for the {lost.checked:,} newest delivered files only; --verify reads all of them")
     return lines
@@ -215,17 +216,16 @@ def suspect_lines(suspects: SuspectClips, review: str) -> list[str]:
     if not suspects.number:
         return []
     subject = "1 clip looks" if suspects.number == 1 else f"{suspects.number:,} clips look"
-    shown = suspects.problems[:SHOWN]
-    parts, clips = [problem_words(problem) for problem in shown], len({problem.id for problem in shown})
-    if suspects.number > clips:
-        parts.append(f"and {suspects.number - clips:,} more")
+    clips = groupby(suspects.problems, key=lambda problem: problem.id)
+    parts = [f"{key}: {', '.join(map(problem_words, problems))}" for key, problems in islice(clips, SHOWN)]
+    if suspects.number > len(parts):
+        parts.append(f"and {suspects.number - len(parts):,} more")
     return [f"{subject} wrong: {'; '.join(parts)}", f"`{review}` shows {'it' if suspects.number == 1 else 'them'}"]
 
 
 def problem_words(problem: ClipProblem) -> str:
-    """What is wrong with a clip: "night-4: 100 % of the time it is black"."""
-    detail = f"nearly the same video as {problem.detail}" if problem.problem == "near_copy" else problem.detail
-    return f"{problem.id}: {detail}"
+    """What is wrong with a clip: "100 % of the time it is black"."""
+    return f"nearly the same video as {problem.detail}" if problem.problem == "near_copy" else f"{problem.detail}"
 
 
 def suspects_json(suspects: SuspectClips) -> dict[str, Any]:

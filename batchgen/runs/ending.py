@@ -13,7 +13,7 @@ from batchgen.catalogue.amounts import amount_text
 from batchgen.context import RunContext
 from batchgen.errors import ExitCode
 from batchgen.jobs import State
-from batchgen.jobtable import blockers, delivery, selection, statistics
+from batchgen.jobtable import blockers, commands, delivery, selection, statistics
 from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.statistics import BatchSummary, JobResult
@@ -37,6 +37,8 @@ class Ending:
     """Delivered files that are not there any more."""
     outdated: int = 0
     """How many failed jobs the manifest does not ask for any more."""
+    given_up: int = 0
+    """How many a person gave up, whose answer was lost."""
     hold: Hold | None = None
     """What keeps the next job from being sent, where the run ended for that."""
     is_limit_set: bool = False
@@ -89,6 +91,7 @@ def judge(
     ending = judge_jobs(connection, context, stopped_by, now)
     ending.message = "; ".join((ending.message, *money_remarks(context, ending.batch_summary)))
     ending.outdated = outdated_failures(connection, context.batch_id)
+    ending.given_up = len(commands.given_up(connection, context.batch_id))
     waiting = blockers.blockers(connection, context.batch_id, now, context.service.origin)
     ending.blockers = [blocker for blocker in waiting if not blocker.is_for_place]
     if stopped_by:
@@ -136,8 +139,8 @@ def judge_jobs(connection: Connection, context: RunContext, stopped_by: signal.S
         return Ending(ExitCode.INCOMPLETE, f"what this machine can send is delivered{not_selected}", summary)
     if not missing:
         return Ending(ExitCode.DELIVERED, explain_delivered(summary, selected, left_out) + not_selected, summary)
-    if context.disk:
-        return Ending(ExitCode.STORAGE, f"{context.disk}. {context.disk_advice.capitalize()}", summary)
+    if context.disk_fault:
+        return Ending(ExitCode.STORAGE, f"{context.disk_fault}. {context.disk_advice.capitalize()}", summary)
     if context.obstacles:
         message = f"{missing} of {selected} jobs not delivered; {explain_obstacles(context.obstacles)}"
         return Ending(ExitCode.STORAGE, message, summary)

@@ -162,7 +162,8 @@ class RepeatCheck:
             said = takeover.said_of(matches, self.on_changed, self.synced.redone)
             if said == "refuse":
                 await self.has_prices.wait()
-            await context.database.write(takeover.settle, matches, context.folder, adopter, said)
+            redone = self.synced.redone
+            await context.database.write(takeover.settle, matches, context.folder, adopter, said, redone)
         if matches and self.on_changed == "keep":
             context.warn(
                 f"{plural(len(matches), 'job')} paid for before, or with a video already, taken over and not sent"

@@ -42,6 +42,14 @@ SAME_CHARS = 4  # at its beginning, by which a variable with another name is kno
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
+class NotUTF8(UsageError):
+    """A `.env` has a byte that is not UTF-8: the file is to be converted."""
+
+
+class UnreadableLine(UsageError):
+    """One line of a `.env` cannot be read: its other lines are right."""
+
+
 @dataclass(frozen=True, slots=True)
 class Variables:
     """The environment variables that a service's account is read from. Without a `key`, it needs none."""
@@ -174,12 +182,12 @@ def parse_dotenv(content: bytes, path: Path, variables: Variables) -> Mapping[st
         if wrong[0] == "\0":
             raise UsageError(f"{path}: there is a NUL character in line {line} (UTF-16?); save the file as UTF-8")
         byte = wrong[0].encode("utf-8", "surrogateescape")
-        raise UsageError(f"{path}: byte 0x{byte.hex()} in line {line} is not UTF-8; save the file as UTF-8")
+        raise NotUTF8(f"{path}: byte 0x{byte.hex()} in line {line} is not UTF-8; save the file as UTF-8")
     for name in filter(None, (variables.key, variables.base_url)):
         # Without its address, a key would go to the default one.
         if name not in values and (setting := re.search(SETTING.format(name=name), text, re.MULTILINE)):
             line = text[: setting.start()].count("\n") + 1
-            raise UsageError(f"{path}:{line}: {name} cannot be read here. Write {name}=… on a line of its own")
+            raise UnreadableLine(f"{path}:{line}: {name} cannot be read here. Write {name}=… on a line of its own")
     return values
 
 

@@ -84,6 +84,7 @@ class SentAttempt:
     client_request_id: str
     model: str
     endpoint: str
+    """A path of the service; empty for one without a catalogue."""
     request: str
     """JSON, with the paths of local files in the places of the files."""
     input_pointers: tuple[str, ...]
@@ -187,6 +188,7 @@ class Submission:
 
     model: str
     endpoint: str
+    """A path of the service; empty for one without a catalogue."""
     request: str
     client_request_id: str
     files: Mapping[str, LocalFile] = field(default_factory=dict)

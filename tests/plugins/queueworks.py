@@ -85,10 +85,9 @@ class Queueworks(Service):
         return Unknown(answers.error_message(answer), answer.status)
 
     async def fetch(self, handle: Mapping[str, Any]) -> FetchOutcome:
-        answer = await self.api.ask(handle["url"])
-        if isinstance(answer, Unavailable) or answer.status != 200:
-            return answer if isinstance(answer, Unavailable) else answers.read_unavailable(answer)
-        document = answers.json_object(answer, Decimal)
+        document = await self.api.ask_json(handle["url"], {}, read_float=Decimal)
+        if not isinstance(document, dict):
+            return document
         match document.get("status"):
             case "ENDED" if "files" in document:
                 files = tuple(file["url"] for file in document["files"])
@@ -101,10 +100,10 @@ class Queueworks(Service):
 
     async def find(self, attempts: Sequence[SentAttempt]) -> Mapping[str, FindOutcome] | Unavailable | Throttled:
         as_of, since = clock.utcnow(), min(attempt.intent_at for attempt in attempts) - timedelta(minutes=5)
-        answer = await self.api.ask("/history", {"since": since.isoformat()})
-        if isinstance(answer, Unavailable) or answer.status != 200:
-            return answer if isinstance(answer, Unavailable) else answers.read_unavailable(answer)
-        items = answers.json_object(answer).get("items")
+        document = await self.api.ask_json("/history", {"since": since.isoformat()})
+        if not isinstance(document, dict):
+            return document
+        items = document.get("items")
         return (
             match(attempts, [past(item) for item in items], as_of) if items is not None else Unavailable("no history")
         )

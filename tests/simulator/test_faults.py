@@ -10,7 +10,9 @@ from urllib.parse import urlsplit
 
 import httpx2 as httpx
 import pytest
+from click.testing import CliRunner
 
+from batchgen.cli import load
 from batchgen.errors import UsageError
 from batchgen.simulator.faults import NAMES, Faults
 
@@ -216,3 +218,9 @@ def test_faults_do_not_depend_on_the_order_of_requests() -> None:
     assert faults_of(jobs, 1) == faults_of(jobs[::-1], 1)
     assert faults_of(jobs, 1) != faults_of(jobs, 2)
     assert 60 < len(faults_of(jobs, 1)) < 150
+
+
+def test_the_command_lists_all_faults_where_it_is_asked_for_them() -> None:
+    listed = CliRunner().invoke(load("simulate"), ["--faults", "help"])
+    names = [f"{place}.{name}" for place, faults in NAMES.items() for name in faults]
+    assert (listed.exit_code, [line.partition(":")[0] for line in listed.output.splitlines()]) == (0, names)
