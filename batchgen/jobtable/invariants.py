@@ -10,9 +10,8 @@ from sqlalchemy import Connection, func, or_, select, text
 from batchgen.catalogue.amounts import amount_text
 from batchgen.jobs import UNDECIDED, Outcome, State
 from batchgen.jobtable import ledger
-from batchgen.jobtable.joins import ATTEMPTS, CURRENT_OR_NONE, IN_BATCH
+from batchgen.jobtable.joins import ATTEMPT_IS_OPEN, ATTEMPTS, CURRENT_OR_NONE, IN_BATCH
 from batchgen.jobtable.ledger import LedgerEntry
-from batchgen.jobtable.row_conditions import ATTEMPT_IS_OPEN
 from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs
 
 EXAMPLES = 5  # jobs that are named

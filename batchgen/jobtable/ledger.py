@@ -16,8 +16,7 @@ from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, select, 
 
 from batchgen.jobs import UNDECIDED, ChargeSource, Job, Outcome
 from batchgen.jobtable import charges, pricelist
-from batchgen.jobtable.joins import ATTEMPTS, IN_BATCH, IS_DELIVERED
-from batchgen.jobtable.row_conditions import ATTEMPT_IS_UNCHARGED
+from batchgen.jobtable.joins import ATTEMPT_IS_UNCHARGED, ATTEMPTS, IN_BATCH, IS_DELIVERED
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
 from batchgen.jobtable.transition import Increment, guarded_update
 

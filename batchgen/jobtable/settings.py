@@ -17,8 +17,8 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Select, bindparam, func, insert, select, text, update
 
 from batchgen.files.liveness import host_name
+from batchgen.jobtable.joins import SETTING_IS_CURRENT
 from batchgen.jobtable.kinds import SettingName
-from batchgen.jobtable.row_conditions import SETTING_IS_CURRENT
 from batchgen.jobtable.rows import chunks_of
 from batchgen.jobtable.schema import batches, jobs, settings
 
