@@ -8,7 +8,6 @@ from typing import Any
 
 from sqlalchemy import BigInteger, DateTime, Dialect, Numeric, Text, TypeDecorator
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.types import TypeEngine
 
 from batchgen.catalogue.amounts import MONEY_STEP, amount_text
 
@@ -33,11 +32,8 @@ def stored_amount(value: Any) -> Decimal:
 class UTCDateTime(TypeDecorator[datetime]):
     """An aware datetime. In SQLite: 2026-01-31T23:59:59.123456Z, fixed width, so that text order is time order."""
 
-    impl = Text
+    impl = Text().with_variant(DateTime(timezone=True), "postgresql")
     cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        return dialect.type_descriptor(Text() if dialect.name == "sqlite" else DateTime(timezone=True))
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
         if value is None:
@@ -64,11 +60,8 @@ class UTCDateTime(TypeDecorator[datetime]):
 class Money(TypeDecorator[Decimal]):
     """An exact amount in USD. SQL's own sum() over it works in both databases (SQLite reads the text as a number)."""
 
-    impl = Text
+    impl = Text().with_variant(Numeric(16, 7), "postgresql")
     cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        return dialect.type_descriptor(Text() if dialect.name == "sqlite" else Numeric(16, 7))
 
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
         if value is None:
