@@ -23,13 +23,7 @@ from sqlalchemy import (
 
 from batchgen.jobtable.columns import ForeignText, Money, NanoUSD, UTCDateTime
 
-metadata = MetaData(
-    naming_convention={
-        "pk": "pk_%(table_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    }
-)
+metadata = MetaData()
 
 batches = Table(
     "batches",
