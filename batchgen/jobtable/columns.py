@@ -1,15 +1,17 @@
-"""Column types of the job table: times, money and foreign text, with the same meaning in SQLite and PostgreSQL."""
+"""Column types of the job table: times, money, words and foreign text, which mean the same in SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import BigInteger, DateTime, Dialect, Numeric, Text, TypeDecorator
 from sqlalchemy.exc import SQLAlchemyError
 
 from batchgen.catalogue.amounts import MONEY_STEP, amount_text
+from batchgen.catalogue.wording import listed
 
 
 def edited(value: Any, kind: str) -> SQLAlchemyError:
@@ -94,3 +96,20 @@ class ForeignText(TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, _dialect: Dialect) -> str | None:
         return None if value is None else value.encode("utf-8", "replace").decode().replace("\0", "?")
+
+
+class Word(TypeDecorator[StrEnum]):
+    """One of a closed set of words, as a member of its enum. A CHECK in the migrations allows no other."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, words: type[StrEnum]) -> None:
+        super().__init__()
+        self.words = words
+
+    def process_result_value(self, value: str | None, _dialect: Dialect) -> StrEnum | None:
+        try:
+            return None if value is None else self.words(value)
+        except ValueError:
+            raise edited(value, listed(list(self.words), "or")) from None

@@ -116,8 +116,7 @@ def entry_of(job: Job, outcome: Outcome) -> LedgerEntry:
 
 
 def entries(connection: Connection, condition: ColumnElement[bool]) -> Iterator[LedgerEntry]:
-    rows = connection.execute(ENTRIES.where(condition)).mappings()
-    return (LedgerEntry(**{**row, "outcome": Outcome(row["outcome"])}) for row in rows)
+    return (LedgerEntry(*row) for row in connection.execute(ENTRIES.where(condition)))
 
 
 def add_to_totals(connection: Connection, batch_id: int, change: Totals) -> None:

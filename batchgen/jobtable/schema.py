@@ -21,7 +21,9 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from batchgen.jobtable.columns import ForeignText, Money, NanoUSD, UTCDateTime
+from batchgen.jobs import ChargeSource, ErrorClass, Outcome, State, Verdict
+from batchgen.jobtable.columns import ForeignText, Money, NanoUSD, UTCDateTime, Word
+from batchgen.jobtable.kinds import LimitKind, SettingName
 
 metadata = MetaData()
 
@@ -51,7 +53,7 @@ jobs = Table(
     Column("id", Integer, primary_key=True),
     Column("batch_id", Integer, ForeignKey("batches.id"), nullable=False),
     Column("key", Text, nullable=False),
-    Column("state", Text, nullable=False),
+    Column("state", Word(State), nullable=False),
     Column("priority", Integer, nullable=False),
     # A person's order, which goes before the manifest's priority: the highest first; 0 for every other job.
     Column("rank", Integer, nullable=False, default=0),
@@ -74,7 +76,7 @@ jobs = Table(
     Column("parent_key", Text),
     Column("attempt_id", Integer, ForeignKey("attempts.id", use_alter=True, deferrable=True)),
     Column("failures", Integer, nullable=False),
-    Column("error_class", Text),
+    Column("error_class", Word(ErrorClass)),
     Column("error", ForeignText),
     Column("created_at", UTCDateTime, nullable=False),
     Column("delivered_at", UTCDateTime),
@@ -102,7 +104,7 @@ attempts = Table(
     Column("fingerprint", Text, nullable=False),
     Column("intent_at", UTCDateTime, nullable=False),
     Column("answered_at", UTCDateTime),
-    Column("outcome", Text, nullable=False),
+    Column("outcome", Word(Outcome), nullable=False),
     Column("generation_id", ForeignText),
     Column("handle", ForeignText),
     Column("input_digests", Text),
@@ -113,11 +115,11 @@ attempts = Table(
     Column("collect_by", UTCDateTime),
     Column("estimated_usd", Money),
     Column("cost_usd", Money),
-    Column("charge_source", Text),
+    Column("charge_source", Word(ChargeSource)),
     # What the service had named as the charge, where its transactions say something else.
     Column("quoted_usd", Money),
     Column("http_status", Integer),
-    Column("error_class", Text),
+    Column("error_class", Word(ErrorClass)),
     Column("error", ForeignText),
     Column("released_at", UTCDateTime),
     UniqueConstraint("job_id", "number"),
@@ -161,7 +163,7 @@ verdicts = Table(
     Column("id", Integer, primary_key=True),
     Column("attempt_id", Integer, ForeignKey("attempts.id"), nullable=False),
     Column("at", UTCDateTime, nullable=False),
-    Column("verdict", Text),
+    Column("verdict", Word(Verdict)),
     Column("stars", Integer),
 )
 
@@ -172,8 +174,8 @@ events = Table(
     Column("batch_id", Integer, ForeignKey("batches.id"), nullable=False),
     Column("job_id", Integer, ForeignKey("jobs.id"), nullable=False),
     Column("at", UTCDateTime, nullable=False),
-    Column("from_state", Text),
-    Column("to_state", Text, nullable=False),
+    Column("from_state", Word(State)),
+    Column("to_state", Word(State), nullable=False),
     Column("detail", ForeignText),
 )
 
@@ -182,7 +184,7 @@ limits = Table(
     "limits",
     metadata,
     Column("service", Text, primary_key=True),
-    Column("kind", Text, primary_key=True),
+    Column("kind", Word(LimitKind), primary_key=True),
     Column("account", Text, primary_key=True, default=""),
     Column("model", Text, primary_key=True, default=""),
     Column("next_free_at", UTCDateTime),
@@ -252,7 +254,7 @@ settings = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("batch_id", Integer, ForeignKey("batches.id"), nullable=False),
-    Column("name", Text, nullable=False),
+    Column("name", Word(SettingName), nullable=False),
     Column("value", Text),
     Column("set_at", UTCDateTime, nullable=False),
     # The person and the machine: anna@studio.

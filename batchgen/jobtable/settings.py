@@ -120,7 +120,7 @@ def person() -> str:
 
 
 def read(connection: Connection, statement: Select[Any], params: Mapping[str, Any]) -> list[Setting]:
-    return [Setting(number, SettingName(name), *rest) for number, name, *rest in connection.execute(statement, params)]
+    return [Setting(*row) for row in connection.execute(statement, params)]
 
 
 _columns = (settings.c.id, settings.c.name, settings.c.value, settings.c.set_at, settings.c.set_by)
