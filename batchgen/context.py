@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from batchgen import clock
 from batchgen.errors import BatchgenError, ServiceUnreachable, StorageError
 from batchgen.jobs import Job, State
-from batchgen.jobtable import charges, ledger, submission
+from batchgen.jobtable import ledger, pricelist, submission
 from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.pricelist import PriceList
@@ -210,7 +210,7 @@ class RunContext:
         hold = Hold.TIME if len(in_time) < len(pending) else None
         if max_cost is None:
             return Choice(budget.priced(in_time[:capacity], prices), hold)
-        prices = replace(prices, charged=charges.load(connection, self.service.name))
+        prices = replace(prices, charged=pricelist.load_charges(connection, self.service.name))
         totals = ledger.totals(connection, self.batch_id)
         choice = budget.choose(budget.priced(in_time[:capacity], prices), totals, max_cost)
         return choice if choice.hold else replace(choice, hold=hold)

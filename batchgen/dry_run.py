@@ -21,10 +21,10 @@ from batchgen.jobs import JobSpec, Outcome, State, TimingKind, timing_kind
 from batchgen.jobtable import ledger, pricelist, selection, statistics, submission, sync, timings
 from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.joins import ATTEMPT_IS_IN_FLIGHT
 from batchgen.jobtable.ledger import Totals
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.jobtable.repeats import Repeat, RepeatSearch, compare
-from batchgen.jobtable.row_conditions import ATTEMPT_IS_IN_FLIGHT
 from batchgen.jobtable.schema import attempts, jobs
 from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.submission import Candidate

@@ -12,7 +12,7 @@ from sqlalchemy import insert
 
 from batchgen.context import RunContext
 from batchgen.jobs import ChargeSource, Job, State
-from batchgen.jobtable import charges, ledger, pricelist, reconciliation, schema, submission
+from batchgen.jobtable import ledger, pricelist, reconciliation, schema, submission
 from batchgen.jobtable.ledger import BilledCharge, Totals
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.limits.budget import Choice, Hold, explanation, hold_of
@@ -156,7 +156,7 @@ def test_a_lost_request_that_is_sent_again_by_order_reserves_what_is_known_of_it
     sync(table, 2)
     (lost,) = claim(table, "2.00", UNKNOWN)
     table.lose(lost)
-    table.change(charges.keep, "aimlapi", MODEL, lost.attempt.id, usd("0.4"), None)
+    table.change(pricelist.keep_charge, "aimlapi", MODEL, lost.attempt.id, usd("0.4"), None)
     table.change(reconciliation.resubmitted, lost, "by order", table.now)
     assert sums(table) == Totals(reserved=usd("0.4"))
 
@@ -236,7 +236,7 @@ def test_what_an_older_version_has_learned_of_a_listed_price_is_expected_to_its_
     table.sync(spec("mona", duration=5))
     assert [job.estimated_usd for job in pick(table, "99", prices).chosen] == [usd("0.5")]
     table.accept(claim(table, "99", prices)[0], "g-1", "0.6")
-    kept = table.database.read_now(charges.load, "aimlapi")[MODEL].by_quote
+    kept = table.database.read_now(pricelist.load_charges, "aimlapi")[MODEL].by_quote
     assert kept == {usd("0.2"): usd("0.3"), usd("0.3"): usd("0.6"), usd("0.4"): usd("0.5")}
 
 
@@ -247,22 +247,22 @@ def test_what_an_older_version_has_learned_of_a_listed_price_is_expected_to_its_
 def test_charges_that_cannot_be_read_are_left_out(table: Table, charged: str) -> None:
     row = {"service": "aimlapi", "model": MODEL, "highest_usd": usd("0.5"), "charged": charged}
     table.change(lambda connection: connection.execute(insert(schema.prices).values(row)))
-    assert table.database.read_now(charges.load, "aimlapi") == {MODEL: charges.SeenCharges(usd("0.5"))}
+    assert table.database.read_now(pricelist.load_charges, "aimlapi") == {MODEL: pricelist.SeenCharges(usd("0.5"))}
 
 
 def test_a_charge_counts_although_its_model_has_more_lengths_and_estimates_than_are_kept(table: Table) -> None:
     sync(table, 1)
     (job,) = claim(table, "99", UNKNOWN)
     charged = {
-        "seconds": {str(length): "0.1" for length in range(100, 100 + charges.KINDS_MAX)},
-        "quotes": {f"0.{number:03}": "1" for number in range(1, 1 + charges.KINDS_MAX)},
+        "seconds": {str(length): "0.1" for length in range(100, 100 + pricelist.KINDS_MAX)},
+        "quotes": {f"0.{number:03}": "1" for number in range(1, 1 + pricelist.KINDS_MAX)},
     }
     row = {"service": "aimlapi", "model": MODEL, "highest_usd": usd("1"), "charged": json.dumps(charged)}
     table.change(lambda connection: connection.execute(insert(schema.prices).values(row)))
-    table.change(charges.keep, "aimlapi", MODEL, job.attempt.id, usd("2"), usd("0.5"))
-    kept = table.database.read_now(charges.load, "aimlapi")[MODEL]
+    table.change(pricelist.keep_charge, "aimlapi", MODEL, job.attempt.id, usd("2"), usd("0.5"))
+    kept = table.database.read_now(pricelist.load_charges, "aimlapi")[MODEL]
     assert kept.highest == usd("2")
-    assert (len(kept.by_seconds), len(kept.by_quote)) == (charges.KINDS_MAX, charges.KINDS_MAX)
+    assert (len(kept.by_seconds), len(kept.by_quote)) == (pricelist.KINDS_MAX, pricelist.KINDS_MAX)
     assert 5 not in kept.by_seconds
 
 

@@ -263,6 +263,14 @@ def test_a_value_that_somebody_edited_by_hand_is_named(tmp_path: Path, column: s
     assert message in str(caught.value) and "edited by hand" in str(caught.value)
 
 
+def test_a_word_that_somebody_edited_by_hand_is_named(table: Table) -> None:
+    table.sync("mona")
+    assert table.database.path
+    sql(table.database.path, "PRAGMA ignore_check_constraints = ON", "UPDATE jobs SET state = 'lost'")
+    with pytest.raises(StorageError, match=r"'lost' stands in it in place of pending, .* or cancelled: it was edited"):
+        table.row("mona")
+
+
 def test_an_empty_file_becomes_a_job_table(tmp_path: Path) -> None:
     """An SQLite database without tables is an empty file, and holds nothing that could be lost."""
     path = tmp_path / "batchgen.db"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from batchgen.errors import UsageError
-from batchgen.jobtable import selection
+from batchgen.jobtable import query, selection
 from batchgen.jobtable.selection import Selection
 from tests.table import Table, spec
 
@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.sqlite,
     pytest.mark.hostile(
         "conditions of `--where` that do more than read",
-        "refused, or stopped after a second or two",
+        "refused, or stopped after five seconds",
     ),
 ]
 
@@ -50,8 +50,9 @@ BAD_CONDITIONS = {
 
 @pytest.mark.parametrize(("where", "message"), BAD_CONDITIONS.values(), ids=BAD_CONDITIONS)
 def test_a_condition_that_does_more_than_read_or_does_not_end_is_refused(
-    table: Table, where: str, message: str
+    table: Table, where: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(query, "CONDITION_SECONDS", 1)
     table.sync(spec("mona"))
     options = replace(Selection(), where=where)
     with pytest.raises(UsageError, match=message) as caught:

@@ -39,7 +39,8 @@ from batchgen.jobtable import commands, delivery, leases, ledger, polling, recon
 from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.ledger import LedgerEntry, Totals
-from batchgen.jobtable.schema import attempts, batches, events, jobs, metadata, outputs
+from batchgen.jobtable.migrations import migrate
+from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs
 from batchgen.jobtable.transition import claim_due
 from batchgen.services.outcomes import (
     Accepted,
@@ -72,7 +73,7 @@ kinds = st.integers(0, 3)
 
 
 def memory() -> Engine:
-    """A job table in memory, with real transactions. test_schema compares it with the migrated one."""
+    """A job table in memory, with real transactions."""
     engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
 
     @event.listens_for(engine, "connect")
@@ -84,7 +85,8 @@ def memory() -> Engine:
     def begin(connection: Any) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
-    metadata.create_all(engine)
+    with engine.begin() as connection:
+        migrate(connection)
     return engine
 
 

@@ -59,6 +59,7 @@ from tests.table import HOUR, RUN, Table, spec
 from tests.tcp_proxy import TcpProxy
 from tests.test_billing import USD, Pages, charge, compare
 from tests.test_database import COUNTING_PROGRAM, OPENING_PROGRAM, names, note
+from tests.test_schema import INDEXES
 from tests.view_cases import ask, everything
 from tests.waiting import until
 
@@ -75,10 +76,18 @@ def database(place: str) -> Iterator[Database]:
 
 def test_the_migrated_database_has_the_described_schema(database: Database) -> None:
     def differences(connection: Connection) -> list[object]:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
-        return list(compare_metadata(context, metadata))
+        options = {"compare_type": True, "include_object": lambda _object, _name, kind, *_: kind != "index"}
+        return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
+
+    def indexes(connection: Connection) -> set[str]:
+        """Those that no key has made, with the tables and columns that PostgreSQL says they have."""
+        made = connection.execute(text("SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = current_schema"))
+        ours = [(name, definition) for name, definition in made if name.startswith(("ix_", "ux_"))]
+        return {f"{name}: {definition.partition(' ON ')[2].partition(' WHERE ')[0]}" for name, definition in ours}
 
     assert database.read_now(differences) == []
+    described = {f"{name}: {on.partition(' WHERE ')[0]}" for name, on in INDEXES.items()}
+    assert {re.sub(r"\w+\.| USING btree", "", index) for index in database.read_now(indexes)} == described
 
 
 def test_what_was_paid_for_is_known_under_another_name(table: Table) -> None:

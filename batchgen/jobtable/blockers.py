@@ -159,7 +159,7 @@ def elsewhere(connection: Connection, batch_id: int, origin: str) -> tuple[list[
     by_origin, by_state = Counter[str](), Counter[State]()
     for state, other, number in connection.execute(SENT_ELSEWHERE, {"in_batch": batch_id, "this_origin": origin}):
         by_origin[other] += number
-        by_state[State(state)] += number
+        by_state[state] += number
     sent = [
         Blocker(
             f"the service at {other}, where {'it was' if number == 1 else 'they were'} sent: a run that is set to that"

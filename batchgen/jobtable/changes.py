@@ -57,7 +57,7 @@ def describe_change(connection: Connection, row: Any, spec: JobSpec, manifest: P
     if sent.take != spec.take:
         phrases.append(f"take: {sent.take} → {spec.take}")
     phrases += [f"the content of {name}" for name in local_files.changed(manifest.parent, row.input_digests)]
-    return Change(row.key, State(row.state), spec.place, tuple(phrases) or ("the content of its files",))
+    return Change(row.key, row.state, spec.place, tuple(phrases) or ("the content of its files",))
 
 
 def difference(before: Any, after: Any) -> str:
@@ -121,4 +121,4 @@ def archive_version(connection: Connection, row: Any, folder: Path, now: datetim
     connection.execute(update(jobs).where(jobs.c.id == row.id).values(key=key, output_path=new))
     lineage.rename_parent(connection, row.id, (row.batch_id, row.key), (row.batch_id, key))
     connection.execute(update(outputs).where(*first).values(path=new))
-    record_event(connection, row, now, State(row.state), State(row.state), f"archived as {key}")
+    record_event(connection, row, now, row.state, row.state, f"archived as {key}")

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, Select, bindparam, func, select
 
-from batchgen.jobs import State, Verdict
+from batchgen.jobs import State
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.joins import ATTEMPTS, CURRENT_ATTEMPTS, CURRENT_FILES, IN_BATCH, IS_DELIVERED
 from batchgen.jobtable.measuring import PROBLEMS, ClipProblem
@@ -110,13 +110,13 @@ def clips(connection: Connection, batch_id: int, row_ids: Sequence[int] | None =
     parsed = cache(lambda texts: tuple(json.loads(texts)))  # pointers and tags, which many jobs share
     for row in rows(SELECT_JOBS_WITH_TIMES):
         yield Clip(
-            *(row.id, row.key, State(row.state), row.model, row.request, parsed(row.input_pointers)),
+            *(row.id, row.key, row.state, row.model, row.request, parsed(row.input_pointers)),
             *(row.clip_seconds, row.take, parsed(row.tags), row.attempt_id, row.error_class, row.error),
             *(row.intent_at, row.answered_at, row.finished_at, row.delivered_at),
             ended_at=row.delivered_at or row.failed_at or row.cancelled_at,
             cost_usd=costs.get(row.id),
             files=tuple(sorted(files.get(row.attempt_id, ()), key=lambda file: file.number)),
-            judgement=Judgement(Verdict(row.verdict) if row.verdict else None, row.stars),
+            judgement=Judgement(row.verdict, row.stars),
             judged_at=row.judged_at,
             problems=tuple(problems.get(row.key, ())),
         )

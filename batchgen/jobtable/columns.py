@@ -1,16 +1,17 @@
-"""Column types of the job table: times, money and foreign text, with the same meaning in SQLite and PostgreSQL."""
+"""Column types of the job table: times, money, words and foreign text, which mean the same in SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import BigInteger, DateTime, Dialect, Numeric, Text, TypeDecorator
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.types import TypeEngine
 
 from batchgen.catalogue.amounts import MONEY_STEP, amount_text
+from batchgen.catalogue.wording import listed
 
 
 def edited(value: Any, kind: str) -> SQLAlchemyError:
@@ -33,11 +34,8 @@ def stored_amount(value: Any) -> Decimal:
 class UTCDateTime(TypeDecorator[datetime]):
     """An aware datetime. In SQLite: 2026-01-31T23:59:59.123456Z, fixed width, so that text order is time order."""
 
-    impl = Text
+    impl = Text().with_variant(DateTime(timezone=True), "postgresql")
     cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        return dialect.type_descriptor(Text() if dialect.name == "sqlite" else DateTime(timezone=True))
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
         if value is None:
@@ -64,11 +62,8 @@ class UTCDateTime(TypeDecorator[datetime]):
 class Money(TypeDecorator[Decimal]):
     """An exact amount in USD. SQL's own sum() over it works in both databases (SQLite reads the text as a number)."""
 
-    impl = Text
+    impl = Text().with_variant(Numeric(16, 7), "postgresql")
     cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        return dialect.type_descriptor(Text() if dialect.name == "sqlite" else Numeric(16, 7))
 
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
         if value is None:
@@ -101,3 +96,20 @@ class ForeignText(TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, _dialect: Dialect) -> str | None:
         return None if value is None else value.encode("utf-8", "replace").decode().replace("\0", "?")
+
+
+class Word(TypeDecorator[StrEnum]):
+    """One of a closed set of words, as a member of its enum. A CHECK in the migrations allows no other."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, words: type[StrEnum]) -> None:
+        super().__init__()
+        self.words = words
+
+    def process_result_value(self, value: str | None, _dialect: Dialect) -> StrEnum | None:
+        try:
+            return None if value is None else self.words(value)
+        except ValueError:
+            raise edited(value, listed(list(self.words), "or")) from None

@@ -25,13 +25,13 @@ GONE = "gone from the manifest"
 
 def states_of(connection: Connection, batch_id: int, keys: Collection[str]) -> dict[str, State]:
     """The state of each of these jobs; a key that is not in the batch is missing."""
-    return {row.key: State(row.state) for row in rows_of(connection, batch_id, keys)}
+    return {row.key: row.state for row in rows_of(connection, batch_id, keys)}
 
 
 def all_states(connection: Connection, batch_id: int) -> dict[str, State]:
     """The state of every job of a batch, in the manifest's order."""
-    rows = connection.execute(select(jobs.c.key, jobs.c.state).where(jobs.c.batch_id == batch_id).order_by(jobs.c.id))
-    return {key: State(state) for key, state in rows}
+    of_batch = select(jobs.c.key, jobs.c.state).where(jobs.c.batch_id == batch_id)
+    return dict(connection.execute(of_batch.order_by(jobs.c.id)).all())
 
 
 def gone(connection: Connection, batch_id: int, keys: Collection[str]) -> set[str]:
@@ -70,11 +70,10 @@ def retry(
 
 def renew(connection: Connection, row: Row[Any], now: datetime) -> bool:
     """Make one failed or cancelled job pending, unless it left the manifest."""
-    state = State(row.state)
-    if not state.is_retriable or row.error_class == ErrorClass.GONE:
+    if not row.state.is_retriable or row.error_class == ErrorClass.GONE:
         return False
     unreleased = (attempts.c.job_id == row.id, attempts.c.released_at.is_(None))
-    is_pending = change_state(connection, row, state, State.PENDING, now, detail="retry", attempt_id=None)
+    is_pending = change_state(connection, row, row.state, State.PENDING, now, detail="retry", attempt_id=None)
     if is_pending:
         connection.execute(update(attempts).where(*unreleased).values(released_at=now))
     return is_pending
@@ -117,13 +116,12 @@ def ask_again(
     """
     moved = []
     for row in rows_of(connection, batch_id, keys):
-        state = State(row.state)
-        if not state.is_retriable or not may_be_charged(row):
+        if not row.state.is_retriable or not may_be_charged(row):
             continue
         undelivered = (outputs.c.attempt_id == row.attempt_id, outputs.c.delivered_at.is_(None))
         has_files = connection.execute(select(outputs.c.id).where(*undelivered).limit(1)).first() is not None
         to = State.DOWNLOADING if has_files else State.GENERATING
-        if Outcome(row.outcome).is_undecided:
+        if row.outcome.is_undecided:
             to = State.UNCONFIRMED
         own = {"attempt_id": row.attempt_id}
         new: dict[str, Any] = {"next_at": now}
@@ -132,7 +130,7 @@ def ask_again(
             new |= {"error_class": ErrorClass.UNCONFIRMED, "error": row.attempt_error}
         else:
             values |= {"error_class": None, "error": None}
-        if change_state(connection, row, state, to, now, guard=own, detail=reason, **new):
+        if change_state(connection, row, row.state, to, now, guard=own, detail=reason, **new):
             if to is State.GENERATING:
                 values["finished_at"] = None
             guarded_update(connection, attempts, {"id": row.attempt_id, "outcome": row.outcome}, values)
@@ -159,7 +157,7 @@ def fetch_again(
     moved = []
     for row in rows_of(connection, batch_id, missing):
         own = {"attempt_id": row.attempt_id}
-        if State(row.state) is not State.DONE or not missing[row.key]:
+        if row.state is not State.DONE or not missing[row.key]:
             continue
         if change_state(
             connection, row, State.DONE, State.DOWNLOADING, now, guard=own, detail=FETCHED_AGAIN, next_at=now
@@ -181,12 +179,13 @@ def cancel(connection: Connection, batch_id: int, keys: Collection[str], now: da
     """
     cancelled = {}
     for row in rows_of(connection, batch_id, keys):
-        state = State(row.state)
         new: dict[str, Any] = {"error_class": ErrorClass.PERSON, "error": CANCELLED}
         if not may_be_charged(row):
             new["attempt_id"] = None  # It follows the manifest again, as a job that was never sent.
-        if state.is_cancellable and change_state(connection, row, state, State.CANCELLED, now, detail=CANCELLED, **new):
-            cancelled[row.key] = state
+        if row.state.is_cancellable and change_state(
+            connection, row, row.state, State.CANCELLED, now, detail=CANCELLED, **new
+        ):
+            cancelled[row.key] = row.state
     return cancelled
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, func, select, text
 
 from batchgen.jobs import Outcome
-from batchgen.jobtable.row_conditions import ATTEMPT_IS_IN_FLIGHT
+from batchgen.jobtable.joins import ATTEMPT_IS_IN_FLIGHT
 from batchgen.jobtable.schema import attempts
 
 RECENT_ATTEMPTS = 5_000

@@ -10,9 +10,8 @@ from sqlalchemy import Connection, func, or_, select, text
 from batchgen.catalogue.amounts import amount_text
 from batchgen.jobs import UNDECIDED, Outcome, State
 from batchgen.jobtable import ledger
-from batchgen.jobtable.joins import ATTEMPTS, CURRENT_OR_NONE, IN_BATCH
+from batchgen.jobtable.joins import ATTEMPT_IS_OPEN, ATTEMPTS, CURRENT_OR_NONE, IN_BATCH
 from batchgen.jobtable.ledger import LedgerEntry
-from batchgen.jobtable.row_conditions import ATTEMPT_IS_OPEN
 from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs
 
 EXAMPLES = 5  # jobs that are named
@@ -48,7 +47,7 @@ def wrong_totals(connection: Connection, batch_id: int) -> list[Violation]:
     stored = connection.execute(select(batches).where(batches.c.id == batch_id)).mappings().one()
     sums: dict[str, Decimal | int] = {"spent_nanousd": Decimal(0), "reserved_nanousd": Decimal(0), "unpriced": 0}
     for row in connection.execute(AMOUNTS, {"in_batch": batch_id}):
-        entry = LedgerEntry(batch_id, "", "", Outcome(row.outcome), row.estimated_usd, row.cost_usd).totals
+        entry = LedgerEntry(batch_id, "", "", row.outcome, row.estimated_usd, row.cost_usd).totals
         sums["spent_nanousd"] += row.number * entry.spent
         sums["reserved_nanousd"] += row.number * entry.reserved
         sums["unpriced"] += row.number * entry.unpriced

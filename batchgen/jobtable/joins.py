@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from sqlalchemy import bindparam
 
+from batchgen.jobs import Outcome
 from batchgen.jobtable.schema import attempts, jobs, outputs
 
 ATTEMPTS = attempts.join(jobs, attempts.c.job_id == jobs.c.id)
@@ -18,3 +19,14 @@ CURRENT_FILES = jobs.join(outputs, jobs.c.attempt_id == outputs.c.attempt_id)
 
 IN_BATCH = jobs.c.batch_id == bindparam("in_batch")
 IS_DELIVERED = outputs.c.delivered_at.is_not(None)
+
+_may_be_paid = ", ".join(f"'{outcome}'" for outcome in Outcome if outcome.may_be_paid)
+ATTEMPT_IS_OPEN = f"released_at IS NULL AND outcome IN ({_may_be_paid})"
+ATTEMPT_IS_IN_FLIGHT = f"finished_at IS NULL AND {ATTEMPT_IS_OPEN}"
+ATTEMPT_IS_UNCHARGED = f"cost_usd IS NULL AND outcome = '{Outcome.ACCEPTED}'"
+OUTPUT_IS_SUSPECT = (
+    "measured_at IS NOT NULL AND (black IS NULL OR black >= 0.5 OR frozen >= 0.5 OR unlike_input >= 0.55"
+    " OR abs(seconds_off) > 0.5 OR copy_of IS NOT NULL)"
+)
+SETTING_IS_CURRENT = "replaced_at IS NULL"
+"""The conditions of partial indexes: a query repeats the same text, or the planner does not use the index."""

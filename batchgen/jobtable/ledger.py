@@ -15,9 +15,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, select, text
 
 from batchgen.jobs import UNDECIDED, ChargeSource, Job, Outcome
-from batchgen.jobtable import charges, pricelist
-from batchgen.jobtable.joins import ATTEMPTS, IN_BATCH, IS_DELIVERED
-from batchgen.jobtable.row_conditions import ATTEMPT_IS_UNCHARGED
+from batchgen.jobtable import pricelist
+from batchgen.jobtable.joins import ATTEMPT_IS_UNCHARGED, ATTEMPTS, IN_BATCH, IS_DELIVERED
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
 from batchgen.jobtable.transition import Increment, guarded_update
 
@@ -106,7 +105,7 @@ def update_attempt(
         # What was expected may itself be a charge, and be the listed price of other requests.
         quote = pricelist.quote_of(connection, entry.service, attempt_id)
         listed = after.estimated_usd if quote is None else quote
-        charges.keep(connection, entry.service, entry.model, attempt_id, after.cost_usd, listed)
+        pricelist.keep_charge(connection, entry.service, entry.model, attempt_id, after.cost_usd, listed)
     return True
 
 
@@ -117,8 +116,7 @@ def entry_of(job: Job, outcome: Outcome) -> LedgerEntry:
 
 
 def entries(connection: Connection, condition: ColumnElement[bool]) -> Iterator[LedgerEntry]:
-    rows = connection.execute(ENTRIES.where(condition)).mappings()
-    return (LedgerEntry(**{**row, "outcome": Outcome(row["outcome"])}) for row in rows)
+    return (LedgerEntry(*row) for row in connection.execute(ENTRIES.where(condition)))
 
 
 def add_to_totals(connection: Connection, batch_id: int, change: Totals) -> None:

@@ -11,8 +11,7 @@ from sqlalchemy import Connection, bindparam, column, select, table, text, updat
 
 from batchgen.files.delivered import DeliveredFile
 from batchgen.files.measures import Measures
-from batchgen.jobtable.joins import CURRENT_ATTEMPTS, IN_BATCH, IS_DELIVERED
-from batchgen.jobtable.row_conditions import OUTPUT_IS_SUSPECT
+from batchgen.jobtable.joins import CURRENT_ATTEMPTS, IN_BATCH, IS_DELIVERED, OUTPUT_IS_SUSPECT
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
 
 CLIPS_AT_ONCE = 50

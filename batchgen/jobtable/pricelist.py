@@ -1,4 +1,7 @@
-"""The last price list of a service, what was charged for each of its models, and live request schemas."""
+"""The last price list of a service, what was charged for each of its models, and live request schemas.
+
+Charges take precedence over a list price that is lower or missing.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
+from decimal import ROUND_UP, Decimal, DecimalException
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from batchgen.catalogue.amounts import amount_text
+from batchgen.catalogue.amounts import MONEY_STEP, amount_text
 from batchgen.catalogue.openapi import ODD_DOCUMENT, usable
 from batchgen.catalogue.prices import quote, with_defaults
 from batchgen.catalogue.register import LearnedModel, canonical, learn
 from batchgen.catalogue.wording import plural
-from batchgen.jobtable import charges
-from batchgen.jobtable.charges import SeenCharges
 from batchgen.jobtable.joins import ATTEMPTS
 from batchgen.jobtable.schema import attempts, jobs, prices
 from batchgen.jobtable.transition import guarded_update
@@ -28,6 +29,36 @@ from batchgen.services.base import Listing
 
 LISTED = ("pricing", "etag", "listed_at", "alias_of", "document_url")
 """The columns that a list has of a model."""
+KINDS_MAX = 200
+"""Lengths, and prices, whose charges are kept of one model: the few that it has."""
+K = TypeVar("K")
+
+
+@dataclass(frozen=True, slots=True)
+class SeenCharges:
+    """The highest charges for one model, in USD."""
+
+    highest: Decimal | None = None
+    by_seconds: Mapping[float, Decimal] = field(default_factory=dict)
+    """By the length of the clip."""
+    by_quote: Mapping[Decimal, Decimal] = field(default_factory=dict)
+    """By the price of the list, where the charge was higher."""
+
+    def corrected(self, quote: Decimal) -> Decimal:
+        """The price of the list; what was charged for requests of this price, where that was more."""
+        return max(quote, self.by_quote.get(quote, quote))
+
+    def expected(self, seconds: float | None) -> Decimal | None:
+        """What a clip of this length is expected to cost by the charges alone; None where none was seen.
+
+        A length that was never charged costs as much for a second as the dearest one.
+        """
+        if not seconds or not self.by_seconds:
+            return self.highest
+        if seconds in self.by_seconds:
+            return self.by_seconds[seconds]
+        for_a_second = max(charge / Decimal(str(length)) for length, charge in self.by_seconds.items())
+        return (for_a_second * Decimal(str(seconds))).quantize(MONEY_STEP, ROUND_UP)
 
 
 @dataclass(frozen=True)
@@ -56,8 +87,8 @@ class PriceList:
     def corrected(self, quoted: Decimal | None, model: str, seconds: float | None) -> Decimal | None:
         """The listed price, or what was charged where that was more; without a listed price, what was charged for a
         clip of so many seconds."""
-        seen = self.charged.get(model, SeenCharges())
-        return seen.expected(seconds) if quoted is None else seen.corrected(quoted)
+        charges = self.charged.get(model, SeenCharges())
+        return charges.expected(seconds) if quoted is None else charges.corrected(quoted)
 
 
 def load(connection: Connection, service: str) -> PriceList:
@@ -77,7 +108,7 @@ def price_list(rows: Sequence[Any]) -> PriceList:
         listed_at=max((row.listed_at for row in listed), default=None),
         etag=listed[0].etag if listed else None,
         listed={row.model: row.pricing for row in listed},
-        charged={row.model: charges.seen(row) for row in rows if row.highest_usd is not None},
+        charged={row.model: seen(row) for row in rows if row.highest_usd is not None},
     )
 
 
@@ -115,6 +146,64 @@ def store(connection: Connection, service: str, listing: Listing, now: datetime)
         connection.execute(insert(prices), new)
 
 
+def load_charges(connection: Connection, service: str) -> dict[str, SeenCharges]:
+    charged = CHARGES_OF_SERVICE.where(prices.c.highest_usd.is_not(None))
+    return {row.model: seen(row) for row in connection.execute(charged, {"of_service": service})}
+
+
+def seen(row: Any) -> SeenCharges:
+    """The charges in a row, which somebody else may have written: what cannot be read is left out."""
+    try:
+        document = json.loads(row.charged or "{}")
+        by_seconds = {
+            float(key): Decimal(value) for key, value in document.get("seconds", {}).items() if float(key) > 0
+        }
+        by_quote = {Decimal(key): Decimal(value) for key, value in document.get("quotes", {}).items()}
+        # An older version kept them by what was expected, which may be a charge: 0.3 → 0.4, 0.4 → 0.5.
+        older = {Decimal(key): Decimal(value) for key, value in document.get("estimates", {}).items()}
+        for expected, charge in sorted(older.items(), reverse=True):
+            raise_to(by_quote, expected, max(charge, by_quote.get(charge, charge)))
+        if not all(amount.is_finite() for amount in (*by_seconds.values(), *by_quote, *by_quote.values())):
+            return SeenCharges(row.highest_usd)
+    except (ValueError, TypeError, AttributeError, DecimalException, RecursionError):
+        return SeenCharges(row.highest_usd)
+    return SeenCharges(row.highest_usd, by_seconds, by_quote)
+
+
+def keep_charge(
+    connection: Connection, service: str, model: str, attempt_id: int, cost: Decimal, quote: Decimal | None
+) -> None:
+    """Take what an attempt was charged into the highest charges: of its model, of clips of its length, and of requests
+    of its listed price, where that was lower."""
+    row = connection.execute(CHARGES_OF_MODEL, {"of_service": service, "of_model": model}).one_or_none()
+    before = seen(row) if row else SeenCharges()
+    by_seconds, by_quote = dict(before.by_seconds), dict(before.by_quote)
+    seconds = connection.execute(SELECT_CLIP_SECONDS, {"attempt": attempt_id}).scalar()
+    if seconds:
+        raise_to(by_seconds, seconds, cost)
+    if quote is not None and quote < cost:
+        raise_to(by_quote, quote, cost)
+    highest = cost if before.highest is None else max(cost, before.highest)
+    after = SeenCharges(highest, by_seconds, by_quote)
+    if after == before:
+        return
+    charged = {
+        "seconds": {str(length): amount_text(amount) for length, amount in by_seconds.items()},
+        "quotes": {amount_text(listed): amount_text(amount) for listed, amount in by_quote.items()},
+    }
+    values = {"highest_usd": highest, "charged": json.dumps(charged)}
+    if row is None:
+        connection.execute(insert(prices).values(service=service, model=model, **values))
+    else:
+        guarded_update(connection, prices, {"service": service, "model": model}, values)
+
+
+def raise_to(highest: dict[K, Decimal], kind: K, cost: Decimal) -> None:
+    """Make the highest charge of a kind at least `cost`. A new kind is left out where there are `KINDS_MAX` already."""
+    if kind in highest or len(highest) < KINDS_MAX:
+        highest[kind] = max(cost, highest.get(kind, cost))
+
+
 def documents(connection: Connection, service: str) -> dict[str, str]:
     """Model → address of its live document, for models that the catalogue lacks."""
     of_service = (prices.c.service == service, prices.c.document_url.is_not(None))
@@ -142,6 +231,11 @@ def learn_models(connection: Connection, service: str) -> None:
     learn(learned, {row.model: row.alias_of for row in rows if row.alias_of is not None})
 
 
+CHARGES_OF_SERVICE = select(prices.c.model, prices.c.highest_usd, prices.c.charged).where(
+    prices.c.service == bindparam("of_service")
+)
+CHARGES_OF_MODEL = CHARGES_OF_SERVICE.where(prices.c.model == bindparam("of_model"))
+SELECT_CLIP_SECONDS = select(jobs.c.clip_seconds).select_from(ATTEMPTS).where(attempts.c.id == bindparam("attempt"))
 SENT = (
     select(jobs.c.model, jobs.c.endpoint, jobs.c.request)
     .select_from(ATTEMPTS)

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from difflib import get_close_matches
 from functools import partial
-from itertools import count, pairwise
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, CursorResult, Row, Select, Text, cast, select, text
@@ -41,8 +41,7 @@ UNKNOWN_COLUMN = re.compile(r'no such column: (\S+)|column "?([^" ]+)"? does not
 QUOTES = {"'": "'", '"': '"', "`": "`", "[": "]"}
 """The characters that begin a quoted part of SQL, with those that end it."""
 CONDITION_CHARS = 10_000  # of a condition: a list of some hundred ids fits
-CONDITION_STEPS = 600  # of SQLite: a second or two; a million jobs with a condition on their JSON take half of it
-CONDITION_SECONDS = 5  # of its statement in PostgreSQL
+CONDITION_SECONDS = 5  # a million jobs with a condition on their JSON take one
 ID_AS_TEXT = re.compile(r"\bid\b[\"\s]*(?:=|LIKE\b|GLOB\b|IN\b\s*\()\s*'", re.IGNORECASE)
 """A comparison that SQLite takes and PostgreSQL refuses."""
 ID_AS_NUMBER = re.compile(r"(?<![.\w\"])\"?id\"?\s*(?:(?:==?|!=|<>)\s*\d+|(?:NOT\s+)?IN\s*\([\d\s,]+\))", re.IGNORECASE)
@@ -92,7 +91,7 @@ def run_query(
     streamed = {"stream_results": True, "no_parameters": True}  # no sign in the query is that of a parameter
 
     def read(connection: Connection) -> T:
-        with reading_only(connection, limit.is_over, limit.seconds, may_recurse=True):
+        with reading_only(connection, limit, may_recurse=True):
             with limit.running():
                 try:
                     result = connection.exec_driver_sql(sql, execution_options=streamed)
@@ -128,15 +127,13 @@ def rows_of(result: CursorResult[Any], sql: str, limit: QueryLimit) -> Iterator[
 
 
 @contextmanager
-def reading_only(
-    connection: Connection, is_over: Callable[[], bool], seconds: float, *, may_recurse: bool = False
-) -> Iterator[None]:
-    """Let the database refuse statements that do more than read, or go on although `is_over`.
+def reading_only(connection: Connection, limit: QueryLimit, *, may_recurse: bool = False) -> Iterator[None]:
+    """Let the database refuse statements that do more than read, or go on although the limit is reached.
 
-    PostgreSQL counts `seconds` by itself, for each part of a result that is fetched, and to the transaction's end.
+    PostgreSQL counts the seconds by itself, for each part of a result that is fetched, and to the transaction's end.
     """
     if connection.dialect.name != "sqlite":
-        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {max(1, round(seconds * 1000))}")
+        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {max(1, round(limit.seconds * 1000))}")
         yield
         return
     driver = connection.connection.driver_connection
@@ -144,12 +141,12 @@ def reading_only(
     driver.execute("SELECT 1 FROM json_each('[]'), json_tree('[]')")  # SQLite makes these tables at their first use
     longest = driver.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, TEXT_BYTES)
     driver.set_authorizer(partial(authorize, READING | ({sqlite3.SQLITE_RECURSIVE} if may_recurse else set())))
-    driver.set_progress_handler(is_over, STEP_INSTRUCTIONS)
+    driver.set_progress_handler(limit.is_over, STEP_INSTRUCTIONS)
     try:
         yield
     except DBAPIError as error:
         # Python drops Ctrl-C in the progress handler, and SQLite stops.
-        if code_of(error) == sqlite3.SQLITE_INTERRUPT and not is_over():
+        if code_of(error) == sqlite3.SQLITE_INTERRUPT and not limit.is_over():
             raise KeyboardInterrupt from None
         raise
     finally:
@@ -254,9 +251,8 @@ def refuse_row_numbers(connection: Connection, batch_id: int, sql: str) -> None:
 def rows_where(connection: Connection, batch_id: int, statement: Select[Any], sql: str) -> Sequence[Row[Any]]:
     """The rows of `jobs` that meet a condition. Raises `UsageError`, also in place of the database's errors."""
     refuse_row_numbers(connection, batch_id, sql)
-    steps = count()
     try:
-        with reading_only(connection, lambda: next(steps) > CONDITION_STEPS, CONDITION_SECONDS):
+        with reading_only(connection, QueryLimit(CONDITION_SECONDS)):
             rows = connection.execute(statement.where(text(condition(sql)))).all()
     except UnicodeEncodeError:
         raise UsageError("--where: the condition is not UTF-8") from None

@@ -12,8 +12,7 @@ from sqlalchemy import Connection, func, select, text, union
 
 from batchgen.jobs import UNDECIDED, ChargeSource, ErrorClass, Job, Outcome, State
 from batchgen.jobtable import ledger, pricelist, settings
-from batchgen.jobtable.joins import ATTEMPTS, CURRENT_ATTEMPTS
-from batchgen.jobtable.row_conditions import ATTEMPT_IS_IN_FLIGHT
+from batchgen.jobtable.joins import ATTEMPT_IS_IN_FLIGHT, ATTEMPTS, CURRENT_ATTEMPTS
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, events, jobs
 from batchgen.jobtable.submission import decide

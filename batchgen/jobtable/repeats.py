@@ -186,7 +186,7 @@ def paid_elsewhere(
     for row in sorted(rows.values(), key=lambda row: int(row.id)):
         is_beside = row.batch_id == search.batch_id and row.id not in search.orphans
         # A video that cost nothing, or that was refunded, is one.
-        has_ended_for_nothing = State(row.state).is_retriable and not may_be_charged(row)
+        has_ended_for_nothing = row.state.is_retriable and not may_be_charged(row)
         if not is_beside and not has_ended_for_nothing:
             owners[row.fingerprint].append(row)
     return owners

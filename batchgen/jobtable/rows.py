@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, select
 
-from batchgen.jobs import PAID_FAILURES, Attempt, Job, Outcome, Output, State
+from batchgen.jobs import PAID_FAILURES, Attempt, Job, Output
 from batchgen.jobtable.schema import attempts, jobs, outputs
 
 T = TypeVar("T")
@@ -35,7 +35,6 @@ def load_jobs(connection: Connection, ids: Collection[int], *, with_outputs: boo
 
 def to_job(row: Row[Any], files: Sequence[Output]) -> Job:
     fields = dict(zip(JOB_FIELDS, row, strict=False))
-    fields["state"] = State(fields["state"])
     fields["input_pointers"] = tuple(json.loads(fields["input_pointers"]))
     remote = dict(zip(ATTEMPT_FIELDS, row[len(JOB_FIELDS) :], strict=True))
     remote["handle"] = json.loads(remote["handle"] or "{}")
@@ -64,7 +63,7 @@ def rows_among(
 def may_be_charged(row: Any) -> bool:
     """Whether a job without a video may have cost money: the service has its generation, or may have it. A cost of 0
     proves nothing of a failure such as an expired result: only what was made and paid for expires."""
-    is_taken = row.outcome is not None and Outcome(row.outcome).may_be_paid
+    is_taken = row.outcome is not None and row.outcome.may_be_paid
     return is_taken and (row.cost_usd != 0 or row.error_class in PAID_FAILURES)
 
 

@@ -17,8 +17,8 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Select, bindparam, func, insert, select, text, update
 
 from batchgen.files.liveness import host_name
+from batchgen.jobtable.joins import SETTING_IS_CURRENT
 from batchgen.jobtable.kinds import SettingName
-from batchgen.jobtable.row_conditions import SETTING_IS_CURRENT
 from batchgen.jobtable.rows import chunks_of
 from batchgen.jobtable.schema import batches, jobs, settings
 
@@ -120,7 +120,7 @@ def person() -> str:
 
 
 def read(connection: Connection, statement: Select[Any], params: Mapping[str, Any]) -> list[Setting]:
-    return [Setting(number, SettingName(name), *rest) for number, name, *rest in connection.execute(statement, params)]
+    return [Setting(*row) for row in connection.execute(statement, params)]
 
 
 _columns = (settings.c.id, settings.c.name, settings.c.value, settings.c.set_at, settings.c.set_by)

@@ -145,7 +145,7 @@ def batch_summary(connection: Connection, batch_id: int, now: datetime) -> Batch
 
     It counts index entries: about 0.1 s for a million jobs, so a display asks once a second at most.
     """
-    counts = {State(state): number for state, number in connection.execute(COUNTS, {"in_batch": batch_id})}
+    counts: dict[State, int] = dict(connection.execute(COUNTS, {"in_batch": batch_id}).all())
     totals = ledger.totals(connection, batch_id)
     return BatchSummary(
         counts={state: counts.get(state, 0) for state in State},
@@ -167,10 +167,7 @@ def count(connection: Connection, batch_id: int, state: State, *conditions: Colu
 def events_since(connection: Connection, batch_id: int, after: int, capacity: int = EVENTS_AT_ONCE) -> list[Event]:
     """At most `capacity` of the batch's events after the id `after`, the oldest first. None: there are no more."""
     params = {"in_batch": batch_id, "after": after, "capacity": capacity}
-    return [
-        Event(number, at, key, State(left) if left else None, State(to), detail)
-        for number, at, key, left, to, detail in connection.execute(EVENTS, params)
-    ]
+    return [Event(*row) for row in connection.execute(EVENTS, params)]
 
 
 def last_event(connection: Connection) -> int:
@@ -188,9 +185,9 @@ def job_results(connection: Connection, batch_id: int, folder: Path) -> list[Job
         .order_by(jobs.c.id)
     )
     return [
-        JobResult(key, State(state), None, error, cost, url=path)
+        JobResult(key, state, None, error, cost, url=path)
         if path and is_url(path)
-        else JobResult(key, State(state), folder / path if path else None, error, cost)
+        else JobResult(key, state, folder / path if path else None, error, cost)
         for key, state, error, cost, path in connection.execute(results)
     ]
 

@@ -18,9 +18,8 @@ from sqlalchemy import Connection, bindparam, func, insert, select, text, update
 from batchgen.jobs import UNDECIDED, ChargeSource, ErrorClass, Job, Outcome, State, TimingKind, timing_kind
 from batchgen.jobtable import ledger, settings
 from batchgen.jobtable.fingerprint import new_request_id
-from batchgen.jobtable.joins import IN_BATCH
+from batchgen.jobtable.joins import ATTEMPT_IS_OPEN, IN_BATCH
 from batchgen.jobtable.moves import refuse_moved
-from batchgen.jobtable.row_conditions import ATTEMPT_IS_OPEN
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, jobs
 from batchgen.jobtable.selection import Selected

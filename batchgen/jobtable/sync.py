@@ -158,7 +158,7 @@ def sync_manifest(
 
 def was_sent(row: Any) -> bool:
     """Whether a create request was begun for a job, which may be paid for."""
-    return row.attempt_id is not None or not State(row.state).is_unsent
+    return row.attempt_id is not None or not row.state.is_unsent
 
 
 def follow_manifest(connection: Connection, row: Any, values: dict[str, Any], now: datetime) -> bool:

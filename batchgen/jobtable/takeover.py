@@ -161,7 +161,7 @@ def take_over(connection: Connection, job: Any, owner: Any, folder: Path, now: d
     if current.leased_by is not None or current.state != owner.state:
         raise UsageError(f"job {owner.key} of batch {owner.batch}: a run works on it now. Try again when it has ended.")
     reason = f"its request was paid for: {owner.key} of batch {owner.batch} goes on as {job.key}"
-    record_event(connection, owner, now, State(owner.state), State(owner.state), reason)
+    record_event(connection, owner, now, owner.state, owner.state, reason)
     commands.cancel_row(connection, job, ErrorClass.GONE, reason, now)
     left_names = own_names(owner) | {"parent_batch": None, "parent_key": None}
     new_names = own_names(job) | parent_after(job, owner)

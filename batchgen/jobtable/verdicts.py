@@ -61,7 +61,7 @@ def judge(connection: Connection, attempt_id: int, judgement: Judgement, now: da
 def current(connection: Connection, attempt_id: int) -> Judgement:
     of_attempt = select(verdicts.c.verdict, verdicts.c.stars).where(verdicts.c.attempt_id == attempt_id)
     row = connection.execute(of_attempt.order_by(verdicts.c.id.desc()).limit(1)).first()
-    return Judgement(Verdict(row.verdict) if row.verdict else None, row.stars) if row else Judgement()
+    return Judgement(*row) if row else Judgement()
 
 
 def import_verdicts(connection: Connection, batch_id: int, imported: Iterable[FileVerdict]) -> Imported:
