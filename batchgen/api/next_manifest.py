@@ -185,7 +185,8 @@ class NextManifest:
             return
         self.problems += [f"{row.key}: {problem}" for problem in job.problems]
         if self.options.reseed:
-            job = with_new_seed(job, self.target, row.fingerprint, self.used.seeds, self.new_take(row))
+            take = self.used.next_take(row.endpoint, row.request, row.take)
+            job = with_new_seed(job, self.target, row.fingerprint, self.used.seeds, take)
         if (job.model, job.endpoint, job.params, job.take) == (sent.model, sent.endpoint, sent.params, sent.take):
             self.repeats.append(row.key)
         job = placed(job, self.target)
@@ -203,12 +204,6 @@ class NextManifest:
             self.lines += entry_lines(comments, self.keys(row, job), self.output(row.key))
         except Unwritable as error:
             self.problems.append(f"{row.key}: {error}")
-
-    def new_take(self, row: Any) -> int:
-        """The number of a take of the same request that nobody has paid for yet."""
-        request = row.endpoint, row.request
-        self.used.last_takes[request] = max(self.used.last_takes.get(request, 0), row.take) + 1
-        return self.used.last_takes[request]
 
     def keys(self, row: Any, job: Successor) -> dict[str, Any]:
         """The keys of a job in the order in which they are written, without its output."""
