@@ -277,7 +277,7 @@ def test_links_and_files_are_found_at_any_depth() -> None:
     ]
 
     character = {"character": {"type": "video", "url": "c.mp4"}, "reference": {"type": "video", "url": "r.mp4"}}
-    assert links.media(character) == [
+    assert list(links.media(character)) == [
         ("/character/url", "video", "c.mp4"),
         ("/reference/url", "video", "r.mp4"),
     ]

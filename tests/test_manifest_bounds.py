@@ -88,6 +88,11 @@ BOMBS = {
         many(f"defaults: {{model: {TEXT}, prompt: x}}", f", c: {list(range(1_000))}, d: {list(range(1_000))}"),
         "this makes 1,000,000,000,000 jobs",
     ),
+    "17 names of two values in a matrix beside 9,000 of one": (
+        f"jobs: [{{id: a, matrix: {{{', '.join(f'a{n}: [1, 2]' for n in range(17))}, "
+        f"{', '.join(f'b{n}: [1]' for n in range(9_000))}}}}}]",
+        "1:24: the matrix has 9,017 names; at most 100 are allowed",
+    ),
     "a number of a million digits": (
         f"jobs: [{{id: a, model: {TEXT}, prompt: x, duration: {'9' * 1_000_000}}}]",
         "`duration` must be 5 or 10",

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from batchgen.api.next_manifest import Composer, NextManifest, NextOptions
+from batchgen.api.next_manifest import NextManifest, NextOptions
 from batchgen.catalogue.written import trimmed
 from batchgen.errors import ManifestInvalid
 from batchgen.files.local_files import FileDigests
@@ -129,17 +129,16 @@ def compose(sent: Manifest, path: Path, *, model: str | None = None, reseed: boo
     """The next manifest of all jobs, as of rows of the table."""
     options = NextOptions(VerdictFilter(Verdict.PICKED), model, reseed, path=path)
     target = Target(ServiceKeys(name=sent.service, endpoint=sent.endpoint_style), model)
-    made = NextManifest(sent.batch)
     requests = [json.loads(job.request) for job in sent.jobs]
     last_takes = {(job.endpoint, job.request): job.take for job in sent.jobs}
     used = UsedSeeds({request["seed"] for request in requests if type(request.get("seed")) is int}, last_takes)
-    composer = Composer(made, target, options, sent.folder, used, path.stem)
+    made = NextManifest(sent.batch, target, options, FileDigests(sent.folder), used)
     for job in sent.jobs:
         columns = manifest_columns(job, FileDigests(sent.folder))
         said = {"verdict": Verdict.PICKED, "stars": 4, "cost_usd": None, "input_digests": None}
-        composer.add(SimpleNamespace(key=job.key, **columns, **said))
-    assert composer.problems == []
-    made.lines = [*composer.header(sent.path, NOON, path.stem), *made.lines]
+        made.add(SimpleNamespace(key=job.key, **columns, **said))
+    assert made.problems == []
+    made.lines = [*made.header(sent.path, NOON), *made.lines]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(made.text, "utf-8")
     return made

@@ -14,9 +14,10 @@ from sqlalchemy import update
 from batchgen.dry_run import UNREFUSED_PER_MINUTE, PlanRequest, assumed_limits, make_plan
 from batchgen.files.local_files import FileDigests
 from batchgen.jobs import State
-from batchgen.jobtable import reconciliation
+from batchgen.jobtable import reconciliation, timings
 from batchgen.jobtable.schema import jobs
 from batchgen.jobtable.selection import Selection
+from batchgen.jobtable.timings import Timing
 from batchgen.limits.adaptive import LearnedLimit, LearnedLimits
 from batchgen.manifest.limits import AUTO, Limits
 from batchgen.report.plan import job_counts, plan_lines
@@ -100,6 +101,23 @@ async def test_a_plan_counts_the_jobs_of_the_manifest_and_names_the_earlier_vers
     line = next(plan_lines(await make_plan(table.database, changed, table.now), table.now))
     left = "1 done, 1 of them earlier versions, or no longer in the manifest"
     assert (line.startswith("spring: 2 jobs: 1 to send, "), line.endswith(left)) == (True, True)
+
+
+@pytest.mark.parametrize("value", ["'nan'", "9e999", "1e308", "-800", "x'00'"])
+@pytest.mark.parametrize("column", ["generations", "log_mean", "log_m2"])
+async def test_generation_times_that_somebody_edited_into_nonsense_are_no_evidence(
+    table: Table, column: str, value: str
+) -> None:
+    usual = await make_plan(table.database, request_for(table, {}), table.now)
+    table.change(timings.learn, "aimlapi", (MODEL, 0.0), 1.0)
+    table.change(lambda connection: connection.exec_driver_sql(f"UPDATE timings SET {column} = {value}") and None)
+    assert (await make_plan(table.database, request_for(table, {}), table.now)).p90_at == usual.p90_at
+    assert table.change(timings.learn, "aimlapi", (MODEL, 0.0), 1.0) == Timing().with_one(1.0)
+
+
+async def test_a_plan_at_a_rate_that_never_ends_has_a_date(table: Table) -> None:
+    request = replace(request_for(table, {}), limits=Limits(submits_per_minute=1e-300))
+    assert (await make_plan(table.database, request, table.now)).p50_at.year == table.now.year + 100
 
 
 async def test_a_plan_leaves_the_table_as_it_was(table: Table) -> None:

@@ -47,30 +47,6 @@ class NextOptions:
     """From the name of another command to its text for the same batch."""
 
 
-@dataclass(slots=True)
-class NextManifest:
-    """The text of a manifest, and what a person should know about it. Ids are those of jobs."""
-
-    batch: str
-    """The batch that its jobs come from."""
-    jobs: int = 0
-    left_out: dict[str, int] = field(default_factory=dict)
-    """How many jobs of the batch are not in it, by the reason."""
-    left_out_params: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    """The parameters that the other model does not take, with the ids."""
-    files: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    """What has become of local files since they were sent, with the ids."""
-    repeats: list[str] = field(default_factory=list)
-    """The ids of requests that were paid for just so."""
-    unchecked: list[str] = field(default_factory=list)
-    """The ids of jobs that need --no-validate."""
-    lines: list[str] = field(default_factory=list)
-
-    @property
-    def text(self) -> str:
-        return "\n".join(self.lines) + "\n"
-
-
 def next_manifest(
     database: Database, batch: StoredBatch, manifest: Path, options: NextOptions, now: datetime
 ) -> NextManifest:
@@ -79,10 +55,10 @@ def next_manifest(
     `manifest` is the file that the batch was made from: local files lie in its folder.
     """
     database.read_now(pricelist.learn_models, DEFAULT)
-    name = new_batch_name(database, options.path)
+    if options.path:
+        judge_batch_name(database, options.path)
     ids = database.read_now(verdicts.chosen_ids, batch.id, options.choice)
     left_out = database.read_now(verdicts.left_out, batch.id, options.choice)
-    made = NextManifest(batch.name, left_out=left_out)
     if not ids:
         raise UsageError(
             f"{manifest}: there are no {chosen_words(options.choice, batch.name)}: {left_out_words(left_out)}.\n"
@@ -91,25 +67,23 @@ def next_manifest(
         )
     target = target_of(database, batch, options)
     used = database.read_now(lineage.used_seeds, batch.name) if options.reseed else lineage.UsedSeeds()
-    composer = Composer(made, target, options, manifest.absolute().parent, used, name or "next")
-    for chunk in chunks_of(database.read_now(verdicts.chosen_ids, batch.id, options.choice)):  # requests may be long
+    made = NextManifest(batch.name, target, options, FileDigests(manifest.absolute().parent), used, left_out)
+    for chunk in chunks_of(ids):  # requests may be long
         for row in database.read_now(verdicts.sent_jobs, chunk):
-            composer.add(row)
-    if composer.problems:
-        raise UsageError(refusal(composer.problems, options.model))
+            made.add(row)
+    if made.problems:
+        raise UsageError(refusal(made.problems, options.model))
     if not made.jobs:
         raise UsageError(f"{manifest}: no job is left: {left_out_words(left_out)}")
-    made.lines = [*composer.header(manifest, now, name), *made.lines]
+    made.lines = [*made.header(manifest, now), *made.lines]
     if (size := len(made.text.encode())) > bounds.MANIFEST_BYTES:
         most = bounds.MANIFEST_BYTES // 1_000_000
         raise UsageError(f"the manifest would have {size / 1e6:,.0f} MB, and may have {most}; choose fewer jobs")
     return made
 
 
-def new_batch_name(database: Database, path: Path | None) -> str | None:
-    """The name of the new batch: that of its file. Raises `UsageError` where another manifest's batch has it."""
-    if path is None:
-        return None
+def judge_batch_name(database: Database, path: Path) -> None:
+    """Raise `UsageError` where a batch cannot be called as its file, or another manifest's batch is."""
     name = path.stem
     if fault := name_fault(name):
         raise UsageError(f"{path}: the name of the file is that of the new batch, and it {fault}")
@@ -121,7 +95,6 @@ def new_batch_name(database: Database, path: Path | None) -> str | None:
                 f"{path}: the new batch would be called {name!r}, as the batch of {stored.manifest_path} is."
                 " Name another file with -o"
             )
-    return name
 
 
 def target_of(database: Database, batch: StoredBatch, options: NextOptions) -> Target:
@@ -165,18 +138,41 @@ def refusal(problems: Sequence[str], model: str | None) -> str:
     return f"{shown}{more}\nNothing has been written. {hint}"
 
 
-class Composer:
-    """Adds one chosen job after the other to the text of a manifest."""
+@dataclass(slots=True)
+class NextManifest:
+    """A manifest to which the chosen jobs are added, and what a person should know about it. Ids are those of jobs."""
 
-    def __init__(
-        self, made: NextManifest, target: Target, options: NextOptions, folder: Path, used: lineage.UsedSeeds, name: str
-    ) -> None:
-        self.made, self.target, self.options = made, target, options
-        self.folder, self.used, self.name = folder, used, name
-        self.new_folder = options.path.absolute().parent if options.path else folder
-        self.digests = FileDigests(folder)
-        self.outputs: set[str] = set()
-        self.problems: list[str] = []
+    batch: str
+    """The batch that its jobs come from."""
+    target: Target
+    options: NextOptions
+    digests: FileDigests
+    """Those of the local files that were sent."""
+    used: lineage.UsedSeeds = field(default_factory=lineage.UsedSeeds)
+    left_out: dict[str, int] = field(default_factory=dict)
+    """How many jobs of the batch are not in it, by the reason."""
+    jobs: int = 0
+    left_out_params: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """The parameters that the other model does not take, with the ids."""
+    files: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """What has become of local files since they were sent, with the ids."""
+    repeats: list[str] = field(default_factory=list)
+    """The ids of requests that were paid for just so."""
+    unchecked: list[str] = field(default_factory=list)
+    """The ids of jobs that need --no-validate."""
+    problems: list[str] = field(default_factory=list)
+    """Why it cannot be written."""
+    lines: list[str] = field(default_factory=list)
+    outputs: set[str] = field(default_factory=set)
+
+    @property
+    def name(self) -> str | None:
+        """Its own batch, called as its file; None where nobody knows that."""
+        return self.options.path.stem if self.options.path else None
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines) + "\n"
 
     def add(self, row: Any) -> None:
         """Add a row of `verdicts.sent_jobs`, or what is wrong with it to the problems."""
@@ -185,39 +181,34 @@ class Composer:
         job = for_model(sent, self.target)
         if self.target.model is None and job.endpoint != sent.endpoint:
             reason = f"sent to {row.endpoint}, to which this manifest cannot lead"
-            self.made.left_out[reason] = self.made.left_out.get(reason, 0) + 1
+            self.left_out[reason] = self.left_out.get(reason, 0) + 1
             return
         self.problems += [f"{row.key}: {problem}" for problem in job.problems]
         if self.options.reseed:
-            job = with_new_seed(job, self.target, row.fingerprint, self.used.seeds, self.new_take(row))
+            take = self.used.next_take(row.endpoint, row.request, row.take)
+            job = with_new_seed(job, self.target, row.fingerprint, self.used.seeds, take)
         if (job.model, job.endpoint, job.params, job.take) == (sent.model, sent.endpoint, sent.params, sent.take):
-            self.made.repeats.append(row.key)
+            self.repeats.append(row.key)
         job = placed(job, self.target)
         if not job.is_valid:
-            self.made.unchecked.append(row.key)
+            self.unchecked.append(row.key)
         for param in job.left_out:
-            self.made.left_out_params[param].append(row.key)
+            self.left_out_params[param].append(row.key)
         faults = self.file_faults(row)
         for fault in faults:
-            self.made.files[fault].append(row.key)
-        self.made.jobs += 1
+            self.files[fault].append(row.key)
+        self.jobs += 1
         left_out = [f"left out, as the model does not take it: {', '.join(job.left_out)}"] if job.left_out else []
         comments = [self.origin(row), *left_out, *faults]
         try:
-            self.made.lines += entry_lines(comments, self.keys(row, job), self.output(row.key))
+            self.lines += entry_lines(comments, self.keys(row, job), self.output(row.key))
         except Unwritable as error:
             self.problems.append(f"{row.key}: {error}")
-
-    def new_take(self, row: Any) -> int:
-        """The number of a take of the same request that nobody has paid for yet."""
-        request = row.endpoint, row.request
-        self.used.last_takes[request] = max(self.used.last_takes.get(request, 0), row.take) + 1
-        return self.used.last_takes[request]
 
     def keys(self, row: Any, job: Successor) -> dict[str, Any]:
         """The keys of a job in the order in which they are written, without its output."""
         params = self.relocated(job)
-        keys: dict[str, Any] = {"id": row.key, "from": {"batch": self.made.batch, "id": row.key}}
+        keys: dict[str, Any] = {"id": row.key, "from": {"batch": self.batch, "id": row.key}}
         if job.take > 1:
             keys["take"] = job.take
         if not self.options.model:  # else the defaults have it
@@ -229,30 +220,20 @@ class Composer:
 
     def relocated(self, job: Successor) -> Mapping[str, Any]:
         """The parameters with the paths of local files relative to the folder of the new manifest."""
-        if not job.file_pointers or self.folder == self.new_folder:
+        folder = self.digests.folder
+        new_folder = self.options.path.absolute().parent if self.options.path else folder
+        if not job.file_pointers or folder == new_folder:
             return job.params
         params = deepcopy(job.params)
         for pointer in job.file_pointers:
             container, name = pointers.parent_of(params, pointer)
-            container[name] = self.path_from_new_folder(container[name])
+            container[name] = path_between(folder, new_folder, container[name])
         return params
-
-    def path_from_new_folder(self, path: str) -> str:
-        if Path(path).is_absolute():
-            return path
-        absolute = self.folder.resolve() / path
-        try:
-            moved = os.path.relpath(absolute, self.new_folder.resolve()).replace(os.sep, "/")
-        except ValueError:  # another drive of Windows
-            return str(absolute)
-        # A name alone could be taken for base64, a data URI or the home folder.
-        is_clear = "." in moved and ":" not in moved and not moved.startswith("~")
-        return moved if is_clear else f"./{moved}"
 
     def output(self, key: str) -> str | None:
         """A path of the job's own, where the usual one cannot be, or another job has it."""
-        name, number = key, self.made.jobs
-        while path_fault(path := f"{self.name}/{name}.mp4", BYTES_ADDED_LATER) or folded(path) in self.outputs:
+        folder, name, number = self.name or "next", key, self.jobs
+        while path_fault(path := f"{folder}/{name}.mp4", BYTES_ADDED_LATER) or folded(path) in self.outputs:
             name, number = f"job-{number}", number + 1
         self.outputs.add(folded(path))
         return None if name == key else f"{{{{ batch }}}}/{name}.mp4"
@@ -272,27 +253,42 @@ class Composer:
     def origin(self, row: Any) -> str:
         stars = f", {plural(row.stars, 'star')}" if row.stars else ""
         cost = f", {amount_text(row.cost_usd)} USD" if row.cost_usd is not None else ""
-        return f"{row.key} of {self.made.batch}: {row.verdict or 'no verdict'}{stars}{cost}"
+        return f"{row.key} of {self.batch}: {row.verdict or 'no verdict'}{stars}{cost}"
 
-    def header(self, manifest: Path, now: datetime, name: str | None) -> list[str]:
-        changes = [f"for {self.options.model}"] if self.options.model else []
-        changes += ["with new seeds or takes"] if self.options.reseed else []
+    def header(self, manifest: Path, now: datetime) -> list[str]:
+        """The lines above the jobs."""
+        options, service = self.options, self.target.service
+        changes = [f"for {options.model}"] if options.model else []
+        changes += ["with new seeds or takes"] if options.reseed else []
         comments = [
-            ", ".join([f"The {chosen_words(self.options.choice, self.made.batch)}, as they were sent", *changes]) + ".",
-            f"Written {now:%Y-%m-%d %H:%M} UTC by: {self.options.command}",
+            ", ".join([f"The {chosen_words(options.choice, self.batch)}, as they were sent", *changes]) + ".",
+            f"Written {now:%Y-%m-%d %H:%M} UTC by: {options.command}",
             "A job's videos go to the folder of this batch, whatever its `output:` was.",
             "Limits are not taken over: the key `limits:` sets them, and a cap on the cost (`max_cost`) with them.",
         ]
-        comments += [] if name else [f"Paths are relative to the folder of {manifest}."]
+        comments += [] if self.name else [f"Paths are relative to the folder of {manifest}."]
         unchecked = "Some jobs are not as the catalogue documents them: this manifest needs --no-validate."
-        comments += [unchecked] if self.made.unchecked else []
-        service = self.target.service
+        comments += [unchecked] if self.unchecked else []
         is_universal = service.endpoint == "universal"
-        keys = {"batch": yaml_string(name)} if name else {}
+        keys = {"batch": yaml_string(self.name)} if self.name else {}
         keys["service"] = flow(service.name if is_universal else {"name": service.name, "endpoint": service.endpoint})
-        if self.options.model:
-            keys["defaults"] = flow({"model": self.options.model})
+        if options.model:
+            keys["defaults"] = flow({"model": options.model})
         return [*map(comment, comments), "", *(f"{key}: {text}" for key, text in keys.items()), "jobs:"]
+
+
+def path_between(folder: Path, other: Path, path: str) -> str:
+    """A path in a folder as one in another folder."""
+    if Path(path).is_absolute():
+        return path
+    absolute = folder.resolve() / path
+    try:
+        moved = os.path.relpath(absolute, other.resolve()).replace(os.sep, "/")
+    except ValueError:  # another drive of Windows
+        return str(absolute)
+    # A name alone could be taken for base64, a data URI or the home folder.
+    is_clear = "." in moved and ":" not in moved and not moved.startswith("~")
+    return moved if is_clear else f"./{moved}"
 
 
 def chosen_words(choice: verdicts.VerdictFilter, batch: str) -> str:

@@ -32,9 +32,19 @@ class Link(NamedTuple):
     value: str
 
 
-def media(params: Mapping[str, Any]) -> list[Link]:
-    """The links and files in `params` at any depth, in their order, by the parameter names that all models use."""
-    return list(_links(params, "", None))
+def media(value: Any, pointer: str = "", own: Medium | None = None) -> Iterator[Link]:
+    """The links and files in a request at any depth, in their order, by the parameter names that all models use.
+
+    `own` is the medium of the value itself, by its name.
+    """
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from media(item, join(pointer, name), medium(name, value.get("type")))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from media(item, join(pointer, index), own)
+    elif isinstance(value, str) and own:
+        yield Link(pointer, own, value)
 
 
 def medium(name: str, kind: str | None) -> Medium | None:
@@ -67,15 +77,3 @@ def kinds(model: str) -> tuple[str, ...]:
     if required:
         return ("video-to-video" if "video" in required else "image-to-video",)
     return ("text-to-video", *(f"{medium}-to-video" for medium in sorted(set(media.values()))))
-
-
-def _links(value: Any, pointer: str, own: Medium | None) -> Iterator[Link]:
-    """The links within `value`, whose own name says that it is the medium `own`."""
-    if isinstance(value, Mapping):
-        for name, item in value.items():
-            yield from _links(item, join(pointer, name), medium(name, value.get("type")))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _links(item, join(pointer, index), own)
-    elif isinstance(value, str) and own:
-        yield Link(pointer, own, value)

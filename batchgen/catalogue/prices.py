@@ -52,8 +52,7 @@ def with_defaults(model: str, endpoint: str, params: Mapping[str, Any]) -> dict[
 
 
 def _fixed(units: list[Mapping[str, Any]], params: Mapping[str, Any]) -> Decimal | None:
-    costs = [_cost(unit["name"], unit, params) for unit in units]
-    return None if not costs or None in costs else sum((cost for cost in costs if cost is not None), Decimal(0))
+    return sum((_cost(unit["name"], unit, params) for unit in units), Decimal(0)) if units else None
 
 
 def _variant(variants: list[Mapping[str, Any]], params: Mapping[str, Any]) -> Decimal | None:
@@ -64,16 +63,13 @@ def _variant(variants: list[Mapping[str, Any]], params: Mapping[str, Any]) -> De
     return costs.pop() if len(costs) == 1 else None
 
 
-def _cost(unit: str, entry: Mapping[str, Any], params: Mapping[str, Any]) -> Decimal | None:
-    """`price` / `per`, times the number of units in one generation."""
+def _cost(unit: str, entry: Mapping[str, Any], params: Mapping[str, Any]) -> Decimal:
+    """`price` / `per`, times the number of units in one generation. Raises KeyError for a unit that is not known."""
     name = str(unit).lower()
-    if name in PER_SECOND:
-        number = Decimal(str(params["duration"]))
-    elif name in PER_GENERATION:
-        number = Decimal(1)
-    else:
-        return None
-    return Decimal(str(entry["price"])) * number / Decimal(str(entry["per"]))
+    if name not in PER_SECOND | PER_GENERATION:
+        raise KeyError(name)
+    number = params["duration"] if name in PER_SECOND else 1
+    return Decimal(str(entry["price"])) * Decimal(str(number)) / Decimal(str(entry["per"]))
 
 
 def _matches(conditions: Mapping[str, Any], params: Mapping[str, Any]) -> bool:

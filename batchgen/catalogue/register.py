@@ -48,8 +48,8 @@ def learn(models: Mapping[str, LearnedModel], names: Mapping[str, str]) -> None:
 
 def learned_at(model: str) -> datetime | None:
     """When the service documented a model that the catalogue does not have; None for a model of the catalogue."""
-    learned = None if canonical(model) in _catalogue() else _learned.get(canonical(model))
-    return learned.documented_at if learned else None
+    name = canonical(model)
+    return _learned[name].documented_at if name in _learned and name not in _catalogue() else None
 
 
 def _paths(model: str) -> Mapping[str, dict[str, Any]]:

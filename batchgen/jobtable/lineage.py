@@ -23,6 +23,12 @@ class UsedSeeds:
     last_takes: dict[tuple[str, str], int] = field(default_factory=dict)
     """By endpoint and request: the number of the last take in the batch and what was made from it."""
 
+    def next_take(self, endpoint: str, request: str, take: int) -> int:
+        """The number of a take of the same request that nobody has paid for yet."""
+        last_take = max(self.last_takes.get((endpoint, request), 0), take)
+        self.last_takes[endpoint, request] = last_take + 1
+        return last_take + 1
+
 
 def rename_parent(connection: Connection, job_id: int, old: tuple[int, str], new: tuple[int, str]) -> None:
     """Let the children of a job follow its new name. A name is the row id of a batch, and a key.

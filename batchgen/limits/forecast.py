@@ -16,6 +16,7 @@ GENERATIONS = 100_000
 """Generations simulated in all. A small batch is simulated more often than a large one, whose end varies less."""
 MOST_SIMULATIONS, FEWEST_SIMULATIONS = 400, 5
 REDRAWS = 20  # draws in search of a time longer than a generation's age
+LATEST_SECONDS = 100 * 365.25 * 86_400  # an end beyond a century is no date that anybody plans with
 OVERDUE_SHARE = 0.1  # of its age: what is taken to be left of it if no draw is longer
 
 
@@ -50,7 +51,7 @@ def forecast(
     simulations = max(FEWEST_SIMULATIONS, min(MOST_SIMULATIONS, GENERATIONS // max(len(waiting) + len(running), 1)))
     random = Random(0)  # noqa: S311 - nothing secret
     results = [simulate(waiting, running, in_flight, per_minute, until, random) for _ in range(simulations)]
-    ends = sorted(end for end, _ in results)
+    ends = sorted(min(end, LATEST_SECONDS) for end, _ in results)
     choices = sorted((chosen for _, chosen in results), key=lambda chosen: chosen.count(1))
     late = min(simulations - 1, simulations * 9 // 10)
     return Forecast(ends[simulations // 2], ends[late], choices[simulations // 2])

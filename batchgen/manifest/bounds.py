@@ -12,6 +12,8 @@ LINE_CHARS = 20_000_000
 """One row. An image of 14 MB as a data URI fits; a file without line ends does not."""
 COLUMNS = 1_000
 """Names in one row: spreadsheets have a few dozen."""
+AXES = 100
+"""Names in one matrix: a batch of the greatest size has twenty of two values."""
 MAPPING_KEYS = 10_000
 """Keys of one mapping. The largest documented request has some 60."""
 ENTRY_VALUES = 50_000

@@ -1,6 +1,7 @@
 """One entry under `jobs`: its fields with their positions, and their templates, filled in for job after job."""
 
-from collections.abc import Container, Iterator, Mapping
+import re
+from collections.abc import Container, Mapping
 from functools import partial
 from typing import Any
 
@@ -13,8 +14,7 @@ from batchgen.manifest.expressions import BadTemplate, UnknownName, may_be_empty
 from batchgen.manifest.header import ManifestFile
 from batchgen.manifest.job_keys import JOB_KEYS, MULTIPLIERS, name_fault
 from batchgen.manifest.job_list import JobList
-from batchgen.manifest.nodes import Node, written
-from batchgen.manifest.placeholders import placeholder, placeholder_in
+from batchgen.manifest.nodes import Node, leaves, written
 from batchgen.manifest.rows import TABLES, RowsFile
 from batchgen.manifest.source import Marked, Position
 from batchgen.manifest.templates import templated
@@ -24,7 +24,20 @@ NEVER_EMPTY = ("prompt", "image_url", "video_url", "audio_url")
 COMMENT = "the rest of this line is a comment; put the text in quotes"
 QUOTES_AND_BLOCKS = frozenset("\"'|>")
 """The first characters of texts in which ` #` begins no comment."""
-AXIS = "a text of a matrix"
+TEMPLATE = re.compile(r"\{\{.*?\}\}", re.DOTALL)
+PLACEHOLDER = re.compile(
+    r"""
+      \$?\{ \s* (?P<brace>\w+) \s* \}     # {title}, ${title}
+    | \{% [^%]*? \b(?P<block>\w+) \s* %\} # {% if title %}
+    | %\( \s* (?P<printf>\w+) \s* \)s     # %(title)s
+    | %(?P<percent>\w+)%                  # %title%
+    | <+ \s* (?P<angle>\w+) \s* >+        # <title>, <<title>>
+    | \[+ \s* (?P<square>\w+) \s* \]+     # [title], [[title]]
+    | \$(?P<dollar>\w+)                   # $title
+    """,
+    re.VERBOSE | re.ASCII,
+)
+"""A placeholder as other tools write it: it would be paid for as it stands."""
 Values = Mapping[str, Any]
 """The values that a template can use, by name."""
 
@@ -85,9 +98,12 @@ class Entry:
         if not source.odd_comments:
             return
         for name, field in self.fields.items():
-            for node in texts(field, AXIS if name == "matrix" else name):
+            for node, key in leaves(field, name):
+                is_text = name == "matrix" or key in validation.texts()
                 offset, first = node.end_mark.index, source.text[node.start_mark.index : node.start_mark.index + 1]
-                if offset in source.odd_comments and first not in QUOTES_AND_BLOCKS:
+                if not is_text or offset not in source.odd_comments or first in QUOTES_AND_BLOCKS:
+                    continue
+                if type(node.value) is str or (node.value is None and name != "matrix"):  # all of it is a comment
                     hash_sign = source.text.index("#", offset)
                     column = node.end_mark.column + hash_sign - offset
                     position = Position(node.end_mark.line + 1, column + 1, 0, hash_sign - column)
@@ -97,8 +113,8 @@ class Entry:
     def warn_of_placeholders(self) -> None:
         """Warn of each text that has a name of the row or the cell as another tool would write it: `{title}`."""
         for name, field in self.fields.items():
-            for node in strings(field) if name not in MULTIPLIERS else ():
-                if odd := placeholder(node.value, self.row):
+            for node, _ in leaves(field) if name not in MULTIPLIERS else ():
+                if type(node.value) is str and (odd := placeholder(node.value, self.row)):
                     as_written, column = odd
                     message = f"{as_written[:60]} stays as it is written; a template is {{{{ {column} }}}}"
                     self.file.job_diagnostics.warn(node, message)
@@ -197,24 +213,16 @@ def columns_hint(rows: RowsFile) -> str:
     return f"{hint}, where {names} must be renamed: a name has the letters a to z, digits and _ only"
 
 
-def strings(node: Node) -> Iterator[Node]:
-    """The texts in a value, at any depth."""
-    children = node.value.values() if type(node.value) is dict else node.value if type(node.value) is list else ()
-    for child in children:
-        yield from strings(child)
-    if type(node.value) is str:
-        yield node
+def placeholder(text: str, names: Container[str]) -> tuple[str, str] | None:
+    """The first placeholder of one of the `names` that is no template, and the name in it; None where there is none."""
+    for match in PLACEHOLDER.finditer(TEMPLATE.sub("", text)):
+        name = match[match.lastgroup or 0]
+        if name in names:
+            return match[0], name
+    return None
 
 
-def texts(node: Node, name: str) -> Iterator[Node]:
-    """The values in the parameter `name` that are texts of any wording, at any depth."""
-    if type(node.value) is dict:
-        for key, child in node.value.items():
-            yield from texts(child, AXIS if name == AXIS else key)
-    elif type(node.value) is list:
-        for child in node.value:
-            yield from texts(child, name)
-    elif type(node.value) is str and (name == AXIS or name in validation.texts()):
-        yield node
-    elif node.value is None and name in validation.texts():
-        yield node  # all of it is a comment
+def placeholder_in(row: Mapping[str, Any]) -> str | None:
+    """The first template in the values of a row, which are never read as templates; None where there is none."""
+    matches = (TEMPLATE.search(value) for value in row.values() if isinstance(value, str))
+    return next((match[0] for match in matches if match), None)

@@ -10,6 +10,7 @@ from batchgen.errors import os_reason
 from batchgen.files.input_file import InputFault
 from batchgen.files.media import no_such_file
 from batchgen.files.spelling import FileNames
+from batchgen.manifest import bounds
 from batchgen.manifest.diagnostics import Origin, ReadingStopped
 from batchgen.manifest.entry import Entry
 from batchgen.manifest.file_pattern import matching_files
@@ -38,9 +39,9 @@ def variants(entry: Entry) -> Iterator[tuple[dict[str, Any], Origin]]:
         return
     name = entry.rows.name if entry.rows else ""
     takes = range(1, count + 1) if count else (0,)
+    pairs = [[(name, value) for value in values] for name, values in axes.items()]  # shared by the origins of all jobs
     for line, row in entry.rows or ((0, {}),):
-        for values in product(*axes.values()):
-            cell = tuple(zip(axes, values, strict=True))
+        for cell in product(*pairs):
             for take in takes:
                 names = {**row, **dict(cell)} if cell else row
                 yield names, Origin(name, line, cell, take)
@@ -75,6 +76,10 @@ def _matrix(node: Node, entry: Entry) -> dict[str, list[Any]]:
         value = "an empty mapping" if type(node.value) is dict else quoted(node.value)
         hint = "such as {style: [noir, pop]}"
         entry.report(node, f"`matrix` must be a mapping of names to lists, not {value}", hint)
+        return {}
+    if len(node.value) > bounds.AXES:
+        message = f"the matrix has {len(node.value):,} names; at most {bounds.AXES} are allowed"
+        entry.report(node, message, "leave out the names that no template uses")
         return {}
     axes = {}
     for name, values in node.value.items():

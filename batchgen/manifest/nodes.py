@@ -66,6 +66,18 @@ def written(node: Node, fill: Callable[[Node, str], Any] | None = None, name: st
     return value if value is None else Written(value, node.text)
 
 
+def leaves(node: Node, name: str = "") -> Iterator[tuple[Node, str]]:
+    """The single values in a value, at any depth, each with the key that it stands under: with `name` under none."""
+    if type(node.value) is dict:
+        for key, child in node.value.items():
+            yield from leaves(child, key)
+    elif type(node.value) is list:
+        for child in node.value:
+            yield from leaves(child, name)
+    else:
+        yield node, name
+
+
 def top_level(diagnostics: Diagnostics, streamed: str) -> Iterator[tuple[Event | None, Node]]:
     """The top-level keys of the manifest with their values. Raises ReadingStopped.
 

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator
 from functools import partial
 from itertools import islice
@@ -29,12 +30,9 @@ SUFFIXES = (*TABLES, ".jsonl", ".ndjson")
 SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 """What separates the cells, and its name. Where two make equally many names of the header, the first counts."""
-SEPARATOR_LINE = re.compile(rb'"?sep=([\t -!#-~])"?[;,\t]*\r?\n', re.IGNORECASE)
-"""A first line by which Excel says what separates the cells."""
+EXTRA_LINE = re.compile(rb'("?(?i:sep)=([\t -!#-~])"?[;,\t]*|"?#TYPE [^\r\n]*)\r?\n')
+"""A first line by which Excel says what separates the cells, or that PowerShell's Export-Csv writes."""
 LONE_RETURN = re.compile(rb"\r(?!\n)")
-TYPE_LINE = re.compile(rb'"?#TYPE [^\r\n]*\r?\n')
-"""The first line that PowerShell's Export-Csv writes."""
-SAVE_AS_CSV_UTF8 = "save the file as UTF-8; Excel calls it CSV UTF-8"
 ONE_OBJECT = "write one object a line, without brackets, commas or comments around it"
 TOO_DEEP = f"the row is nested more than {MAX_DEPTH} deep"
 LONGEST_INTEGER = 19
@@ -107,13 +105,11 @@ class RowsFile:
         if empty and not self.diagnostics:
             self.diagnostics.add(Position(1, 1), "the file has no rows", "each row makes a job")
 
-    def lines(self, bytes_skipped: int = 0) -> Iterator[str]:
-        """The lines with their ends, one at a time, behind a first line of `bytes_skipped`. Raises ReadingStopped."""
-        file = io.BytesIO(self.raw)
-        file.seek(bytes_skipped)
+    def lines(self, skipped: int = 0) -> Iterator[str]:
+        """The lines with their ends, one at a time, behind the first ones that are `skipped`. Raises ReadingStopped."""
         self.row_chars = 0
-        read_line = partial(file.readline, bounds.LINE_CHARS + 1)
-        for number, line in enumerate(iter(read_line, b""), 2 if bytes_skipped else 1):
+        read_line = partial(io.BytesIO(self.raw).readline, bounds.LINE_CHARS + 1)
+        for number, line in islice(enumerate(iter(read_line, b""), 1), skipped, None):
             self.row_chars += len(line)
             if self.row_chars > bounds.LINE_CHARS:
                 message = f"a row has more than {bounds.LINE_CHARS:,} characters"
@@ -122,7 +118,8 @@ class RowsFile:
                 yield line.decode()
             except UnicodeDecodeError as error:
                 column = len(line[: error.start].decode()) + 1
-                self.stop(number, f"byte 0x{line[error.start]:02x} is not UTF-8", SAVE_AS_CSV_UTF8, column)
+                hint = "save the file as UTF-8; Excel calls it CSV UTF-8"
+                self.stop(number, f"byte 0x{line[error.start]:02x} is not UTF-8", hint, column)
 
     def records(self) -> Iterator[tuple[int, list[str]]]:
         """The cells of each row with the line that it begins on, the header among them; of JSON lines, the text.
@@ -136,24 +133,22 @@ class RowsFile:
                     yield number, [text]
             return
         csv.field_size_limit(bounds.LINE_CHARS)
-        separator = SEPARATOR_LINE.match(self.raw)
-        extra_line = separator or TYPE_LINE.match(self.raw)
-        bytes_skipped, lines_skipped = (extra_line.end(), 1) if extra_line else (0, 0)
-        first_line = next(filter(trimmed, self.lines(bytes_skipped)), "")
-        self.delimiter = delimiter_of(first_line, separator[1].decode() if separator else "")
+        extra_line = EXTRA_LINE.match(self.raw)
+        skipped, stated = (1, extra_line[2] or b"") if extra_line else (0, b"")
+        header = next(filter(trimmed, self.lines(skipped)), "")
+        self.delimiter = delimiter_of(header, stated.decode())
         # A cell in quotes behind a blank would be read with its quotes, and fall apart at a comma in it.
         has_blanks = f'{self.delimiter} "'.encode() in self.raw
-        lines = self.lines(bytes_skipped)
-        reader = csv.reader(lines, delimiter=self.delimiter, skipinitialspace=has_blanks, strict=True)
-        row_line = lines_skipped + 1
+        reader = csv.reader(self.lines(skipped), delimiter=self.delimiter, skipinitialspace=has_blanks, strict=True)
+        row_line = skipped + 1
         try:
             for cells in reader:
                 self.row_chars = 0
                 if any(map(trimmed, cells)):
                     yield row_line, cells
-                row_line = lines_skipped + reader.line_num + 1
+                row_line = skipped + reader.line_num + 1
         except csv.Error as error:
-            self.stop(row_line, *csv_fault(error, self.line(Position(lines_skipped + reader.line_num, 1))))
+            self.stop(row_line, *csv_fault(error, self.line(Position(skipped + reader.line_num, 1))))
 
     def has_more_than(self, most: int) -> bool:
         """Whether there are more rows than that; they are counted where there may be so many. Raises ReadingStopped."""
@@ -179,10 +174,11 @@ class RowsFile:
         if len(names) > bounds.COLUMNS:
             message = f"the header has {len(names):,} columns; at most {bounds.COLUMNS:,} are allowed"
             self.stop(line, message, "leave out the columns that no template uses")
-        self.unusable = [name for name in dict.fromkeys(names) if name and not NAME.fullmatch(name)]
-        for name in sorted({name for name in names if NAME.fullmatch(name) and names.count(name) > 1}):
-            self.stop(line, f"the header has the column `{name[:100]}` twice", "rename one of them")
-        if not any(NAME.fullmatch(name) for name in names):
+        usable = [name for name in names if NAME.fullmatch(name)]
+        self.unusable = [name for name in dict.fromkeys(names) if name and name not in usable]
+        if twice := sorted(name for name, number in Counter(usable).items() if number > 1):
+            self.stop(line, f"the header has the column `{twice[0][:100]}` twice", "rename one of them")
+        if not usable:
             hint = "a name has the letters a to z, digits and _ only, such as: sku,title"
             if any("|" in name for name in names):
                 hint = "its columns must be separated by commas, semicolons or tabs"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -86,8 +87,9 @@ def read_bytes(path: Path, noun: str, missing: str, most: int) -> bytes:
 
 def refuse_no_text(head: bytes, noun: str) -> None:
     """Raises InputFault for a file that begins as no text does, or as UTF-16 or UTF-32 without its mark."""
-    if b"\0" not in head and is_utf8(head):
-        return
+    with suppress(UnicodeDecodeError):
+        if "\0" not in codecs.getincrementaldecoder("utf-8")().decode(head):  # the last character may be cut
+            return
     for signature, kind, hint in NO_TEXTS:
         if head.startswith(signature):
             raise InputFault(f"this is {kind}, not a {noun}", hint)
@@ -96,15 +98,6 @@ def refuse_no_text(head: bytes, noun: str) -> None:
     # Letters of ASCII have a NUL before or behind them in UTF-16.
     if (b"\0" in head[:2] and head.strip(b"\0")) or head.startswith(codecs.BOM_UTF32_LE):
         raise InputFault("this looks like UTF-16 without its mark, or like UTF-32", SAVE_AS_UTF8)
-
-
-def is_utf8(head: bytes) -> bool:
-    """Whether the beginning of a file is UTF-8, but for a last character that is cut."""
-    try:
-        head.decode()
-    except UnicodeDecodeError as error:
-        return error.start > len(head) - 4
-    return True
 
 
 def as_utf8(raw: bytes) -> bytes:
@@ -129,8 +122,7 @@ def with_whole_characters(text: str) -> str:
 
 def whole_character(pair: re.Match[str]) -> str:
     """The character that two escapes of a surrogate pair stand for; other escapes as they are."""
-    character: str = json.loads(f'"{pair[0]}"') if pair[1] else pair[0]
-    return character
+    return json.loads(f'"{pair[0]}"') if pair[1] else pair[0]
 
 
 class SourceText:
