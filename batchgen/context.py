@@ -18,11 +18,12 @@ from batchgen.jobs import Job, State
 from batchgen.jobtable import charges, ledger, submission
 from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.kinds import Hold
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.jobtable.selection import Selected, Selection
 from batchgen.jobtable.sync import OnChanged, SyncResult
 from batchgen.limits import budget
-from batchgen.limits.budget import LOOKAHEAD, Choice, Hold
+from batchgen.limits.budget import LOOKAHEAD, Choice
 from batchgen.limits.credit_wait import CreditWait
 from batchgen.limits.generation_times import GenerationTimes
 from batchgen.limits.steering import Steering, read_enrolled, read_steering

@@ -91,7 +91,7 @@ class Runner:
             await write(leases.begin_run, self.id, self.context.batch_id, owner, clock.utcnow(), *options)
             lock.record()
             LOG.info("run.started", extra={"run": self.id})
-            code, message = ExitCode.INTERNAL_ERROR, None
+            code, message, hold = ExitCode.INTERNAL_ERROR, None, None
             try:
                 await self.upkeep.recover()
                 await asyncio.to_thread(liveness.remove_leftover_locks, self.database.path)
@@ -106,7 +106,7 @@ class Runner:
                     raise self.context.decision
                 now, verify = clock.utcnow(), self.spec.verify
                 ending = await self.database.read(judge, self.context, self.signal, now, verify=verify)
-                code, message = ending.exit_code, ending.message
+                code, message, hold = ending.exit_code, ending.message, ending.hold
                 return ending
             except BatchgenError as error:
                 if self.signal and isinstance(error, TableLocked):
@@ -118,7 +118,7 @@ class Runner:
                     await self.before_end()
                 LOG.info("run.ended", extra={"run": self.id, "exit_code": int(code)})
                 with contextlib.suppress(Exception):  # The reason for the ending matters more than its record.
-                    await write(leases.end_run, self.id, code, clock.utcnow(), message)
+                    await write(leases.end_run, self.id, code, clock.utcnow(), message, hold)
                 lock.stays = not self.database.is_in_place()
 
     async def prepare(self) -> None:

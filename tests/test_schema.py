@@ -19,7 +19,7 @@ from batchgen.jobs import TRANSITIONS, ChargeSource, ErrorClass, Outcome, State,
 from batchgen.jobtable import submission
 from batchgen.jobtable.columns import Money, NanoUSD, UTCDateTime
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.kinds import LimitKind, SettingName
+from batchgen.jobtable.kinds import Hold, LimitKind, SettingName
 from batchgen.jobtable.schema import metadata
 from batchgen.services.outcomes import Rejected
 from tests.table import Table
@@ -178,6 +178,7 @@ CLOSED_SETS = [
     ("events", "to_state", State),
     ("limits", "kind", LimitKind),
     ("settings", "name", SettingName),
+    ("runs", "hold", Hold),
 ]
 
 
@@ -236,6 +237,7 @@ IMPOSSIBLE_ROWS: list[tuple[str, str, dict[str, Any]]] = [
     ("events", "to_state_is_known", {"to_state": "lost"}),
     ("limits", "limit_kind_is_known", {"kind": "patience"}),
     ("settings", "setting_name_is_known", {"name": "mood"}),
+    ("runs", "hold_is_known", {"hold": "mood"}),
     ("hook_runs", "ended_has_exit_code", {"ended_at": NOW}),
     ("hook_runs", "ended_has_exit_code", {"exit_code": 0}),
     ("moves", "move_has_one_direction", {"goes_to": None}),

@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from batchgen.jobs import ENDED_AT, ChargeSource, ErrorClass, Outcome, State, Verdict
 from batchgen.jobtable.columns import ForeignText, Money, NanoUSD, UTCDateTime
-from batchgen.jobtable.kinds import LimitKind, SettingName
+from batchgen.jobtable.kinds import Hold, LimitKind, SettingName
 from batchgen.jobtable.row_conditions import (
     ATTEMPT_IS_IN_FLIGHT,
     ATTEMPT_IS_OPEN,
@@ -311,6 +311,9 @@ runs = Table(
     Column("ended_at", UTCDateTime),
     Column("exit_code", Integer),
     Column("message", ForeignText),
+    # What kept the next job from being sent, where the run ended for that.
+    Column("hold", Text),
+    CheckConstraint(one_of("hold", Hold), name="hold_is_known"),
     Index("ix_runs_batch", "batch_id"),
 )
 

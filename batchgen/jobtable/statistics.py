@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import cache
@@ -18,6 +18,7 @@ from batchgen.files.output_paths import is_url
 from batchgen.jobs import ErrorClass, State
 from batchgen.jobtable import ledger
 from batchgen.jobtable.joins import CURRENT_OR_NONE, IN_BATCH
+from batchgen.jobtable.kinds import Hold
 from batchgen.jobtable.rows import may_be_charged
 from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs, runs
 from batchgen.jobtable.transition import SENT_HERE
@@ -72,6 +73,8 @@ class LastRun:
     """None where it is at work, or was killed."""
     exit_code: int | None
     message: str | None
+    hold: Hold | None
+    """What kept the next job from being sent, where it ended for that."""
     limits: str | None
     """The limits that were typed as its options, as JSON."""
     selection: str | None
@@ -198,7 +201,7 @@ def job_results(connection: Connection, batch_id: int, folder: Path) -> list[Job
 def last_run(connection: Connection, batch_id: int) -> LastRun | None:
     of_batch = select(*(runs.c[name] for name in LastRun.__dataclass_fields__)).where(runs.c.batch_id == batch_id)
     row = connection.execute(of_batch.order_by(runs.c.started_at.desc()).limit(1)).first()
-    return LastRun(*row) if row else None
+    return replace(LastRun(*row), hold=row.hold and Hold(row.hold)) if row else None
 
 
 def standstill(connection: Connection, alive: Sequence[str]) -> str:

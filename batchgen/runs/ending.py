@@ -16,9 +16,10 @@ from batchgen.jobs import State
 from batchgen.jobtable import blockers, delivery, selection, statistics
 from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.delivery import LostFiles
+from batchgen.jobtable.kinds import Hold
 from batchgen.jobtable.statistics import BatchSummary, JobResult
 from batchgen.limits import budget
-from batchgen.limits.budget import Choice, Hold
+from batchgen.limits.budget import Choice
 from batchgen.limits.steering import outdated_failures
 from batchgen.services.account import Variables
 from batchgen.services.outcomes import Blocked, Trouble

@@ -16,8 +16,8 @@ from batchgen.files.disk_space import SCARCE
 from batchgen.files.outputs import OutputFolder
 from batchgen.jobs import State
 from batchgen.jobtable import leases, run_lock, selection, statistics
+from batchgen.jobtable.kinds import Hold
 from batchgen.limits import accounting
-from batchgen.limits.budget import Hold
 from batchgen.limits.steering import read_steering
 from batchgen.services.reachability import CLOCK_FAULT, clock_fault
 from batchgen.stage import LEASE
