@@ -23,8 +23,8 @@ from batchgen.jobtable.pricelist import PriceList
 from batchgen.jobtable.selection import Selected, Selection
 from batchgen.jobtable.sync import OnChanged, SyncResult
 from batchgen.limits import budget
+from batchgen.limits.accounting import CreditWait
 from batchgen.limits.budget import LOOKAHEAD, Choice
-from batchgen.limits.credit_wait import CreditWait
 from batchgen.limits.generation_times import GenerationTimes
 from batchgen.limits.steering import Steering, read_enrolled, read_steering
 from batchgen.manifest.limits import Limits

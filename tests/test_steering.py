@@ -20,7 +20,7 @@ from batchgen.errors import ExitCode, UsageError
 from batchgen.jobtable import ledger, settings, statistics, submission
 from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.selection import Selection, select_jobs
-from batchgen.limits import credit_wait, steering
+from batchgen.limits import accounting, steering
 from batchgen.limits.steering import Enrolled, read_steering
 from batchgen.manifest.limits import AUTO, Limits
 from batchgen.measurer import Measurer
@@ -409,7 +409,7 @@ OUT_OF_CREDITS = Blocked(Trouble.CREDITS, "insufficient balance", 403)
 async def test_a_run_that_waits_for_credits_goes_on_once_the_balance_is_enough(
     balances: Sequence[Decimal | None], submits: int, table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(credit_wait, "FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(accounting, "TOP_UP_FIRST_SECONDS", 0.0)
     answers: Sequence[SubmitOutcome] = (OUT_OF_CREDITS, Accepted("g-1", None, 201, {"id": "g-1"}))
     service = PoorService(submits=answers, balances=balances)
     synced = table.sync("mona")
@@ -456,7 +456,7 @@ async def test_a_cap_that_is_set_while_the_balance_is_asked_for_is_kept(table: T
 
 
 def test_the_balance_must_be_enough_for_the_next_job_and_is_asked_for_at_growing_intervals() -> None:
-    wait = credit_wait.CreditWait()
+    wait = accounting.CreditWait()
     wait.refused(OUT_OF_CREDITS, NOON)
     assert not wait.is_due(NOON + 29 * SECOND)
     intervals, now = [], NOON
