@@ -161,15 +161,10 @@ class Books(AbstractContextManager["Books"]):
         rows = self._db.execute("SELECT id FROM billed WHERE lost AND settlement = ?", (Settlement.NOTHING_CHARGED,))
         return [row["id"] for row in rows]
 
-    def uncollected(self) -> list[str]:
-        """The keys of the jobs that were charged and are not delivered."""
-        rows = self._db.execute("SELECT key FROM billed WHERE settlement = ? ORDER BY id", (Settlement.NOT_DELIVERED,))
-        return [row["key"] for row in rows]
-
-    def to_come(self) -> int:
-        """How many jobs were charged and are not delivered, and are still brought to their end."""
-        rows = self._db.execute("SELECT state FROM billed WHERE settlement = ?", (Settlement.NOT_DELIVERED,))
-        return sum(State(row["state"]).is_active for row in rows)
+    def uncollected(self) -> dict[str, State]:
+        """The keys of the jobs that were charged and are not delivered, and where each stands."""
+        sql = "SELECT key, state FROM billed WHERE settlement = ? ORDER BY id"
+        return {row["key"]: State(row["state"]) for row in self._db.execute(sql, (Settlement.NOT_DELIVERED,))}
 
     def _insert(self, sql: str, values: Iterable[tuple[Any, ...]]) -> None:
         self._db.execute("BEGIN")

@@ -166,7 +166,9 @@ async def closing_bill(
             await database.read(add_attempts, service, batch_id, books, since)
             books.judge(now, "it was not read")
             await record(database, books, now)
-            return summed(books.tally(), books.to_come())
+            # Those that are still brought to their end.
+            to_come = sum(state.is_active for state in books.uncollected().values())
+            return summed(books.tally(), to_come)
     return None
 
 
