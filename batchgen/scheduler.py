@@ -24,16 +24,7 @@ from batchgen.limits import budget, rate
 from batchgen.limits.admission import Admission, Admitted
 from batchgen.limits.budget import Choice
 from batchgen.services.base import Submission
-from batchgen.services.outcomes import (
-    Accepted,
-    Blocked,
-    NotSent,
-    Rejected,
-    SubmitOutcome,
-    Throttled,
-    Trouble,
-    Unknown,
-)
+from batchgen.services.outcomes import Accepted, Blocked, NotSent, Rejected, SubmitOutcome, Throttled, Trouble, Unknown
 from batchgen.services.send_time import sending_until
 from batchgen.stage import LEASE, Stage
 
