@@ -161,7 +161,8 @@ class GenerationTimes:
     def next_age(self, job: Job, age: float) -> float:
         """The age in seconds at which to poll for a generation that was not finished at `age`."""
         kind = job.kind
-        evidence, (*_, schedule) = self._evidence[kind], self._fitted(*kind)
+        evidence = self._evidence[kind]
+        _, _, schedule = self._fitted(*kind)
         if evidence.timing.count:
             return schedule.after(age)
         if len(evidence.scouts) < SCOUTS:
