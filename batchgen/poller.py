@@ -231,7 +231,7 @@ class Poller(Stage):
         """Take over the service's median generation times, and poll earlier what they show to be planned too late."""
         with suppress(TimeoutError):
             async with asyncio.timeout(MEDIANS_SECONDS):
-                medians = await self.context.service.typical_seconds(self.context.models)
+                medians = await self.context.service.typical_seconds(self.context.spec.models)
             self.context.times.take_over(medians)
             for model in medians:
                 await self.bring_forward(model, clock.utcnow())

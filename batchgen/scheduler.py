@@ -98,7 +98,7 @@ class Scheduler(Stage):
         if self.retry_at and now < self.retry_at:
             return [], self.retry_at
         self.admission.follow(context.limits_in_force)
-        capacity = self.admission.capacity(connection, context.models, now, most)
+        capacity = self.admission.capacity(connection, context.spec.models, now, most)
         if not capacity.number:
             if capacity.pause_reason and capacity.next_at and capacity.next_at - now >= LONG_PAUSE:
                 context.hold_back(capacity.pause_reason, capacity.next_at)
@@ -130,7 +130,7 @@ class Scheduler(Stage):
         """Raise `ManifestChanged` for jobs that were paid for since this run began: by a run of another batch, or as a
         job of this batch that the manifest, edited meanwhile, names no more."""
         context = self.context
-        search = RepeatSearch(context.batch_id, context.service.name, context.folder, context.orphans)
+        search = RepeatSearch(context.batch_id, context.service.name, context.spec.folder, context.orphans)
         if bought := repeats.paid_meanwhile(connection, search, ids):
             raise ManifestChanged(takeover.refusal(connection, search.service, bought))
 
@@ -149,7 +149,7 @@ class Scheduler(Stage):
         job, admitted = item
         write = self.context.database.write
         try:
-            files, digests = await read_files(self.context.folder, job)
+            files, digests = await read_files(self.context.spec.folder, job)
         except asyncio.CancelledError:  # It was certainly not sent, so nobody has to search for it.
             unsent = NotSent("the run was stopped while it read the job's files")
             await write(submission.returned, job, unsent, clock.utcnow())
@@ -234,7 +234,7 @@ class Scheduler(Stage):
                 await write(slow_down)
             case Blocked(trouble=Trouble.ADDRESS):
                 await write(self.return_not_found, job, outcome, now)
-            case Blocked(trouble=Trouble.CREDITS) if context.waits_for_credits:
+            case Blocked(trouble=Trouble.CREDITS) if context.spec.waits_for_credits:
                 context.credit_wait.refused(outcome, now)
                 await write(submission.returned, job, outcome, now)
             case Blocked():
@@ -243,12 +243,12 @@ class Scheduler(Stage):
 
     async def leave_to_others(self, job: Job, reason: str) -> bool:
         """Only a machine with the job's local files can send it: a worker leaves it alone, and it is pending again."""
-        if self.context.is_worker:
-            if self.context.selected:  # first, so that it is not claimed again
-                self.context.selected.drop(job.id)
+        if self.context.spec.is_worker:
+            if self.context.spec.selected:  # first, so that it is not claimed again
+                self.context.spec.selected.drop(job.id)
             unsent = NotSent(f"{reason}; nothing was sent")
             await self.context.database.write(submission.returned, job, unsent, clock.utcnow())
-        return self.context.is_worker
+        return self.context.spec.is_worker
 
     def return_not_found(self, connection: Connection, job: Job, outcome: Blocked, now: datetime) -> None:
         """At an address that has accepted jobs, only this one's model is missing. Another may not be the service."""

@@ -21,7 +21,7 @@ from batchgen.manifest.limits import Limits
 from batchgen.services.base import Listing
 from batchgen.services.outcomes import Accepted
 from tests.processes import gather
-from tests.scripted import ScriptedService, context_of
+from tests.scripted import ScriptedService, change_spec, context_of
 from tests.table import ACCOUNT, HOUR, LEASE, MINUTE, MODEL, RUN, Table, spec
 
 PRICES = {"kind": "variants", "variants": [
@@ -50,7 +50,7 @@ def pick(
     until: datetime | None = None,
 ) -> Choice:
     context = context_with(table, cap, prices)
-    context.until = until
+    change_spec(context, until=until)
     return table.change(context.choose, table.now, capacity)
 
 

@@ -222,13 +222,13 @@ class Worker:
         if run is None or batch.synced_at == run.batch.synced_at:
             return
         context = run.runner.context
-        ids, absent = await self.sendable(batch, context.folder)
+        ids, absent = await self.sendable(batch, context.spec.folder)
         models = await self.database.read(enrolled.models_of, batch.id)
         if self.runs.get(batch.id) is not run or run.runner.over.is_set():
             return  # The next run takes it up.
         run.absent = absent
-        context.models = models
-        if context.selected:
-            context.selected.replace(ids)
+        context.spec = replace(context.spec, models=models)
+        if context.spec.selected:
+            context.spec.selected.replace(ids)
         run.batch = batch
         run.runner.notify(*run.runner.stages)

@@ -25,7 +25,6 @@ from batchgen.jobtable.selection import Selected
 from batchgen.jobtable.statistics import STUCK_FAILURES
 from batchgen.jobtable.sync import SyncResult
 from batchgen.limits.steering import deadline_after
-from batchgen.manifest.limits import Limits
 from batchgen.runner import Runner
 from batchgen.runs.ending import Ending
 from batchgen.services.base import Service
@@ -83,11 +82,8 @@ async def collect(
     if (moved or active) and not is_run_at_work:
         spec = RunSpec(
             batch=Batch(name=batch.name, service=batch.service, manifest=Path(batch.manifest_path), sha256=""),
-            jobs=0,
             synced=SyncResult(batch.id),
             folder=folder,
-            limits=Limits(),
-            models=(),
             selected=Selected([]),
         )
         stop = stop_of(await Collector(database, service, spec, {*moved, *active}).run())
