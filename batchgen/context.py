@@ -16,8 +16,9 @@ from batchgen import clock
 from batchgen.errors import BatchgenError, ServiceUnreachable, StorageError
 from batchgen.jobs import Job, State
 from batchgen.jobtable import charges, ledger, submission
-from batchgen.jobtable.batches import Batch
+from batchgen.jobtable.batches import Batch, StoredBatch
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.enrolled import EnrolledBatch
 from batchgen.jobtable.kinds import Hold
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.jobtable.selection import Selected, Selection
@@ -41,7 +42,7 @@ OUTAGE = timedelta(hours=6)  # after it, the run gives up a service that answere
 class RunSpec:
     """A manifest whose jobs are rows, and what a run that sends them has to keep to."""
 
-    batch: Batch
+    batch: Batch | StoredBatch | EnrolledBatch
     synced: SyncResult
     folder: Path
     """The manifest's folder: input and output paths are relative to it."""

@@ -21,7 +21,6 @@ from batchgen.context import RunSpec
 from batchgen.errors import BatchgenError, ExitCode, TableLocked
 from batchgen.files.local_files import FileDigests
 from batchgen.jobtable import enrolled, fingerprint, statistics
-from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.enrolled import EnrolledBatch
 from batchgen.jobtable.fingerprint import JobWithFiles
@@ -170,7 +169,7 @@ class Worker:
         enrolled_limits = read_enrolled(steering)
         ids, absent = await self.sendable(batch, folder)
         spec = RunSpec(
-            batch=Batch(name=batch.name, service=batch.service, manifest=Path(batch.manifest_path), sha256=""),
+            batch=batch,
             jobs=len(ids) + len(absent),
             synced=SyncResult(batch.id, orphans=await read(enrolled.ids_of, batch.id, enrolled_limits.orphans)),
             folder=folder,

@@ -18,7 +18,7 @@ from batchgen.context import RunSpec
 from batchgen.errors import AccountError, BatchgenError, ExitCode, StorageError
 from batchgen.jobs import State
 from batchgen.jobtable import billing, commands, leases
-from batchgen.jobtable.batches import Batch, StoredBatch
+from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import jobs
 from batchgen.jobtable.selection import Selected
@@ -80,11 +80,6 @@ async def collect(
     await database.write(commands.poll_now, batch.id, active, now)  # they are charged, so they have ended
     stop = None
     if (moved or active) and not is_run_at_work:
-        spec = RunSpec(
-            batch=Batch(name=batch.name, service=batch.service, manifest=Path(batch.manifest_path), sha256=""),
-            synced=SyncResult(batch.id),
-            folder=folder,
-            selected=Selected([]),
-        )
+        spec = RunSpec(batch=batch, synced=SyncResult(batch.id), folder=folder, selected=Selected([]))
         stop = stop_of(await Collector(database, service, spec, {*moved, *active}).run())
     return [*moved, *active], stop
