@@ -16,14 +16,16 @@ from batchgen import clock
 from batchgen.errors import BatchgenError, ServiceUnreachable, StorageError
 from batchgen.jobs import Job, State
 from batchgen.jobtable import ledger, pricelist, submission
-from batchgen.jobtable.batches import Batch
+from batchgen.jobtable.batches import Batch, StoredBatch
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.enrolled import EnrolledBatch
+from batchgen.jobtable.kinds import Hold
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.jobtable.selection import Selected, Selection
 from batchgen.jobtable.sync import OnChanged, SyncResult
 from batchgen.limits import budget
-from batchgen.limits.budget import LOOKAHEAD, Choice, Hold
-from batchgen.limits.credit_wait import CreditWait
+from batchgen.limits.accounting import CreditWait
+from batchgen.limits.budget import LOOKAHEAD, Choice
 from batchgen.limits.generation_times import GenerationTimes
 from batchgen.limits.steering import Steering, read_enrolled, read_steering
 from batchgen.manifest.limits import Limits
@@ -40,13 +42,15 @@ OUTAGE = timedelta(hours=6)  # after it, the run gives up a service that answere
 class RunSpec:
     """A manifest whose jobs are rows, and what a run that sends them has to keep to."""
 
-    batch: Batch
-    jobs: int
-    """How many the manifest has."""
+    batch: Batch | StoredBatch | EnrolledBatch
     synced: SyncResult
     folder: Path
-    limits: Limits
-    models: Sequence[str]
+    """The manifest's folder: input and output paths are relative to it."""
+    jobs: int = 0
+    """How many the manifest has."""
+    limits: Limits = field(default_factory=Limits)
+    models: Sequence[str] = ()
+    """The models of the batch."""
     until: datetime | None = None
     """By when the last generation has to end."""
     selected: Selected | None = None
@@ -66,7 +70,7 @@ class RunSpec:
 
     @property
     def has_typed_cap(self) -> bool:
-        """Whether `max_cost` was typed as an option."""
+        """Whether `max_cost` was typed as an option, which goes before that of the manifest."""
         return "max_cost" in json.loads(self.typed or "{}")
 
 
@@ -96,20 +100,13 @@ class RunContext:
 
     database: Database
     service: Service
-    batch_id: int
+    spec: RunSpec
+    """What the run was begun with. A person's settings go before its limits (`limits_in_force`, `until_in_force`)."""
     run_id: str
     """The id of the run, which owns the leases."""
-    folder: Path
-    """The manifest's folder: input and output paths are relative to it."""
     limits: Limits
-    """Of the run's options and manifest; a person's settings go before them (`limits_in_force`)."""
+    """Those of the spec, with what a manifest says that was enrolled again."""
     times: GenerationTimes
-    models: Sequence[str] = ()
-    """The models of the batch."""
-    until: datetime | None = None
-    """Of the run's options, likewise (`until_in_force`)."""
-    selected: Selected | None = None
-    """See `RunSpec.selected`."""
     steering: Steering = field(default_factory=Steering)
     """What a person has set, as it was last read."""
     in_flight_at_pause: int | None = None
@@ -118,13 +115,8 @@ class RunContext:
     contact: Contact = field(default_factory=Contact)
     blocked: Blocked | None = None
     """Set once the account may not submit. The run submits nothing more, and goes on polling and downloading."""
-    is_worker: bool = False
-    """See `RunSpec.is_worker`."""
     manifest: int = 0
     """The row of the manifest from which the run has its cap, and a worker all its limits."""
-    has_typed_cap: bool = False
-    """`max_cost` was typed as an option, which goes before that of the manifest."""
-    waits_for_credits: bool = False
     credit_wait: CreditWait = field(default_factory=CreditWait)
     """Where the run waits for a top-up of the account instead of being blocked."""
     refused: BatchgenError | None = None
@@ -163,6 +155,10 @@ class RunContext:
     """How many requests came to what: (create, accepted), (poll, working), …"""
 
     @property
+    def batch_id(self) -> int:
+        return self.spec.synced.batch_id
+
+    @property
     def decision(self) -> BatchgenError | None:
         """What a person has to decide or to mend, where the jobs do not say it as their obstacle."""
         is_said = self.obstacles and isinstance(self.refused, StorageError)
@@ -174,13 +170,13 @@ class RunContext:
 
     @property
     def until_in_force(self) -> datetime | None:
-        return self.steering.until(self.until)
+        return self.steering.until(self.spec.until)
 
     @property
     def may_leave_jobs(self) -> bool:
         """Whether pending jobs may stay behind for a cap, a time or a selection."""
         is_capped = self.limits_in_force.max_cost is not None
-        return is_capped or self.until_in_force is not None or self.selected is not None
+        return is_capped or self.until_in_force is not None or self.spec.selected is not None
 
     def heed(self, connection: Connection) -> None:
         """Read what a person has set. A transaction that claims does this first, so that it acts on nothing older."""
@@ -195,8 +191,8 @@ class RunContext:
         if steering.manifest == self.manifest:
             return
         limits, self.manifest = read_enrolled(steering).limits, steering.manifest
-        max_cost = self.limits.max_cost if self.has_typed_cap else limits.max_cost
-        self.limits = replace(limits if self.is_worker else self.limits, max_cost=max_cost)
+        max_cost = self.limits.max_cost if self.spec.has_typed_cap else limits.max_cost
+        self.limits = replace(limits if self.spec.is_worker else self.limits, max_cost=max_cost)
 
     def choose(self, connection: Connection, now: datetime, capacity: int, barred: Collection[str] = ()) -> Choice:
         """Up to `capacity` pending jobs that keep to the cap and the time in force, in their order, with their costs.
@@ -205,7 +201,7 @@ class RunContext:
         """
         until, max_cost, prices = self.until_in_force, self.limits_in_force.max_cost, self.prices
         most = capacity + LOOKAHEAD * bool(until)
-        pending = submission.ready(connection, self.batch_id, most, self.selected, barred)
+        pending = submission.ready(connection, self.batch_id, most, self.spec.selected, barred)
         in_time = [job for job in pending if not until or now + self.times.p90(*job.kind) <= until]
         hold = Hold.TIME if len(in_time) < len(pending) else None
         if max_cost is None:
@@ -217,7 +213,7 @@ class RunContext:
 
     def expected_cost(self, connection: Connection, most: int) -> Decimal:
         """USD that the first `most` pending jobs are expected to cost, within the cap; unknown prices count nothing."""
-        pending = submission.ready(connection, self.batch_id, most, self.selected)
+        pending = submission.ready(connection, self.batch_id, most, self.spec.selected)
         cost = sum((job.estimated_usd or Decimal(0) for job in budget.priced(pending, self.prices)), Decimal(0))
         if (max_cost := self.limits_in_force.max_cost) is None:
             return cost

@@ -64,8 +64,8 @@ class Downloader(Stage):
         self.shrinking: set[asyncio.Task[bool]] = set()
         self.threads = ThreadPoolExecutor(2 * DOWNLOADS_MAX, "batchgen-disk")  # each may have one write and one rename
         self.checker = Checker()
-        self.folder = FolderPlacing(context.folder, self.on_disk)
-        self.store = StorePlacing(context.folder, self.on_disk)
+        self.folder = FolderPlacing(context.spec.folder, self.on_disk)
+        self.store = StorePlacing(context.spec.folder, self.on_disk)
 
     async def finish(self) -> None:
         """Claim nothing more, break off the downloads, and wait until the files that have arrived are delivered."""

@@ -32,12 +32,11 @@ from batchgen.jobtable.sync import SyncResult
 from batchgen.jobtable.timings import Timing
 from batchgen.limits import rate
 from batchgen.limits.adaptive import LearnedLimits
+from batchgen.limits.admission import MOST_PER_MINUTE
 from batchgen.limits.forecast import Forecast, forecast
 from batchgen.limits.generation_times import GenerationTimes
 from batchgen.manifest.limits import AUTO, Limits
 
-UNREFUSED_PER_MINUTE = 60_000.0
-"""Submits, while no rate is known that they must not exceed."""
 LEARNED_FOR = timedelta(days=30)  # older limits say little about what the account may do today
 ALL_JOBS = 1_000_000_000  # more jobs than there are: a plan reads every pending job
 
@@ -257,7 +256,7 @@ def assumed_limits(learned: Sequence[LearnedLimits], limits: Limits) -> tuple[in
     learned_rate = max((model.rate.window or 0.0 for model in learned), default=0.0)
     in_flight = limits.in_flight if limits.in_flight != AUTO else window or new.in_flight
     submits = limits.submits_per_minute
-    unknown = UNREFUSED_PER_MINUTE if window else new.submits_per_minute
+    unknown = MOST_PER_MINUTE if window else new.submits_per_minute
     per_minute = submits if submits != AUTO else learned_rate or unknown
     return int(in_flight), float(per_minute)
 

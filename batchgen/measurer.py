@@ -52,7 +52,7 @@ class Measurer(Stage):
     def __init__(self, context: RunContext, checker: Checker) -> None:
         super().__init__(context, 1)
         self.checker = checker
-        self.posters: Posters | None = Posters(context.folder)
+        self.posters: Posters | None = Posters(context.spec.folder)
         """None once one could not be stored: a full disk is reported once."""
         self.measured: MeasuredClips | None = None
         """The clips of the batch. None until one is measured."""
@@ -99,7 +99,7 @@ class Measurer(Stage):
         """Measure one clip. One that the decoder refuses has no measures; of one that is gone, nothing is recorded."""
         measured, copy_of = None, None
         try:
-            image = await asyncio.to_thread(first_frame_of, self.context.folder, clip.request, clip.input_digests)
+            image = await asyncio.to_thread(first_frame_of, self.context.spec.folder, clip.request, clip.input_digests)
             samples = await self.sample(clip, image)
             self.keep(samples, clip)
             measured = await asyncio.to_thread(measures.measure, samples, clip.clip_seconds)
@@ -120,7 +120,7 @@ class Measurer(Stage):
 
     async def sample(self, clip: DeliveredClip, image: str | None = None, *, whole: bool = False) -> Samples:
         """The samples of a clip. Raises `Undecodable`, `NotThere` and `OSError`."""
-        folder = self.context.folder
+        folder = self.context.spec.folder
         if fault := await asyncio.to_thread(fault_of, folder, clip.file, verify=False):
             raise NotThere(fault)
         async with local_copy(folder, clip.file.path, clip.file.bytes) as path:

@@ -92,8 +92,6 @@ class Poller(Stage):
             context.contact.answered()
         usual = max(context.times.times(*job.kind).median, self.age(job, now))
         pause = timedelta(seconds=max(RETRY_SHARE * usual, SHORTEST_SECONDS))
-        repeated = isinstance(outcome, Finished) and job.attempt.remote_status == outcome.word
-        polls = job.failures + 1 if repeated else 1  # in a row that said "finished"
         if outcome_by_age := self.given_up(job, outcome, now):
             context.times.forget(job)
             await write(polling.failed, job, context.run_id, outcome_by_age, now, polled_at=job.attempt.polled_at)
@@ -103,13 +101,15 @@ class Poller(Stage):
                 remark = None if is_known else f"the service says {word!r}, which batchgen does not know"
                 await write(polling.working, job, context.run_id, word, now, self.next_poll_at(job, now), remark)
                 await self.learn_from_other_runs(job, now)
-            case Finished(files=()) if polls < POLLS_WITHOUT_FILE:
-                wait = backoff(polls, RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS)
-                await write(polling.without_file, job, context.run_id, outcome.word, polls, now + wait)
-            case Finished(files=()):
-                message = f"the service says {outcome.word!r} and names no file"
-                failed = Failed(message, outcome.word, ErrorClass.NO_FILE, cost_usd=outcome.cost_usd)
-                await write(polling.failed, job, context.run_id, failed, now)
+            case Finished(files=(), word=word):
+                polls = job.failures + 1 if job.attempt.remote_status == word else 1  # in a row that said so
+                if polls < POLLS_WITHOUT_FILE:
+                    wait = backoff(polls, RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS)
+                    await write(polling.without_file, job, context.run_id, word, polls, now + wait)
+                else:
+                    message = f"the service says {word!r} and names no file"
+                    failed = Failed(message, word, ErrorClass.NO_FILE, cost_usd=outcome.cost_usd)
+                    await write(polling.failed, job, context.run_id, failed, now)
             case Finished():
                 timing = await write(self.complete, job, outcome, now)
                 if timing and context.times.learn(job, timing):  # polls of this kind were planned too late for it
@@ -148,20 +148,18 @@ class Poller(Stage):
 
     def given_up(self, job: Job, outcome: FetchOutcome, now: datetime) -> Failed | None:
         """The end of a generation of which the service has said nothing else for longer than one can take; or None."""
-        kind, reason = ErrorClass.UNKNOWN, ""
         if isinstance(outcome, Working):
             late = now - (job.attempt.deadline_at or now)
-            if late >= (STALLED_AFTER if outcome.is_known else FORGOTTEN_AFTER):
-                reason = f"the service still says {outcome.word!r}, {late.days} d {late.seconds // 3600} h too late"
-        elif self.is_forgotten(job, outcome, now) and job.failures + 1 >= FORGOTTEN_POLLS:
-            assert isinstance(outcome, Unavailable)
-            since = (job.attempt.polled_at or job.attempt.answered_at or now).astimezone()
-            kind = ErrorClass.EXPIRED
-            reason = (
-                f"the service does not know the generation any more, since {since:%Y-%m-%d %H:%M}: {outcome.reason}"
-            )
-        word = outcome.word if isinstance(outcome, Working) else "forgotten"
-        return Failed(reason, word, kind, cost_usd=None) if reason else None
+            if late < (STALLED_AFTER if outcome.is_known else FORGOTTEN_AFTER):
+                return None
+            reason = f"the service still says {outcome.word!r}, {late.days} d {late.seconds // 3600} h too late"
+            return Failed(reason, outcome.word, cost_usd=None)
+        if not self.is_forgotten(job, outcome, now) or job.failures + 1 < FORGOTTEN_POLLS:
+            return None
+        assert isinstance(outcome, Unavailable)
+        since = (job.attempt.polled_at or job.attempt.answered_at or now).astimezone()
+        reason = f"the service does not know the generation any more, since {since:%Y-%m-%d %H:%M}: {outcome.reason}"
+        return Failed(reason, "forgotten", ErrorClass.EXPIRED, cost_usd=None)
 
     def is_forgotten(self, job: Job, outcome: FetchOutcome, now: datetime) -> bool:
         """Whether the service has not known a generation for so long that it is no replica that lags behind."""
@@ -231,7 +229,7 @@ class Poller(Stage):
         """Take over the service's median generation times, and poll earlier what they show to be planned too late."""
         with suppress(TimeoutError):
             async with asyncio.timeout(MEDIANS_SECONDS):
-                medians = await self.context.service.typical_seconds(self.context.models)
+                medians = await self.context.service.typical_seconds(self.context.spec.models)
             self.context.times.take_over(medians)
             for model in medians:
                 await self.bring_forward(model, clock.utcnow())

@@ -43,8 +43,6 @@ class Search:
     began_at: datetime
     """When the service was asked. Its answer is of this moment, however late it is read: the machine may have slept."""
     findings: Mapping[str, FindOutcome] = field(default_factory=dict)
-    supported: bool = True
-    """Whether the service can say anything at all."""
     retry_after: timedelta | None = None
 
 
@@ -72,11 +70,9 @@ class Reconciler(Stage):
         """Ask the service what became of these attempts, which are sorted by time."""
         context, began_at = self.context, clock.utcnow()
         adoption = context.service.features.adopt
-        if adoption is Adoption.NONE:
-            return Search(began_at, supported=False)
         compares_bodies = adoption is Adoption.EXACT_BODY
         searched = [job for job in jobs if not compares_bodies or context.owns(job)]
-        if not searched:
+        if adoption is Adoption.NONE or not searched:
             return Search(began_at)
         attempts = [reconciliation.sent_attempt(job) for job in searched]
         if compares_bodies:
@@ -138,7 +134,7 @@ class Reconciler(Stage):
             patience = max(patience, leases.ON_WIRE)
         patient = search.began_at - job.attempt.intent_at < patience
         unread = not is_absent and job.failures < UNREAD_RETRIES
-        if search.supported and (patient or unread):
+        if self.context.service.features.adopt is not Adoption.NONE and (patient or unread):
             pause = backoff(job.failures + 1, RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS)
             reconciliation.postponed(connection, job, now + max(pause, search.retry_after or pause))
         elif is_absent and limits.on_unconfirmed == "resubmit" and job.id not in self.context.edited:

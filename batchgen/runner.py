@@ -47,17 +47,9 @@ class Runner:
     """One run of one batch."""
 
     def __init__(self, database: Database, service: Service, spec: RunSpec) -> None:
-        self.database, self.spec = database, spec
+        self.database = database
         self.id = uuid4().hex[:12]
-        self.context = RunContext(
-            *(database, service, spec.synced.batch_id, self.id, spec.folder, spec.limits, GenerationTimes({}, {})),
-            models=spec.models,
-            until=spec.until,
-            selected=spec.selected,
-            is_worker=spec.is_worker,
-            has_typed_cap=spec.has_typed_cap,
-            waits_for_credits=spec.waits_for_credits,
-        )
+        self.context = RunContext(database, service, spec, self.id, spec.limits, GenerationTimes({}, {}))
         self.scheduler = Scheduler(self.context, AT_ONCE)
         self.poller = Poller(self.context, AT_ONCE)
         self.downloader = Downloader(self.context, spec.limits.downloads)
@@ -83,16 +75,15 @@ class Runner:
     async def run(self) -> Ending:
         """Bring the batch as far as it can be brought. Raises `ServiceUnreachable`, `StorageError`."""
         await self.database.read(place.check_runs, self.database.path)
-        loop, write = asyncio.get_running_loop(), self.database.write
+        loop, write, spec = asyncio.get_running_loop(), self.database.write, self.context.spec
         with run_lock.lock_held(self.database, self.id, lambda: call_in(loop, self.notify, *self.stages)) as lock:
             self.upkeep.neighbours.own_lock = lock
             owner = run_lock.Owner(liveness.host_name(), os.getpid(), lock.is_possible)
-            selection = None if self.spec.selection.is_everything else str(self.spec.selection)
-            options = (selection, self.spec.typed)
+            options = (None if spec.selection.is_everything else str(spec.selection), spec.typed)
             await write(leases.begin_run, self.id, self.context.batch_id, owner, clock.utcnow(), *options)
             lock.record()
             LOG.info("run.started", extra={"run": self.id})
-            code, message = ExitCode.INTERNAL_ERROR, None
+            code, message, hold = ExitCode.INTERNAL_ERROR, None, None
             try:
                 await self.upkeep.recover()
                 await asyncio.to_thread(liveness.remove_leftover_locks, self.database.path)
@@ -105,9 +96,9 @@ class Runner:
                     await self.turn_all()
                 if self.context.decision and not self.signal:
                     raise self.context.decision
-                now, verify = clock.utcnow(), self.spec.verify
-                ending = await self.database.read(judge, self.context, self.signal, now, verify=verify)
-                code, message = ending.exit_code, ending.message
+                now = clock.utcnow()
+                ending = await self.database.read(judge, self.context, self.signal, now, verify=spec.verify)
+                code, message, hold = ending.exit_code, ending.message, ending.hold
                 return ending
             except BatchgenError as error:
                 if self.signal and isinstance(error, TableLocked):
@@ -119,7 +110,7 @@ class Runner:
                     await self.before_end()
                 LOG.info("run.ended", extra={"run": self.id, "exit_code": int(code)})
                 with contextlib.suppress(Exception):  # The reason for the ending matters more than its record.
-                    await write(leases.end_run, self.id, code, clock.utcnow(), message)
+                    await write(leases.end_run, self.id, code, clock.utcnow(), message, hold)
                 lock.stays = not self.database.is_in_place()
 
     async def prepare(self) -> None:
@@ -140,7 +131,7 @@ class Runner:
         """
         self.context.awaits_prices = self.context.limits_in_force.max_cost is not None
         self.context.awaits_history = True
-        repeats = RepeatCheck(self.context, self.spec, self.wait, self.upkeep.has_prices)
+        repeats = RepeatCheck(self.context, self.wait, self.upkeep.has_prices)
         questions = [repeats.check, self.poller.learn_medians, self.upkeep.ask_money]
         tasks = [asyncio.create_task(self.until_over(question)) for question in questions]
         try:
@@ -149,7 +140,7 @@ class Runner:
                 self.context.hold_back("the price list has not come yet, which max_cost needs")
             elif self.context.awaits_history and not self.context.hold:
                 self.context.hold_back(COMPARING)
-            for model in self.context.models:  # An earlier run may have planned polls knowing less.
+            for model in self.context.spec.models:  # An earlier run may have planned polls knowing less.
                 await self.poller.bring_forward(model, clock.utcnow())
             tasks.append(
                 asyncio.create_task(self.until_over(partial(self.repeat, repeats.check_again, STEERING_SECONDS)))
@@ -279,7 +270,7 @@ class Runner:
             self.end()
             if self.end_watch:
                 self.end_watch.cancel()  # It may be waiting for the service to list charges.
-            if not self.spec.is_worker:  # Its other runs share the lock.
+            if not self.context.spec.is_worker:  # Its other runs share the lock.
                 self.lock_watch = asyncio.create_task(give_up_lock(self.database.lock, lambda: [self]))
         else:
             self.database.lock.impatient.set()

@@ -24,16 +24,7 @@ from batchgen.limits import budget, rate
 from batchgen.limits.admission import Admission, Admitted
 from batchgen.limits.budget import Choice
 from batchgen.services.base import Submission
-from batchgen.services.outcomes import (
-    Accepted,
-    Blocked,
-    NotSent,
-    Rejected,
-    SubmitOutcome,
-    Throttled,
-    Trouble,
-    Unknown,
-)
+from batchgen.services.outcomes import Accepted, Blocked, NotSent, Rejected, SubmitOutcome, Throttled, Trouble, Unknown
 from batchgen.services.send_time import sending_until
 from batchgen.stage import LEASE, Stage
 
@@ -107,7 +98,7 @@ class Scheduler(Stage):
         if self.retry_at and now < self.retry_at:
             return [], self.retry_at
         self.admission.follow(context.limits_in_force)
-        capacity = self.admission.capacity(connection, context.models, now, most)
+        capacity = self.admission.capacity(connection, context.spec.models, now, most)
         if not capacity.number:
             if capacity.pause_reason and capacity.next_at and capacity.next_at - now >= LONG_PAUSE:
                 context.hold_back(capacity.pause_reason, capacity.next_at)
@@ -139,7 +130,7 @@ class Scheduler(Stage):
         """Raise `ManifestChanged` for jobs that were paid for since this run began: by a run of another batch, or as a
         job of this batch that the manifest, edited meanwhile, names no more."""
         context = self.context
-        search = RepeatSearch(context.batch_id, context.service.name, context.folder, context.orphans)
+        search = RepeatSearch(context.batch_id, context.service.name, context.spec.folder, context.orphans)
         if bought := repeats.paid_meanwhile(connection, search, ids):
             raise ManifestChanged(takeover.refusal(connection, search.service, bought))
 
@@ -155,31 +146,27 @@ class Scheduler(Stage):
 
     async def work(self, item: tuple[Job, Admitted]) -> None:
         """Send one create request, from its committed intent to its recorded outcome."""
-        context, (job, admitted) = self.context, item
+        job, admitted = item
+        write = self.context.database.write
         try:
-            files, digests = await read_files(context.folder, job)
+            files, digests = await read_files(self.context.spec.folder, job)
         except asyncio.CancelledError:  # It was certainly not sent, so nobody has to search for it.
             unsent = NotSent("the run was stopped while it read the job's files")
-            await context.database.write(submission.returned, job, unsent, clock.utcnow())
+            await write(submission.returned, job, unsent, clock.utcnow())
             raise
         except OSError as error:  # The job is not to blame: this machine has no more descriptors.
             unread = NotSent(f"local files cannot be read: {os_reason(error)}")
             self.wait_for_machine(unread.reason, clock.utcnow())
-            await context.database.write(submission.returned, job, unread, clock.utcnow())
+            await write(submission.returned, job, unread, clock.utcnow())
             return
         except InputFault as error:
-            if context.is_worker:
-                await context.database.write(self.leave_to_others, job, str(error), clock.utcnow())
-                return
-            missing = Rejected(f"{error}; nothing was sent", kind=ErrorClass.INPUT_FILE)
-            await context.database.write(submission.rejected, job, missing, clock.utcnow())
+            if not await self.leave_to_others(job, str(error)):
+                missing = Rejected(f"{error}; nothing was sent", kind=ErrorClass.INPUT_FILE)
+                await write(submission.rejected, job, missing, clock.utcnow())
             return
         if digests and (now_fingerprint := fingerprint_as_read(job, digests)) != job.fingerprint:
-            if context.is_worker:
-                reason = "a local file differs from the one that was enrolled"
-                await context.database.write(self.leave_to_others, job, reason, clock.utcnow())
-                return
-            await context.database.write(submission.outdated, job, now_fingerprint, clock.utcnow())
+            if not await self.leave_to_others(job, "a local file differs from the one that was enrolled"):
+                await write(submission.outdated, job, now_fingerprint, clock.utcnow())
             return
         request = Submission(job.model, job.endpoint, job.request, job.attempt.client_request_id, files)
         outcome = await self.send(job, request)
@@ -215,10 +202,14 @@ class Scheduler(Stage):
         self.failures = self.failures + 1 if isinstance(outcome, NotSent | Unknown) else 0
         match outcome:
             case Accepted():
-                # The acceptance first: nothing that follows from it may stand in its way.
                 deadline = context.limits.deadline_at(now)
                 unplanned = min(now + UNPLANNED_POLL, deadline)
-                await write(self.accept, job, admitted, outcome, now, deadline, unplanned, digests)
+
+                def accept(connection: Connection) -> None:
+                    submission.accepted(connection, job, outcome, now, deadline, unplanned, digests)
+                    self.admission.accepted(connection, job.model, admitted, now)
+
+                await write(accept)  # first: nothing that follows from it may stand in its way
                 self.recorded.add(asyncio.current_task())
                 context.credit_wait.accepted()
                 next_poll_at = context.times.next_poll_at(job, now, deadline, now)
@@ -235,35 +226,29 @@ class Scheduler(Stage):
                 self.wait_for_machine(f"the service cannot be reached ({outcome.reason})", now)
                 await write(submission.returned, job, outcome, now)
             case Throttled():
-                await write(self.return_throttled, job, admitted, outcome, now)
+
+                def slow_down(connection: Connection) -> None:
+                    submission.returned(connection, job, outcome, now)
+                    self.admission.refused(connection, job.model, admitted, outcome, now)
+
+                await write(slow_down)
             case Blocked(trouble=Trouble.ADDRESS):
                 await write(self.return_not_found, job, outcome, now)
-            case Blocked(trouble=Trouble.CREDITS) if context.waits_for_credits:
+            case Blocked(trouble=Trouble.CREDITS) if context.spec.waits_for_credits:
                 context.credit_wait.refused(outcome, now)
                 await write(submission.returned, job, outcome, now)
             case Blocked():
                 context.block(outcome)
                 await write(submission.returned, job, outcome, now)
 
-    def accept(
-        self,
-        connection: Connection,
-        job: Job,
-        admitted: Admitted,
-        outcome: Accepted,
-        now: datetime,
-        deadline: datetime,
-        next_poll_at: datetime,
-        digests: str | None,
-    ) -> None:
-        submission.accepted(connection, job, outcome, now, deadline, next_poll_at, digests)
-        self.admission.accepted(connection, job.model, admitted, now)
-
-    def leave_to_others(self, connection: Connection, job: Job, reason: str, now: datetime) -> None:
-        """Only a machine with the job's local files can send it: it is pending again, and this run leaves it alone."""
-        submission.returned(connection, job, NotSent(f"{reason}; nothing was sent"), now)
-        if self.context.selected:
-            self.context.selected.drop(job.id)
+    async def leave_to_others(self, job: Job, reason: str) -> bool:
+        """Only a machine with the job's local files can send it: a worker leaves it alone, and it is pending again."""
+        if self.context.spec.is_worker:
+            if self.context.spec.selected:  # first, so that it is not claimed again
+                self.context.spec.selected.drop(job.id)
+            unsent = NotSent(f"{reason}; nothing was sent")
+            await self.context.database.write(submission.returned, job, unsent, clock.utcnow())
+        return self.context.spec.is_worker
 
     def return_not_found(self, connection: Connection, job: Job, outcome: Blocked, now: datetime) -> None:
         """At an address that has accepted jobs, only this one's model is missing. Another may not be the service."""
@@ -279,9 +264,3 @@ class Scheduler(Stage):
             self.unsent += 1
             self.retry_at = now + rate.backoff(self.unsent, rate.PAUSE_FIRST_SECONDS, rate.PAUSE_LONGEST_SECONDS)
         self.context.hold_back(reason, self.retry_at)
-
-    def return_throttled(
-        self, connection: Connection, job: Job, admitted: Admitted, outcome: Throttled, now: datetime
-    ) -> None:
-        submission.returned(connection, job, outcome, now)
-        self.admission.refused(connection, job.model, admitted, outcome, now)

@@ -45,7 +45,7 @@ def fill_rest(connection: Connection, batch_id: int) -> None:
     times = {"service": "aimlapi", "clip_seconds": 5.04, "generations": 3, "log_mean": 0.1 + 0.2, "log_m2": 1e-300}
     limit = {"service": "aimlapi", "kind": "in_flight", "account": "0badcafe", "model": ODD, "failures": 1}
     hook = {"output_id": first, "command": "ab" * 32, "run_id": run["id"], "began_at": moment, "message": ODD}
-    ended = {"ended_at": moment + timedelta(days=1), "exit_code": 3, "message": ODD}
+    ended = {"ended_at": moment + timedelta(days=1), "exit_code": 5, "message": ODD, "hold": "price"}
     for table, row in (
         (runs, {**run, **ended}),
         (prices, price),

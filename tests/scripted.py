@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from batchgen import clock
-from batchgen.context import RunContext
+from batchgen.context import RunContext, RunSpec
 from batchgen.jobs import ChargeSource
-from batchgen.jobtable.database import Database
+from batchgen.jobtable.sync import SyncResult
 from batchgen.limits.generation_times import GenerationTimes
 from batchgen.manifest.limits import Limits
 from batchgen.services.account import Variables
@@ -97,9 +96,14 @@ class ScriptedService(Service):
 
 
 def context_of(table: Table, service: ScriptedService, limits: Limits | None = None, run: str = RUN) -> RunContext:
-    database: Database = table.database
-    folder: Path = table.folder
-    return RunContext(database, service, table.batch_id, run, folder, limits or Limits(), GenerationTimes({}, {}))
+    limits = limits or Limits()
+    spec = RunSpec(batch=table.batch, synced=SyncResult(table.batch_id), folder=table.folder, limits=limits)
+    return RunContext(table.database, service, spec, run, limits, GenerationTimes({}, {}))
+
+
+def change_spec(context: RunContext, **values: Any) -> None:
+    """As if the run had been begun with these values."""
+    context.spec = replace(context.spec, **values)
 
 
 async def turn(stage: Stage) -> datetime | None:

@@ -251,10 +251,10 @@ FILES = {
     "UTF-16 without the key": (lambda path: path.write_bytes(b"\xff\xfeA\0=\0\xe9"), "begins as UTF-16"),
     "UTF-16 without a mark": (lambda path: path.write_bytes("A=1\n".encode("utf-16-le")), "NUL"),
     "NUL in a value": (lambda path: path.write_bytes(b"SERVICE_KEY=a\0b\n"), "NUL"),
-    "a folder": (Path.mkdir, "is not a file"),
-    "a FIFO": (os.mkfifo, "is not a file"),
-    "a device without an end": (lambda path: path.symlink_to("/dev/zero"), "is not a file"),
-    "a gigabyte": (make_big, "longer than 64 kB"),
+    "a folder": (Path.mkdir, "this is a folder"),
+    "a FIFO": (os.mkfifo, "is not a regular file"),
+    "a device without an end": (lambda path: path.symlink_to("/dev/zero"), "is not a regular file"),
+    "a gigabyte": (make_big, "at most 65,536 bytes"),
     "a link to itself": (lambda path: path.symlink_to(path.name), "cannot be read"),
 }
 

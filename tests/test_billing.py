@@ -15,9 +15,8 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.billing.books import Books
-from batchgen.billing.closing import ClosingBill, closing_bill
 from batchgen.billing.reading import RESTARTS, read_log, read_statement
-from batchgen.billing.reconcile import reconcile
+from batchgen.billing.reconcile import ClosingBill, closing_bill, reconcile
 from batchgen.billing.settlements import BilledAttempt, Settlement, UnmatchedTransaction, judge_attempt, judge_unmatched
 from batchgen.errors import AccountError, ServiceUnreachable, StorageError, UsageError
 from batchgen.files.staged_file import report_file
@@ -199,7 +198,7 @@ SETTLEMENTS: list[tuple[str, dict[str, Any], Settlement]] = [
     ("changes", "settlement"), [case[1:] for case in SETTLEMENTS], ids=[case[0] for case in SETTLEMENTS]
 )
 def test_an_attempt_has_one_fate(changes: dict[str, Any], settlement: Settlement) -> None:
-    assert judge_attempt(replace(ATTEMPT, **changes), NOON + MINUTE, "").settlement is settlement
+    assert judge_attempt(replace(ATTEMPT, **changes), NOON + MINUTE, "")[0] is settlement
 
 
 UNMATCHED = UnmatchedTransaction(NOON, False, "g-9", None, None, None, False, None)
@@ -226,7 +225,7 @@ OWNERS: list[tuple[str, dict[str, Any], str, Settlement]] = [
 def test_a_charge_of_no_attempt_is_foreign_where_that_is_known(
     changes: dict[str, Any], fault: str, settlement: Settlement
 ) -> None:
-    assert judge_unmatched(replace(UNMATCHED, **changes), NOON + MINUTE, fault).settlement is settlement
+    assert judge_unmatched(replace(UNMATCHED, **changes), NOON + MINUTE, fault)[0] is settlement
 
 
 def test_a_bill_is_recorded_once_and_what_the_service_had_named_stays_beside_it(table: Table) -> None:

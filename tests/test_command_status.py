@@ -12,16 +12,25 @@ from batchgen.errors import GOES_ON, ExitCode, UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import leases
 from batchgen.jobtable.batches import open_table
+from batchgen.jobtable.kinds import Hold
 from batchgen.jobtable.run_lock import Owner
 from tests.conftest import Command
 from tests.events import check_events
 from tests.table import RUN, Table
 
 
-def end_run(table: Table, code: int, message: str, *, selection: str | None = None, limits: str | None = None) -> None:
+def end_run(
+    table: Table,
+    code: int,
+    message: str,
+    *,
+    hold: Hold | None = None,
+    selection: str | None = None,
+    limits: str | None = None,
+) -> None:
     """A run that ended so, with these options in its row."""
     table.change(leases.begin_run, RUN, table.batch_id, Owner("elsewhere", 1, True), table.now, selection, limits)
-    table.change(leases.end_run, RUN, code, table.now, message)
+    table.change(leases.end_run, RUN, code, table.now, message, hold)
 
 
 def test_jobs_on_which_no_run_is_at_work_wait_for_a_run_and_for_the_end_of_a_pause(
@@ -88,22 +97,21 @@ def test_the_run_without_a_selection_is_proposed_once_nothing_of_it_is_left(
     assert ("without the selection" in event["hint"]) is is_sent
 
 
-BUDGET, LATE = "the budget of 2 USD is reached, and so on", "what is left would not be done by 08:00, and so on"
 CAP, UNTIL = '{"max_cost": "2", "in_flight": "3"}', '{"until": "2026-11-28T08:00:00+00:00"}'
 
 
 @pytest.mark.parametrize(
-    ("message", "limits", "assignment", "run", "following", "command"),
+    ("hold", "limits", "assignment", "run", "following", "command"),
     [
-        (BUDGET, None, None, "", ", with a higher max_cost", None),
-        (BUDGET, CAP, None, " --max-cost … --in-flight 3", ", with a higher max_cost", None),
-        (BUDGET, CAP, "max_cost=1", " --max-cost … --in-flight 3", ", with a higher max_cost", "max_cost=…"),
-        (LATE, UNTIL, None, " --until …", ", with a later until", None),
-        (LATE, None, "until=2026-11-28T08:00", "", ", with a later until", "until=…"),
+        (Hold.BUDGET, None, None, "", ", with a higher max_cost", None),
+        (Hold.BUDGET, CAP, None, " --max-cost … --in-flight 3", ", with a higher max_cost", None),
+        (Hold.BUDGET, CAP, "max_cost=1", " --max-cost … --in-flight 3", ", with a higher max_cost", "max_cost=…"),
+        (Hold.TIME, UNTIL, None, " --until …", ", with a later until", None),
+        (Hold.TIME, None, "until=2026-11-28T08:00", "", ", with a later until", "until=…"),
     ],
 )
 def test_the_limit_that_ended_the_last_run_is_named_where_it_is_raised(
-    message: str,
+    hold: Hold,
     limits: str | None,
     assignment: str | None,
     run: str,
@@ -116,7 +124,7 @@ def test_the_limit_that_ended_the_last_run_is_named_where_it_is_raised(
     if assignment:
         batchgen("set", "spring.yaml", assignment)
         table.now = clock.utcnow()
-    end_run(table, 5, message, limits=limits)
+    end_run(table, 5, "the reason, in whatever words", hold=hold, limits=limits)
     set_it = command and f"batchgen set spring.yaml {command}"
     shown = batchgen("status", "spring.yaml").stdout.splitlines()[-1]
     assert shown == f"  no run is at work: `batchgen run spring.yaml{run}` goes on{following}" + (
@@ -126,8 +134,8 @@ def test_the_limit_that_ended_the_last_run_is_named_where_it_is_raised(
     assert [(wait["hint"], wait["next"]) for wait in event["waits"]] == [(event["hint"], event["next"])]
     assert (event["next"], "until" in event["hint"], "max_cost" in event["hint"]) == (
         set_it,
-        message == LATE and not set_it,
-        message == BUDGET and not set_it,
+        hold is Hold.TIME and not set_it,
+        hold is Hold.BUDGET and not set_it,
     )
 
 

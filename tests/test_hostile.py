@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from batchgen.services import boundary, text
+from batchgen.services import bounds, text
 from batchgen.services.aimlapi import answers
 from batchgen.services.outcomes import Accepted
 from tests.hostile.answers import run_answers
@@ -46,7 +46,7 @@ def take_another_id(patch: pytest.MonkeyPatch) -> None:
 
 
 def raise_to_the_stage(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(boundary, "amount", lambda usd: usd and int(usd))
+    patch.setattr(bounds, "amount", lambda usd: usd and int(usd))
 
 
 DEFECTS = [(keep_the_key, "the key is in"), (take_another_id, "of another answer"), (raise_to_the_stage, "Traceback")]

@@ -28,7 +28,7 @@ from batchgen.services.base import Adoption, Features, Queueing
 from batchgen.services.outcomes import Accepted, Failed, Finished, Limit, SubmitOutcome, Throttled
 from tests.conftest import NOON
 from tests.processes import gather
-from tests.scripted import ScriptedService, context_of, settle, turn
+from tests.scripted import ScriptedService, change_spec, context_of, settle, turn
 from tests.table import MODEL, Table, spec
 
 SECOND = timedelta(seconds=1)
@@ -50,7 +50,7 @@ def learning(
     table: Table, service: ScriptedService, limits: Limits = BOTH_AUTO, *, models: tuple[str, ...] = (MODEL,)
 ) -> RunContext:
     context = context_of(table, service, limits)
-    context.models = models
+    change_spec(context, models=models)
     return context
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from batchgen.dry_run import UNREFUSED_PER_MINUTE, PlanRequest, assumed_limits, make_plan
+from batchgen.dry_run import PlanRequest, assumed_limits, make_plan
 from batchgen.files.local_files import FileDigests
 from batchgen.jobs import State
 from batchgen.jobtable import reconciliation, timings
@@ -19,6 +19,7 @@ from batchgen.jobtable.schema import jobs
 from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.timings import Timing
 from batchgen.limits.adaptive import LearnedLimit, LearnedLimits
+from batchgen.limits.admission import MOST_PER_MINUTE
 from batchgen.manifest.limits import AUTO, Limits
 from batchgen.report.plan import job_counts, plan_lines
 from tests.table import MODEL, Table, spec
@@ -74,7 +75,7 @@ async def test_a_plan_counts_what_a_run_would_send_without_a_question(table: Tab
     ("learned", "assumed"),
     [
         (LearnedLimits(), (10, 30)),
-        (LearnedLimits(LearnedLimit(400.0)), (400, UNREFUSED_PER_MINUTE)),
+        (LearnedLimits(LearnedLimit(400.0)), (400, MOST_PER_MINUTE)),
         (LearnedLimits(LearnedLimit(400.0), LearnedLimit(90.0, 90.0)), (400, 90)),
     ],
     ids=["a new account", "nothing was refused", "a rate was refused"],

@@ -16,7 +16,7 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 from sqlalchemy import update
 
-from batchgen.context import RunContext, RunSpec
+from batchgen.context import RunContext
 from batchgen.errors import ManifestChanged, UsageError
 from batchgen.files.local_files import FileDigests
 from batchgen.jobs import ErrorClass, State
@@ -36,7 +36,7 @@ from batchgen.scheduler import Scheduler
 from batchgen.services.base import History, PastGeneration
 from batchgen.services.outcomes import Absent, Failed, Unavailable, Working
 from tests.conftest import NOON
-from tests.scripted import ScriptedService, context_of, settle, turn
+from tests.scripted import ScriptedService, change_spec, context_of, settle, turn
 from tests.table import HOUR, MINUTE, RUN, SECOND, Table, spec
 
 NOT_FOUND = Unavailable("404: no such generation", http_status=404)
@@ -49,23 +49,14 @@ def past(table: Table, key: str, at: datetime = NOON - HOUR, **fields: Any) -> P
     return replace(PastGeneration(request_id, f"g-{key}", at), **fields)
 
 
-def run_spec(table: Table, synced: SyncResult, limits: Limits, on_changed: OnChanged) -> RunSpec:
-    return RunSpec(
-        batch=table.batch,
-        jobs=0,
-        synced=synced,
-        folder=Path(),
-        limits=limits,
-        models=[],
-        on_changed=on_changed,
-    )
-
-
-def repeat_check(context: RunContext, run: RunSpec, wait: Callable[[float], Awaitable[bool]]) -> RepeatCheck:
+def repeat_check(
+    context: RunContext, synced: SyncResult, on_changed: OnChanged, wait: Callable[[float], Awaitable[bool]]
+) -> RepeatCheck:
     """The check of a run whose price list has come."""
+    change_spec(context, synced=synced, on_changed=on_changed)
     has_prices = asyncio.Event()
     has_prices.set()
-    return RepeatCheck(context, run, wait, has_prices)
+    return RepeatCheck(context, wait, has_prices)
 
 
 async def never_over(_seconds: float) -> bool:
@@ -91,7 +82,7 @@ async def run_repeat_check(
         clock.tick(seconds if len(waits) < waits_until else 0)
         return len(waits) >= waits_until
 
-    await repeat_check(context, run_spec(table, synced, context.limits, on_changed), wait).run()
+    await repeat_check(context, synced, on_changed, wait).run()
     assert not context.awaits_history
     return waits[:-1]  # the last one lets the stages go on
 
@@ -139,7 +130,7 @@ async def test_what_a_person_said_is_about_the_first_comparison_of_a_run_alone(
         clock.tick(60)
         return False
 
-    comparison = repeat_check(context, run_spec(table, synced, context.limits, said), wait)
+    comparison = repeat_check(context, synced, said, wait)
     await comparison.run()
     service.histories = [History([past(table, "lisa")], NOON)]
     with pytest.raises(ManifestChanged, match="generation g-lisa"):
@@ -245,7 +236,7 @@ async def test_a_job_that_is_pending_again_may_have_been_bought_where_the_table_
     clock.tick(5 * 3600)
     service = ScriptedService(histories=[History([bought], NOON)], findings=[Absent(NOON, "it failed there")])
     context = context_of(table, service)
-    comparison = repeat_check(context, run_spec(table, SyncResult(table.batch_id), Limits(), "refuse"), never_over)
+    comparison = repeat_check(context, SyncResult(table.batch_id), "refuse", never_over)
     await comparison.run()
     assert context.compared == table.database.read_now(read_steering, table.batch_id).manifest, "nothing was pending"
     if how == "retried":
@@ -288,8 +279,8 @@ async def test_a_redo_is_of_what_is_selected_and_the_rest_is_asked_about_later(t
     long_ago = NOON - timedelta(days=3)
     log = History([past(table, "mona", long_ago), past(table, "lisa", long_ago)], NOON)
     context = context_of(table, ScriptedService(histories=[log]))
-    context.selected = Selected([table.row("mona").id])
-    await repeat_check(context, run_spec(table, synced, context.limits, "redo"), never_over).run()
+    change_spec(context, selected=Selected([table.row("mona").id]))
+    await repeat_check(context, synced, "redo", never_over).run()
     assert [bool(row.repeat_ordered) for row in table.rows()] == [True, False]
     scheduler = Scheduler(context, 8)
     await turn(scheduler)

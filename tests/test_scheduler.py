@@ -38,7 +38,7 @@ from batchgen.services.send_time import is_too_late
 from batchgen.stage import LEASE
 from tests.conftest import NOON
 from tests.hot_queries import Statements, listening
-from tests.scripted import ScriptedService, context_of, settle, turn
+from tests.scripted import ScriptedService, change_spec, context_of, settle, turn
 from tests.table import MODEL, RUN, Table, spec
 from tests.test_http_failures import no_more_descriptors
 
@@ -270,7 +270,7 @@ async def test_a_job_waits_whose_image_cannot_be_opened_for_want_of_descriptors(
     table.sync(spec(image="mona.png", input_pointers=("/image_url",)))
     service = ScriptedService()
     context = context_of(table, service, FAST)
-    context.is_worker = is_worker
+    change_spec(context, is_worker=is_worker)
     context.times.p99(MODEL, 0)  # reads its data now, while it can
     scheduler = Scheduler(context, 8)
     with no_more_descriptors():

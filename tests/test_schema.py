@@ -254,6 +254,7 @@ IMPOSSIBLE_ROWS: list[tuple[str, str, dict[str, Any]]] = [
     ("events", "to_state_is_known", {"to_state": "lost"}),
     ("limits", "limit_kind_is_known", {"kind": "patience"}),
     ("settings", "setting_name_is_known", {"name": "mood"}),
+    ("runs", "hold_is_known", {"hold": "mood"}),
     ("hook_runs", "ended_has_exit_code", {"ended_at": NOW}),
     ("hook_runs", "ended_has_exit_code", {"exit_code": 0}),
     ("moves", "move_has_one_direction", {"goes_to": None}),

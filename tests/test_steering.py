@@ -20,7 +20,7 @@ from batchgen.errors import ExitCode, UsageError
 from batchgen.jobtable import ledger, settings, statistics, submission
 from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.selection import Selection, select_jobs
-from batchgen.limits import credit_wait, steering
+from batchgen.limits import accounting, steering
 from batchgen.limits.steering import Enrolled, read_steering
 from batchgen.manifest.limits import AUTO, Limits
 from batchgen.measurer import Measurer
@@ -35,7 +35,7 @@ from tests.conftest import NOON, Command, Launch, Simulate
 from tests.events import check_events
 from tests.imitations import queueworks
 from tests.postgres import Server
-from tests.scripted import ScriptedService, context_of, turn
+from tests.scripted import ScriptedService, change_spec, context_of, turn
 from tests.steering import steer_two_runs
 from tests.table import MODEL, SECOND, Table, spec
 from tests.test_budget import KNOWN
@@ -84,7 +84,7 @@ async def test_what_was_claimed_before_a_pause_is_sent_and_followed_and_nothing_
 async def test_a_claim_acts_on_the_settings_of_its_own_transaction(table: Table) -> None:
     table.sync("a", "b", "c", "d")
     context = context_of(table, ScriptedService(), replace(FAST, in_flight=AUTO))
-    context.models = (MODEL,)
+    change_spec(context, models=(MODEL,))
     scheduler = Scheduler(context, AT_ONCE)
     set_values(table, in_flight=1)
     await turn(scheduler)
@@ -101,7 +101,7 @@ async def test_a_claim_acts_on_the_settings_of_its_own_transaction(table: Table)
 def test_a_worker_keeps_to_the_limits_of_a_manifest_that_is_enrolled_again_while_it_runs(table: Table) -> None:
     table.sync("mona")
     context = context_of(table, ScriptedService())
-    context.is_worker = True
+    change_spec(context, is_worker=True)
     for cap, expected in (("20", 20), ("0.01", Decimal("0.01"))):
         enrolled = Enrolled(replace(FAST, max_cost=Decimal(cap)))
         table.change(settings.record_manifest, table.batch_id, str(enrolled), table.now, ANNA)
@@ -119,7 +119,7 @@ def test_the_cap_of_a_manifest_that_is_enrolled_again_holds_for_a_run_at_work_un
     """Its new jobs are sent by this run, too."""
     table.sync("mona")
     context = context_of(table, ScriptedService(), replace(FAST, in_flight=9, max_cost=Decimal(50)))
-    context.has_typed_cap = has_typed_cap
+    change_spec(context, typed='{"max_cost": "50"}' if has_typed_cap else None)
     enrolled = Enrolled(replace(FAST, max_cost=Decimal(3)))
     table.change(settings.record_manifest, table.batch_id, str(enrolled), table.now, ANNA)
     table.database.read_now(context.heed)
@@ -409,7 +409,7 @@ OUT_OF_CREDITS = Blocked(Trouble.CREDITS, "insufficient balance", 403)
 async def test_a_run_that_waits_for_credits_goes_on_once_the_balance_is_enough(
     balances: Sequence[Decimal | None], submits: int, table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(credit_wait, "FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(accounting, "TOP_UP_FIRST_SECONDS", 0.0)
     answers: Sequence[SubmitOutcome] = (OUT_OF_CREDITS, Accepted("g-1", None, 201, {"id": "g-1"}))
     service = PoorService(submits=answers, balances=balances)
     synced = table.sync("mona")
@@ -442,7 +442,8 @@ async def test_a_cap_that_is_set_while_the_balance_is_asked_for_is_kept(table: T
     table.sync(spec("mona", duration=5))
     service = Steered(submits=(OUT_OF_CREDITS, Accepted("g-1")))
     context = context_of(table, service, FAST)
-    context.waits_for_credits, context.prices = True, KNOWN
+    change_spec(context, waits_for_credits=True)
+    context.prices = KNOWN
     upkeep = Upkeep(context, wake=lambda: None, resize=lambda _downloads: None)
     scheduler = Scheduler(context, AT_ONCE)
     await turn(scheduler)
@@ -456,7 +457,7 @@ async def test_a_cap_that_is_set_while_the_balance_is_asked_for_is_kept(table: T
 
 
 def test_the_balance_must_be_enough_for_the_next_job_and_is_asked_for_at_growing_intervals() -> None:
-    wait = credit_wait.CreditWait()
+    wait = accounting.CreditWait()
     wait.refused(OUT_OF_CREDITS, NOON)
     assert not wait.is_due(NOON + 29 * SECOND)
     intervals, now = [], NOON

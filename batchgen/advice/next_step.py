@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from batchgen.context import RunContext
 from batchgen.errors import ExitCode
 from batchgen.jobs import State
+from batchgen.jobtable.kinds import Hold
 from batchgen.jobtable.statistics import BatchSummary
-from batchgen.limits.budget import HOLD_REASONS, SETTING_OF, Hold
+from batchgen.limits.budget import HOLD_REASONS, SETTING_OF
 from batchgen.runs.ending import Ending, advice_of
 from batchgen.services.outcomes import Trouble
 

@@ -21,7 +21,6 @@ from batchgen.context import RunSpec
 from batchgen.errors import BatchgenError, ExitCode, TableLocked
 from batchgen.files.local_files import FileDigests
 from batchgen.jobtable import enrolled, fingerprint, statistics
-from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.enrolled import EnrolledBatch
 from batchgen.jobtable.fingerprint import JobWithFiles
@@ -170,7 +169,7 @@ class Worker:
         enrolled_limits = read_enrolled(steering)
         ids, absent = await self.sendable(batch, folder)
         spec = RunSpec(
-            batch=Batch(name=batch.name, service=batch.service, manifest=Path(batch.manifest_path), sha256=""),
+            batch=batch,
             jobs=len(ids) + len(absent),
             synced=SyncResult(batch.id, orphans=await read(enrolled.ids_of, batch.id, enrolled_limits.orphans)),
             folder=folder,
@@ -222,13 +221,13 @@ class Worker:
         if run is None or batch.synced_at == run.batch.synced_at:
             return
         context = run.runner.context
-        ids, absent = await self.sendable(batch, context.folder)
+        ids, absent = await self.sendable(batch, context.spec.folder)
         models = await self.database.read(enrolled.models_of, batch.id)
         if self.runs.get(batch.id) is not run or run.runner.over.is_set():
             return  # The next run takes it up.
         run.absent = absent
-        context.models = models
-        if context.selected:
-            context.selected.replace(ids)
+        context.spec = replace(context.spec, models=models)
+        if context.spec.selected:
+            context.spec.selected.replace(ids)
         run.batch = batch
         run.runner.notify(*run.runner.stages)

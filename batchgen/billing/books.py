@@ -21,7 +21,6 @@ from batchgen.billing import queries
 from batchgen.billing.settlements import (
     CHARGE_LAG,
     PLACES,
-    Assessment,
     BilledAttempt,
     Settlement,
     UnmatchedTransaction,
@@ -121,13 +120,17 @@ class Books(AbstractContextManager["Books"]):
         self._db.executescript(queries.INDEXES)
         self._db.executescript(f"{queries.FORGET_SETTLEMENTS}; {queries.FROM_LOG}; {queries.UNCLAIMED};")
         for rows in self._read(queries.UNMATCHED):
-            unmatched = ((judge_unmatched(UNMATCHED.validate_python(dict(row)), now, log_fault), row) for row in rows)
-            self._insert(queries.SET_UNMATCHED, (unmatched_values(assessment, row) for assessment, row in unmatched))
+            unmatched = []
+            for row in rows:
+                settlement, note = judge_unmatched(UNMATCHED.validate_python(dict(row)), now, log_fault)
+                # Its job only where the request is known to be of it.
+                job = (row["key"], row["state"]) if settlement is Settlement.UNKNOWN else (None, None)
+                unmatched.append((settlement, note, *job, row["n"]))
+            self._insert(queries.SET_UNMATCHED, unmatched)
         # Afterwards: a charge that nobody else made may be that of an attempt whose answer was lost.
         for rows in self._read(queries.SUMS):
-            attempts = ((judge_attempt(BILLED.validate_python(dict(row)), now, log_fault), row["id"]) for row in rows)
-            values = ((assessment.settlement, assessment.note, number) for assessment, number in attempts)
-            self._insert(queries.SET_SETTLEMENT, values)
+            attempts = ((*judge_attempt(BILLED.validate_python(dict(row)), now, log_fault), row["id"]) for row in rows)
+            self._insert(queries.SET_SETTLEMENT, attempts)
         self._db.execute(queries.GUESS)
 
     def tally(self) -> dict[Settlement, Tally]:
@@ -158,15 +161,10 @@ class Books(AbstractContextManager["Books"]):
         rows = self._db.execute("SELECT id FROM billed WHERE lost AND settlement = ?", (Settlement.NOTHING_CHARGED,))
         return [row["id"] for row in rows]
 
-    def uncollected(self) -> list[str]:
-        """The keys of the jobs that were charged and are not delivered."""
-        rows = self._db.execute("SELECT key FROM billed WHERE settlement = ? ORDER BY id", (Settlement.NOT_DELIVERED,))
-        return [row["key"] for row in rows]
-
-    def to_come(self) -> int:
-        """How many jobs were charged and are not delivered, and are still brought to their end."""
-        rows = self._db.execute("SELECT state FROM billed WHERE settlement = ?", (Settlement.NOT_DELIVERED,))
-        return sum(State(row["state"]).is_active for row in rows)
+    def uncollected(self) -> dict[str, State]:
+        """The keys of the jobs that were charged and are not delivered, and where each stands."""
+        sql = "SELECT key, state FROM billed WHERE settlement = ? ORDER BY id"
+        return {row["key"]: State(row["state"]) for row in self._db.execute(sql, (Settlement.NOT_DELIVERED,))}
 
     def _insert(self, sql: str, values: Iterable[tuple[Any, ...]]) -> None:
         self._db.execute("BEGIN")
@@ -199,9 +197,3 @@ def attempt_values(row: Row[Any]) -> tuple[Any, ...]:
         *(timestamp(row.intent_at - CLOCK_SKEW), timestamp(row.deadline_at + CHARGE_LAG)),
         *(Outcome(row.outcome).is_undecided, bool(row.is_judged), bool(row.is_delivered), bool(row.is_current)),
     )
-
-
-def unmatched_values(assessment: Assessment, row: sqlite3.Row) -> tuple[Any, ...]:
-    """What is written beside a transaction of no attempt; its job only where the request is known to be of it."""
-    job = (row["key"], row["state"]) if assessment.settlement is Settlement.UNKNOWN else (None, None)
-    return assessment.settlement, assessment.note, *job, row["n"]

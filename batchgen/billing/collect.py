@@ -18,14 +18,13 @@ from batchgen.context import RunSpec
 from batchgen.errors import AccountError, BatchgenError, ExitCode, StorageError
 from batchgen.jobs import State
 from batchgen.jobtable import billing, commands, leases
-from batchgen.jobtable.batches import Batch, StoredBatch
+from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import jobs
 from batchgen.jobtable.selection import Selected
 from batchgen.jobtable.statistics import STUCK_FAILURES
 from batchgen.jobtable.sync import SyncResult
 from batchgen.limits.steering import deadline_after
-from batchgen.manifest.limits import Limits
 from batchgen.runner import Runner
 from batchgen.runs.ending import Ending
 from batchgen.services.base import Service
@@ -81,14 +80,6 @@ async def collect(
     await database.write(commands.poll_now, batch.id, active, now)  # they are charged, so they have ended
     stop = None
     if (moved or active) and not is_run_at_work:
-        spec = RunSpec(
-            batch=Batch(name=batch.name, service=batch.service, manifest=Path(batch.manifest_path), sha256=""),
-            jobs=0,
-            synced=SyncResult(batch.id),
-            folder=folder,
-            limits=Limits(),
-            models=(),
-            selected=Selected([]),
-        )
+        spec = RunSpec(batch=batch, synced=SyncResult(batch.id), folder=folder, selected=Selected([]))
         stop = stop_of(await Collector(database, service, spec, {*moved, *active}).run())
     return [*moved, *active], stop

@@ -17,13 +17,7 @@ from batchgen.jobtable.database import Database
 from batchgen.limits.accounting import CLOCK_SKEW
 from batchgen.services.base import History, Service, Transaction, TransactionKind
 from batchgen.services.outcomes import Unavailable
-from batchgen.services.statement import (
-    Pause,
-    StatementBroken,
-    StatementRestarted,
-    ask_patiently,
-    read_pages,
-)
+from batchgen.services.statement import Pause, StatementBroken, StatementRestarted, ask_patiently, read_pages
 
 RESTARTS = 3
 """How often the pages are read from the first again, because the service does not take a cursor of its own."""

@@ -1,14 +1,16 @@
 """Reconciles a batch with its account: reads both sides, judges them, collects what was paid for, records what it cost.
 
-Running it again changes nothing that the account has not changed.
+Running it again changes nothing that the account has not changed. `closing_bill` is the short form at the end of a run.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 
 from batchgen import clock
@@ -17,6 +19,7 @@ from batchgen.billing.collect import collect
 from batchgen.billing.reading import Statement, add_attempts, read_log, read_statement, read_table, record
 from batchgen.billing.settlements import Settlement
 from batchgen.errors import AccountError, BatchgenError, ServiceUnreachable
+from batchgen.jobs import ChargeSource
 from batchgen.jobtable import billing
 from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.database import Database
@@ -24,6 +27,16 @@ from batchgen.limits.accounting import CLOCK_SKEW
 from batchgen.services.base import Service
 from batchgen.services.statement import StatementBroken
 from batchgen.stage import wait_for
+
+CLOSING_SECONDS = 5.0
+"""For the bill at the end of a run: where it takes longer, the run ends without it."""
+CLOSING_JOBS = 5_000
+"""Of the largest batch that is compared when a run ends: so many charges come within `CLOSING_SECONDS`."""
+AWAITED = frozenset({Settlement.UNDERWAY, Settlement.UNCONFIRMED, Settlement.LATE})
+"""What time or another run settles, beside what was charged and is still to come."""
+CHARGED = (Settlement.DELIVERED, Settlement.REFUNDED, Settlement.REPLACED)
+STRANGE = frozenset({Settlement.UNIDENTIFIED, Settlement.UNKNOWN})
+DISPUTED = frozenset(settlement for settlement in Settlement if not settlement.closes) - AWAITED - STRANGE
 
 
 @dataclass(slots=True)
@@ -119,4 +132,51 @@ def explained(error: StatementBroken, service: Service) -> BatchgenError:
     return ServiceUnreachable(
         f"the account's transactions could not be read to their end: {error}.\n"
         "Nothing has been changed: run the same command again later."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ClosingBill:
+    """How the attempts of a batch stand in the account's transactions; charges of no attempt are left out."""
+
+    charged: int
+    charged_usd: Decimal
+    awaited: int
+    disputed: int
+
+
+async def closing_bill(
+    database: Database, service: Service, batch_id: int, began_at: datetime, now: datetime
+) -> ClosingBill | None:
+    """Compare the attempts that ended since `began_at` with the account. It collects nothing and reads no log.
+
+    None where the service names charges in another way, or the comparison cannot be had within a moment.
+    """
+    if service.features.charges is not ChargeSource.LEDGER:
+        return None
+    with suppress(TimeoutError, StatementBroken), Books() as books:
+        async with asyncio.timeout(CLOSING_SECONDS):
+            scope = (batch_id, service.account, service.origin)
+            since = await database.read(billing.first_intent, *scope, began_at)
+            if since is None:
+                return None
+            statement = await read_statement(service, books, since - CLOCK_SKEW, now + CLOCK_SKEW, None)
+            if statement.unreadable:
+                return None
+            await database.read(add_attempts, service, batch_id, books, since)
+            books.judge(now, "it was not read")
+            await record(database, books, now)
+            # Those that are still brought to their end.
+            to_come = sum(state.is_active for state in books.uncollected().values())
+            return summed(books.tally(), to_come)
+    return None
+
+
+def summed(tallies: Mapping[Settlement, Tally], to_come: int) -> ClosingBill:
+    charged = [tallies[settlement] for settlement in CHARGED if settlement in tallies]
+    return ClosingBill(
+        charged=sum(tally.number for tally in charged),
+        charged_usd=sum((tally.charged_usd for tally in charged), Decimal(0)),
+        awaited=sum(tally.number for settlement, tally in tallies.items() if settlement in AWAITED) + to_come,
+        disputed=sum(tally.number for settlement, tally in tallies.items() if settlement in DISPUTED) - to_come,
     )

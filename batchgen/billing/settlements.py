@@ -72,10 +72,8 @@ class Settlement(StrEnum):
         return self in (Settlement.DELIVERED, Settlement.AMOUNT_DIFFERS)
 
 
-@dataclass(frozen=True, slots=True)
-class Assessment:
-    settlement: Settlement
-    note: str = ""
+Assessment = tuple[Settlement, str]
+"""A settlement, and a note on it in words; "" where there is nothing to add."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,18 +136,18 @@ class UnmatchedTransaction:
 def judge_attempt(attempt: BilledAttempt, now: datetime, log_fault: str) -> Assessment:
     """The settlement of an attempt. `log_fault` says why the log was not read whole; "" if it was."""
     if not attempt.is_judged:
-        return Assessment(Settlement.ELSEWHERE)
+        return Settlement.ELSEWHERE, ""
     if not attempt.charges and not attempt.refunds:
         return judge_uncharged(attempt, now, log_fault)
     if attempt.charges and attempt.net_usd == ZERO:
-        return Assessment(Settlement.REFUNDED)
+        return Settlement.REFUNDED, ""
     if not attempt.is_delivered:
         if attempt.named_usd == ZERO:
-            return Assessment(Settlement.FAILED_CHARGED, parts_of(attempt))
+            return Settlement.FAILED_CHARGED, parts_of(attempt)
         if not attempt.is_current:
-            return Assessment(Settlement.REPLACED, parts_of(attempt))
+            return Settlement.REPLACED, parts_of(attempt)
         state = f"the job is {attempt.state}"
-        return Assessment(Settlement.NOT_DELIVERED, "; ".join(filter(None, (state, parts_of(attempt)))))
+        return Settlement.NOT_DELIVERED, "; ".join(filter(None, (state, parts_of(attempt))))
     return judge_amount(attempt)
 
 
@@ -158,45 +156,43 @@ def judge_uncharged(attempt: BilledAttempt, now: datetime, log_fault: str) -> As
     if attempt.outcome.is_undecided:
         return judge_lost(attempt, now, log_fault)
     if attempt.outcome is not Outcome.ACCEPTED:
-        return Assessment(Settlement.NOTHING_CHARGED)
+        return Settlement.NOTHING_CHARGED, ""
     if attempt.is_current and attempt.state.is_active and not attempt.is_delivered:
-        return Assessment(Settlement.UNDERWAY, f"the job is {attempt.state}")
+        return Settlement.UNDERWAY, f"the job is {attempt.state}"
     if attempt.named_usd == ZERO:
-        return Assessment(
-            Settlement.DELIVERED if attempt.is_delivered else Settlement.NOTHING_CHARGED, "it costs nothing"
-        )
+        return Settlement.DELIVERED if attempt.is_delivered else Settlement.NOTHING_CHARGED, "it costs nothing"
     until = (attempt.finished_at or attempt.deadline_at) + CHARGE_LAG
     if now < until:
-        return Assessment(Settlement.LATE, normal_until(until))
-    return Assessment(Settlement.UNCHARGED if attempt.is_delivered else Settlement.NOTHING_CHARGED)
+        return Settlement.LATE, normal_until(until)
+    return Settlement.UNCHARGED if attempt.is_delivered else Settlement.NOTHING_CHARGED, ""
 
 
 def judge_lost(attempt: BilledAttempt, now: datetime, log_fault: str) -> Assessment:
     """An attempt whose answer was lost, without a charge. As long as its job waits, a run or a person decides."""
     if attempt.is_current and attempt.state.is_active:
-        return Assessment(Settlement.UNCONFIRMED)
+        return Settlement.UNCONFIRMED, ""
     until = attempt.deadline_at + CHARGE_LAG
     if now < until:
-        return Assessment(Settlement.UNCONFIRMED, normal_until(until))
+        return Settlement.UNCONFIRMED, normal_until(until)
     if log_fault:
-        return Assessment(Settlement.UNCONFIRMED, log_fault)
+        return Settlement.UNCONFIRMED, log_fault
     if attempt.may_be_charged:
-        return Assessment(Settlement.UNCONFIRMED, "a charge that nobody knows may be its own")
-    return Assessment(Settlement.NOTHING_CHARGED, "neither the service's log nor the account has it")
+        return Settlement.UNCONFIRMED, "a charge that nobody knows may be its own"
+    return Settlement.NOTHING_CHARGED, "neither the service's log nor the account has it"
 
 
 def judge_amount(attempt: BilledAttempt) -> Assessment:
     """A delivered attempt with charges: whether they are what they should be. The rules stand above."""
     parts = parts_of(attempt)
     if attempt.net_usd == attempt.expected_usd:
-        return Assessment(Settlement.DELIVERED, parts)
+        return Settlement.DELIVERED, parts
     if attempt.refunds:
-        return Assessment(Settlement.PARTLY_REFUNDED, parts)
+        return Settlement.PARTLY_REFUNDED, parts
     if attempt.same_amount > 1:
-        return Assessment(Settlement.CHARGED_TWICE, parts)
+        return Settlement.CHARGED_TWICE, parts
     if attempt.named_usd is not None:
-        return Assessment(Settlement.AMOUNT_DIFFERS, parts)
-    return Assessment(Settlement.DELIVERED, parts or ("the price list said otherwise" if attempt.estimated_usd else ""))
+        return Settlement.AMOUNT_DIFFERS, parts
+    return Settlement.DELIVERED, parts or ("the price list said otherwise" if attempt.estimated_usd else "")
 
 
 def judge_unmatched(transaction: UnmatchedTransaction, now: datetime, log_fault: str) -> Assessment:
@@ -205,31 +201,27 @@ def judge_unmatched(transaction: UnmatchedTransaction, now: datetime, log_fault:
     A charge is foreign if the table or the log names another maker, or if the whole log of this key does not have it.
     """
     if transaction.is_balance:
-        return Assessment(Settlement.BALANCE)
+        return Settlement.BALANCE, ""
     if transaction.elsewhere:
-        return Assessment(
-            Settlement.ELSEWHERE, f"job {transaction.elsewhere}, sent with another key or to another address"
-        )
+        return Settlement.ELSEWHERE, f"job {transaction.elsewhere}, sent with another key or to another address"
     if transaction.batch:
-        return Assessment(Settlement.FOREIGN, f"batch {transaction.batch} of this job table")
+        return Settlement.FOREIGN, f"batch {transaction.batch} of this job table"
     if transaction.generation_id is None:
-        return Assessment(Settlement.UNKNOWN, "it names no generation")
+        return Settlement.UNKNOWN, "it names no generation"
     if transaction.client_request_id:
         if not transaction.is_batchgen:
-            return Assessment(Settlement.FOREIGN, "another program's request")
+            return Settlement.FOREIGN, "another program's request"
         if transaction.key is None:
-            return Assessment(Settlement.FOREIGN, "a request of another job table")
-        return Assessment(
-            Settlement.UNKNOWN, f"the request of job {transaction.key}, of a job table that is not this one"
-        )
+            return Settlement.FOREIGN, "a request of another job table"
+        return Settlement.UNKNOWN, f"the request of job {transaction.key}, of a job table that is not this one"
     if log_fault:
-        return Assessment(Settlement.UNIDENTIFIED, log_fault)
+        return Settlement.UNIDENTIFIED, log_fault
     until = transaction.at + CHARGE_LAG
     if now < until:
-        return Assessment(Settlement.UNIDENTIFIED, normal_until(until))
+        return Settlement.UNIDENTIFIED, normal_until(until)
     if transaction.likely_job:
-        return Assessment(Settlement.UNKNOWN, f"it may be that of job {transaction.likely_job}, whose answer was lost")
-    return Assessment(Settlement.FOREIGN, "not in the log of this key: another key's")
+        return Settlement.UNKNOWN, f"it may be that of job {transaction.likely_job}, whose answer was lost"
+    return Settlement.FOREIGN, "not in the log of this key: another key's"
 
 
 def normal_until(moment: datetime) -> str:

@@ -16,7 +16,7 @@ from batchgen import clock
 from batchgen.advice.command_line import typed_again, with_ids, without
 from batchgen.advice.next_step import BY_THE_MANIFEST, NextStep, next_step
 from batchgen.api.opening import OpenRun
-from batchgen.billing.closing import CLOSING_JOBS, ClosingBill, closing_bill
+from batchgen.billing.reconcile import CLOSING_JOBS, ClosingBill, closing_bill
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.errors import ExitCode

@@ -27,8 +27,9 @@ from batchgen.jobtable.batches import StoredBatch, chosen_batches, open_table
 from batchgen.jobtable.blockers import A_RUN, RESUME
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.delivery import REMARKS_READ
+from batchgen.jobtable.kinds import Hold
 from batchgen.jobtable.moves import Departure
-from batchgen.limits.budget import SETTING_OF, Hold, hold_of
+from batchgen.limits.budget import SETTING_OF
 from batchgen.report import hints, words
 from batchgen.report.formats import local_time
 from batchgen.report.settings import in_force_lines, setting_values
@@ -217,13 +218,12 @@ def last_ending(status: BatchStatus) -> LastEnding | None:
     last, values = status.last_run, status.in_force.set_values
     if not last or not last.ended_at or last.exit_code not in CONDITIONS:
         return None
-    hold = hold_of(last.message)
     is_changed = any(value.set_at and value.set_at > last.ended_at for value in values)
-    is_charged = hold is Hold.PRICE and not status.summary.unpriced
+    is_charged = last.hold is Hold.PRICE and not status.summary.unpriced
     if is_charged or (is_changed and last.exit_code == ExitCode.LIMIT_REACHED):
         return None
-    is_limit_set = hold is not None and any(value.name is SETTING_OF.get(hold) for value in values)
-    return LastEnding(ExitCode(last.exit_code), hold, is_limit_set)
+    is_limit_set = last.hold is not None and any(value.name is SETTING_OF.get(last.hold) for value in values)
+    return LastEnding(ExitCode(last.exit_code), last.hold, is_limit_set)
 
 
 def condition(before: LastEnding | None, to_type: hints.CommandLine) -> str:

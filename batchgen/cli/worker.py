@@ -131,7 +131,8 @@ class WorkerDisplay:
 
     def announce(self, run: WorkerRun) -> None:
         """Say that a run begins, and which jobs only another machine can send."""
-        message = f"{plural(run.runner.spec.jobs, 'job')}, in {run.runner.spec.folder}"
+        spec = run.runner.context.spec
+        message = f"{plural(spec.jobs, 'job')}, in {spec.folder}"
         if run.absent:
             message += f"; {absent_words(run.absent)}"
         self.show_step(run.batch.name, "began", message, None, len(run.absent))

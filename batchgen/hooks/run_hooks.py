@@ -70,7 +70,7 @@ class RunHooks:
         if not (self.notifier.receivers or self.delivery_hook or self.metrics):
             return await runner.run()
         self.runner, self.context = runner, runner.context
-        self.batch = runner.spec.batch.name
+        self.batch = self.context.spec.batch.name
         self.last_event, self.last_movement = last_event, clock.utcnow()
         try:
             await self.open()

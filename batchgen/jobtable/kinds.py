@@ -1,4 +1,4 @@
-"""What the rows of `limits` and of `settings` are about."""
+"""What the rows of `limits`, of `settings` and of `runs` are about."""
 
 from __future__ import annotations
 
@@ -9,6 +9,14 @@ class LimitKind(StrEnum):
     SUBMITS = "submits"  #: create requests a minute
     POLLS = "polls"  #: polls a minute
     IN_FLIGHT = "in_flight"  #: generations at one time
+
+
+class Hold(StrEnum):
+    """Why a pending job is not submitted although the limits would allow it."""
+
+    BUDGET = "budget"  #: it would exceed the cap
+    PRICE = "price"  #: a request of an unknown price is in flight: no more until its charge is known
+    TIME = "time"  #: it would not be done in time
 
 
 class SettingName(StrEnum):

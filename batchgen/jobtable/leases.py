@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, insert, select, update
 from batchgen.jobs import Outcome, State
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.engine import HINTS
+from batchgen.jobtable.kinds import Hold
 from batchgen.jobtable.moves import refuse_moved
 from batchgen.jobtable.run_lock import Neighbours, Owner, dead_runs
 from batchgen.jobtable.schema import attempts, jobs, runs
@@ -40,10 +41,17 @@ def begin_run(
     connection.execute(insert(runs).values(**row, started_at=now, seen_at=now))
 
 
-def end_run(connection: Connection, run_id: str, exit_code: int, now: datetime, message: str | None = None) -> None:
-    """Record how a run ended, with the sentence that it printed, and release its leases."""
+def end_run(
+    connection: Connection,
+    run_id: str,
+    exit_code: int,
+    now: datetime,
+    message: str | None = None,
+    hold: Hold | None = None,
+) -> None:
+    """Record how a run ended, with the sentence that it printed and what held it back, and release its leases."""
     recover(connection, jobs.c.leased_by == run_id, now)
-    ended = {"ended_at": now, "seen_at": now, "exit_code": exit_code, "message": message}
+    ended = {"ended_at": now, "seen_at": now, "exit_code": exit_code, "message": message, "hold": hold}
     connection.execute(update(runs).where(runs.c.id == run_id).values(**ended))
 
 

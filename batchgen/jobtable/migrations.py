@@ -12,7 +12,7 @@ from batchgen.files.safe_open import create_database
 from batchgen.jobtable.engine import inspection_engine, make_engine, may_write, path_of, shown
 from batchgen.jobtable.place import is_missing
 
-HEAD = "v003"
+HEAD = "v004"
 """The newest migration. It is repeated here (a test compares) because importing Alembic takes 600 ms at every start."""
 
 UNICODE = "UTF8"

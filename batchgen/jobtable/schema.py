@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from batchgen.jobs import ChargeSource, ErrorClass, Outcome, State, Verdict
 from batchgen.jobtable.columns import ForeignText, Money, NanoUSD, UTCDateTime, Word
-from batchgen.jobtable.kinds import LimitKind, SettingName
+from batchgen.jobtable.kinds import Hold, LimitKind, SettingName
 
 metadata = MetaData()
 
@@ -245,6 +245,8 @@ runs = Table(
     Column("ended_at", UTCDateTime),
     Column("exit_code", Integer),
     Column("message", ForeignText),
+    # What kept the next job from being sent, where the run ended for that.
+    Column("hold", Word(Hold)),
 )
 
 settings = Table(

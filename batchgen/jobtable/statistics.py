@@ -18,6 +18,7 @@ from batchgen.files.output_paths import is_url
 from batchgen.jobs import ErrorClass, State
 from batchgen.jobtable import ledger
 from batchgen.jobtable.joins import CURRENT_OR_NONE, IN_BATCH
+from batchgen.jobtable.kinds import Hold
 from batchgen.jobtable.rows import may_be_charged
 from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs, runs
 from batchgen.jobtable.transition import SENT_HERE
@@ -72,6 +73,8 @@ class LastRun:
     """None where it is at work, or was killed."""
     exit_code: int | None
     message: str | None
+    hold: Hold | None
+    """What kept the next job from being sent, where it ended for that."""
     limits: str | None
     """The limits that were typed as its options, as JSON."""
     selection: str | None

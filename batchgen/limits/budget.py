@@ -9,25 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from enum import StrEnum
 
 from batchgen.catalogue.amounts import amount_text
 from batchgen.jobtable import ledger
-from batchgen.jobtable.kinds import SettingName
+from batchgen.jobtable.kinds import Hold, SettingName
 from batchgen.jobtable.ledger import ZERO, Totals
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.jobtable.submission import Candidate
 
 LOOKAHEAD = 200
 """Jobs read beyond those that fit, when some would not be done in time: a shorter one may stand behind a longer one."""
-
-
-class Hold(StrEnum):
-    """Why a pending job is not submitted although the limits would allow it."""
-
-    BUDGET = "budget"  #: it would exceed the cap
-    PRICE = "price"  #: a request of an unknown price is in flight: no more until its charge is known
-    TIME = "time"  #: it would not be done in time
 
 
 HOLD_REASONS = {
@@ -38,13 +29,6 @@ HOLD_REASONS = {
 """What a person is told while nothing more is submitted and generations are still in flight."""
 SETTING_OF = {Hold.BUDGET: SettingName.MAX_COST, Hold.TIME: SettingName.UNTIL}
 """The limit that holds back, by its name for `batchgen set`."""
-BUDGET_REACHED = "the budget of"
-NOT_IN_TIME = "what is left would not be done by"
-CHARGE_UNKNOWN = (
-    "the charge of a request is not known yet, and the price of its model neither: nothing more is sent"
-    " under a `max_cost` until it is. The same command asks again"
-)
-"""How a run ends that `Hold.PRICE` holds back. Above, how the sentence of the other holds begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +69,16 @@ def explanation(choice: Choice, max_cost: Decimal | None, until: datetime | None
             price = amount_text(choice.next_cost) if choice.next_cost else ""
             reached = f"does not pay the next job, which costs {price}" if price else "is reached"
             return (
-                f"{BUDGET_REACHED} {amount_text(max_cost or ZERO)} USD {reached}."
+                f"the budget of {amount_text(max_cost or ZERO)} USD {reached}."
                 f" {how or 'Raise `max_cost` in the manifest, or give --max-cost'}, and the same command goes on"
             )
         case Hold.PRICE:
-            return CHARGE_UNKNOWN
+            return (
+                "the charge of a request is not known yet, and the price of its model neither: nothing more is sent"
+                " under a `max_cost` until it is. The same command asks again"
+            )
         case Hold.TIME:
             at = f"{until.astimezone():%Y-%m-%d %H:%M}" if until else ""
             later = f"{how}, and" if how else "With a later --until"
-            return f"{NOT_IN_TIME} {at}. {later} the same command goes on"
+            return f"what is left would not be done by {at}. {later} the same command goes on"
     return ""
-
-
-def hold_of(message: str | None) -> Hold | None:
-    """What held back the next job of a run that ended with this sentence; None where it does not say so."""
-    beginnings = {BUDGET_REACHED: Hold.BUDGET, CHARGE_UNKNOWN: Hold.PRICE, NOT_IN_TIME: Hold.TIME}
-    return next((hold for words, hold in beginnings.items() if message and message.startswith(words)), None)

@@ -48,41 +48,34 @@ def forecast(
 
     With `until`, a job is submitted where nine of ten such generations end before it.
     """
-    simulations = max(FEWEST_SIMULATIONS, min(MOST_SIMULATIONS, GENERATIONS // max(len(waiting) + len(running), 1)))
     random = Random(0)  # noqa: S311 - nothing secret
-    results = [simulate(waiting, running, in_flight, per_minute, until, random) for _ in range(simulations)]
+    interval = 60 / per_minute
+
+    def simulate() -> tuple[float, bytes]:
+        """One run: when the last generation ends, and which jobs were submitted."""
+        slots = [remaining(times, age, random) for times, age in running]
+        end = max(slots, default=0.0)
+        # Where more generations are running than are allowed, nothing is submitted until enough of them have ended.
+        slots = [0.0] * (in_flight - len(slots)) + sorted(slots)[-in_flight:]
+        heapify(slots)
+        chosen, sent = bytearray(len(waiting)), 0
+        for number, times in enumerate(waiting):
+            start = max(slots[0], sent * interval)
+            if until is not None and start + times.quantile(Z_90) > until:
+                continue
+            done = start + draw(times, random)
+            heapreplace(slots, done)
+            end = max(end, done)
+            chosen[number] = 1
+            sent += 1
+        return end, bytes(chosen)
+
+    simulations = max(FEWEST_SIMULATIONS, min(MOST_SIMULATIONS, GENERATIONS // max(len(waiting) + len(running), 1)))
+    results = [simulate() for _ in range(simulations)]
     ends = sorted(min(end, LATEST_SECONDS) for end, _ in results)
     choices = sorted((chosen for _, chosen in results), key=lambda chosen: chosen.count(1))
     late = min(simulations - 1, simulations * 9 // 10)
     return Forecast(ends[simulations // 2], ends[late], choices[simulations // 2])
-
-
-def simulate(
-    waiting: Sequence[TimeDistribution],
-    running: Sequence[tuple[TimeDistribution, float]],
-    in_flight: int,
-    per_minute: float,
-    until: float | None,
-    random: Random,
-) -> tuple[float, bytes]:
-    """One run: when the last generation ends, and which jobs were submitted."""
-    slots = [remaining(times, age, random) for times, age in running]
-    end = max(slots, default=0.0)
-    # Where more generations are running than are allowed, nothing is submitted until enough of them have ended.
-    slots = [0.0] * (in_flight - len(slots)) + sorted(slots)[-in_flight:]
-    heapify(slots)
-    interval = 60 / per_minute
-    chosen, sent = bytearray(len(waiting)), 0
-    for number, times in enumerate(waiting):
-        start = max(slots[0], sent * interval)
-        if until is not None and start + times.quantile(Z_90) > until:
-            continue
-        done = start + draw(times, random)
-        heapreplace(slots, done)
-        end = max(end, done)
-        chosen[number] = 1
-        sent += 1
-    return end, bytes(chosen)
 
 
 def draw(times: TimeDistribution, random: Random) -> float:

@@ -93,11 +93,8 @@ class GenerationTimes:
         """The distribution as far as it is known: around the first guess until a generation has ended, then the fit."""
         return self._fitted(model, clip_seconds)[1]
 
-    def poll_schedule(self, model: str, clip_seconds: float) -> PollSchedule:
-        """The optimal schedule for what is known; for scouts, where nothing is."""
-        return self._fitted(model, clip_seconds)[2]
-
     def _fitted(self, model: str, clip_seconds: float) -> tuple[int, TimeDistribution, PollSchedule]:
+        """`Evidence.fitted`, brought up to date: the optimal schedule for what is known, or for scouts."""
         evidence = self._evidence[model, clip_seconds]
         fitted, timing = evidence.fitted, evidence.timing
         if not fitted or evidence.is_outdated:
@@ -164,7 +161,8 @@ class GenerationTimes:
     def next_age(self, job: Job, age: float) -> float:
         """The age in seconds at which to poll for a generation that was not finished at `age`."""
         kind = job.kind
-        evidence, schedule = self._evidence[kind], self.poll_schedule(*kind)
+        evidence = self._evidence[kind]
+        _, _, schedule = self._fitted(*kind)
         if evidence.timing.count:
             return schedule.after(age)
         if len(evidence.scouts) < SCOUTS:

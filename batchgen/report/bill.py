@@ -10,8 +10,7 @@ from typing import IO, Any
 
 from batchgen.advice.command_line import with_ids
 from batchgen.billing.books import Books, OpenItem
-from batchgen.billing.closing import ClosingBill
-from batchgen.billing.reconcile import Comparison
+from batchgen.billing.reconcile import ClosingBill, Comparison
 from batchgen.billing.settlements import Settlement, usd
 from batchgen.catalogue.amounts import amount_text
 from batchgen.catalogue.wording import plural

@@ -10,9 +10,10 @@ from textwrap import wrap
 from typing import cast
 
 from batchgen.catalogue.wording import plural, unknown_charges
-from batchgen.dry_run import UNREFUSED_PER_MINUTE, ModelCost, Plan
+from batchgen.dry_run import ModelCost, Plan
 from batchgen.errors import ManifestChanged
 from batchgen.jobs import State
+from batchgen.limits.admission import MOST_PER_MINUTE
 from batchgen.manifest.limits import AUTO
 from batchgen.report.command_events import Planned, PlannedModel, PlannedPrompt
 from batchgen.report.formats import counts, dollars, duration, local_time, shortened
@@ -133,7 +134,7 @@ def assumed_limits(plan: Plan) -> str:
     limits = plan.request.limits
     in_flight = f"{plan.in_flight} in flight{LEARNED if limits.in_flight == AUTO else ''}"
     learned = LEARNED if limits.submits_per_minute == AUTO else ""
-    if learned and plan.per_minute == UNREFUSED_PER_MINUTE:
+    if learned and plan.per_minute == MOST_PER_MINUTE:
         return f"{in_flight}, as many submits as that takes: none was refused yet"
     return f"{in_flight}, {round(plan.per_minute, 1):g} submits a minute{learned}"
 

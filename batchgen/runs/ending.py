@@ -16,9 +16,10 @@ from batchgen.jobs import State
 from batchgen.jobtable import blockers, commands, delivery, selection, statistics
 from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.delivery import LostFiles
+from batchgen.jobtable.kinds import Hold
 from batchgen.jobtable.statistics import BatchSummary, JobResult
 from batchgen.limits import budget
-from batchgen.limits.budget import Choice, Hold
+from batchgen.limits.budget import Choice
 from batchgen.limits.steering import outdated_failures
 from batchgen.services.account import Variables
 from batchgen.services.outcomes import Blocked, Trouble
@@ -99,10 +100,11 @@ def judge(
     cause = next((blocker for blocker in ending.blockers if blocker.cause), None)
     if cause and ending.exit_code is ExitCode.INCOMPLETE:
         ending.message += f"; {cause}"
-    if context.is_worker:  # Other machines deliver into folders of their own.
+    if context.spec.is_worker:  # Other machines deliver into folders of their own.
         return ending
     until = now + delivery.LOOK_FOR_FILES
-    ending.lost = lost = delivery.lost_files(connection, context.batch_id, context.folder, verify=verify, until=until)
+    lost = delivery.lost_files(connection, context.batch_id, context.spec.folder, verify=verify, until=until)
+    ending.lost = lost
     if lost.files and ending.exit_code is ExitCode.DELIVERED:
         number = len(lost.files)
         fault = f"{lost.files[0]}" if number == 1 else f"{number} files are not there as delivered"
@@ -127,15 +129,15 @@ def money_remarks(context: RunContext, summary: BatchSummary) -> Iterator[str]:
 def judge_jobs(connection: Connection, context: RunContext, stopped_by: signal.Signals | None, now: datetime) -> Ending:
     """How the run ended for its jobs. What a person has to mend goes before what is merely missing."""
     summary = statistics.batch_summary(connection, context.batch_id, now)
-    left_out = selection.left_out(connection, context.batch_id, context.selected)
+    left_out = selection.left_out(connection, context.batch_id, context.spec.selected)
     selected = summary.total - summary.counts[State.CANCELLED] - left_out
     missing = selected - summary.counts[State.DONE]
-    others = "name local files that are not here" if context.is_worker else "were not selected"
+    others = "name local files that are not here" if context.spec.is_worker else "were not selected"
     not_selected = f"; {left_out} more {others}" if left_out else ""
     if stopped_by:
         pause = ", once `batchgen resume` has ended the pause" if context.steering.pause else ""
         return Ending(ExitCode(128 + stopped_by), f"interrupted; {ExitCode.INTERRUPTED.hint}{pause}", summary)
-    if not missing and left_out and context.is_worker:
+    if not missing and left_out and context.spec.is_worker:
         return Ending(ExitCode.INCOMPLETE, f"what this machine can send is delivered{not_selected}", summary)
     if not missing:
         return Ending(ExitCode.DELIVERED, explain_delivered(summary, selected, left_out) + not_selected, summary)
@@ -176,8 +178,8 @@ def explain_obstacles(obstacles: Mapping[str, str]) -> str:
 
 def explain_hold(choice: Choice, context: RunContext) -> str:
     """Why no more is sent, and what a person does about it: a value that was set is raised where it was set."""
-    how = "Raise it by `batchgen set`, or in the manifest, and enroll that again" if context.is_worker else ""
-    if choice.hold is Hold.BUDGET and context.has_typed_cap:
+    how = "Raise it by `batchgen set`, or in the manifest, and enroll that again" if context.spec.is_worker else ""
+    if choice.hold is Hold.BUDGET and context.spec.has_typed_cap:
         how = "Give a higher --max-cost"
     if is_set(choice, context):
         how = "Raise it by `batchgen set`, where it was set"

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from batchgen import clock
 from batchgen.catalogue.wording import plural
-from batchgen.context import RunContext, RunSpec
+from batchgen.context import RunContext
 from batchgen.errors import ManifestChanged
 from batchgen.jobs import ErrorClass
 from batchgen.jobtable import repeats, settings, submission, takeover
@@ -38,19 +38,15 @@ class RepeatCheck:
     """Looks for pending jobs that were paid for before, and does with them what a person said."""
 
     def __init__(
-        self,
-        context: RunContext,
-        spec: RunSpec,
-        wait: Callable[[float], Awaitable[bool]],
-        has_prices: asyncio.Event,
+        self, context: RunContext, wait: Callable[[float], Awaitable[bool]], has_prices: asyncio.Event
     ) -> None:
         self.context = context
         self.has_prices = has_prices
         """A person who is asked whether to pay again is told how much."""
-        self.synced = spec.synced
-        self.on_changed = spec.on_changed
+        self.synced = context.spec.synced
+        self.on_changed = context.spec.on_changed
         """What a person said of the repeats that the first comparison shows. Nobody was asked about later ones."""
-        self.handle_of = plugin(spec.batch.service).handle_of
+        self.handle_of = plugin(context.spec.batch.service).handle_of
         self.wait = wait
         """Lets the stages go on, and waits for so many seconds. Whether the run is over."""
 
@@ -147,12 +143,12 @@ class RepeatCheck:
         Returns when the newest was bought that only the log knew, and whether all repeats are settled.
         """
         context, service, now = self.context, self.context.service, clock.utcnow()
-        where = (context.batch_id, service.name, context.folder, context.orphans)
-        search = repeats.RepeatSearch(*where, past, context.selected)
+        where = (context.batch_id, service.name, context.spec.folder, context.orphans)
+        search = repeats.RepeatSearch(*where, past, context.spec.selected)
         comparison = await context.database.read(repeats.compare, search)
         matches: Sequence[Repeat] = comparison.repeats
         if self.on_changed == "keep":
-            matches = await asyncio.to_thread(takeover.measured, matches, context.folder)
+            matches = await asyncio.to_thread(takeover.measured, matches, context.spec.folder)
         confirmed = await asyncio.gather(*map(self.confirm, matches))
         matches = [repeat for repeat in confirmed if repeat]
         deadline = context.limits.deadline_at(now)
@@ -163,7 +159,7 @@ class RepeatCheck:
             if said == "refuse":
                 await self.has_prices.wait()
             redone = self.synced.redone
-            await context.database.write(takeover.settle, matches, context.folder, adopter, said, redone)
+            await context.database.write(takeover.settle, matches, context.spec.folder, adopter, said, redone)
         if matches and self.on_changed == "keep":
             context.warn(
                 f"{plural(len(matches), 'job')} paid for before, or with a video already, taken over and not sent"

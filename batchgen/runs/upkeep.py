@@ -16,8 +16,8 @@ from batchgen.files.disk_space import SCARCE
 from batchgen.files.outputs import OutputFolder
 from batchgen.jobs import State
 from batchgen.jobtable import leases, run_lock, selection, statistics
+from batchgen.jobtable.kinds import Hold
 from batchgen.limits import accounting
-from batchgen.limits.budget import Hold
 from batchgen.limits.steering import read_steering
 from batchgen.services.reachability import CLOCK_FAULT, clock_fault
 from batchgen.stage import LEASE
@@ -120,8 +120,8 @@ class Upkeep:
             return
         self.heeded_version = steering.version
         context.follow(steering)
-        if context.selected and steering.prioritized != self.heeded_order:
-            await self.database.write(context.selected.reorder)
+        if context.spec.selected and steering.prioritized != self.heeded_order:
+            await self.database.write(context.spec.selected.reorder)
         self.heeded_order = steering.prioritized
         self.resize(context.limits_in_force.downloads)
         self.wake()
@@ -179,9 +179,9 @@ async def check_storage(context: RunContext) -> None:
     """
     read = context.database.read
     waiting = await read(statistics.count, context.batch_id, State.DOWNLOADING)
-    outputs = await read(selection.pending_outputs, context.batch_id, context.selected)
+    outputs = await read(selection.pending_outputs, context.batch_id, context.spec.selected)
     try:
         await object_store.check_stores(outputs)
-        await asyncio.to_thread(OutputFolder(context.folder).judge_folders, outputs, SCARCE if waiting else 1)
+        await asyncio.to_thread(OutputFolder(context.spec.folder).judge_folders, outputs, SCARCE if waiting else 1)
     except StorageError as error:
         context.refuse(error)

@@ -11,7 +11,6 @@ import ipaddress
 import logging
 import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from io import StringIO
@@ -19,6 +18,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from batchgen.errors import AccountError, UsageError, os_reason
+from batchgen.files.input_file import InputFault, read_input
 
 LOG = logging.getLogger("batchgen.services")
 ALLOW_HTTP = "BATCHGEN_ALLOW_HTTP"
@@ -140,22 +140,13 @@ def read_pair(variables: Variables, folder: Path) -> Account:
 def read_dotenv(path: Path, variables: Variables) -> Mapping[str, str]:
     """The variables of a `.env` file, as they are written there; none where it does not exist. Raises `UsageError`."""
     try:
-        # The file is opened before it is judged, so that it cannot be exchanged in between. Without O_NONBLOCK, a FIFO
-        # would wait for a writer.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
-        try:
-            is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
-            content = os.read(descriptor, DOTENV_BYTES_MAX + 1) if is_file else b""
-        finally:
-            os.close(descriptor)
+        content = read_input(path, DOTENV_BYTES_MAX)
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {os_reason(error)}") from error
-    if not is_file:
-        raise UsageError(f"{path} is not a file: remove it, or set the variables in the environment")
-    if len(content) > DOTENV_BYTES_MAX:
-        raise UsageError(f"{path} is longer than {DOTENV_BYTES_MAX >> 10} kB, so it is not a file of settings")
+    except InputFault as error:
+        raise UsageError(f"{path}: {error}. Remove it, or set the variables in the environment") from error
     return parse_dotenv(content, path, variables)
 
 

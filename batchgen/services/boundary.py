@@ -21,6 +21,7 @@ from types import UnionType
 from typing import Any, TypeVar
 
 from batchgen.jobs import ErrorClass
+from batchgen.services import bounds
 from batchgen.services.base import (
     History,
     Listing,
@@ -32,21 +33,7 @@ from batchgen.services.base import (
     TransactionKind,
     TransactionPage,
 )
-from batchgen.services.bounds import (
-    CHARGE_STEP,
-    CLOCK_OFFSET_MAX,
-    ID_CHARS,
-    OutOfBounds,
-    amount,
-    bounded_features,
-    in_words,
-    is_identity,
-    is_near,
-    is_pricing,
-    moment,
-    pause,
-    status,
-)
+from batchgen.services.bounds import ID_CHARS, OutOfBounds
 from batchgen.services.outcomes import (
     PAUSE_MAX,
     Adopted,
@@ -93,7 +80,7 @@ class BoundedService(Service):
     def __init__(self, service: Service, api_key: str = "") -> None:
         self._service, self._api_key = service, api_key
         self.name, self.account, self.base_url = service.name, service.account, service.base_url
-        self.features, self.variables = bounded_features(service.features), service.variables
+        self.features, self.variables = bounds.bounded_features(service.features), service.variables
         for text in (self.name, self.account, self.base_url, self.origin):
             if not isinstance(text, str) or self._text(text, ID_CHARS) != text:
                 raise OutOfBounds("its name, account or base_url is no short text without the key")
@@ -104,7 +91,7 @@ class BoundedService(Service):
             offset = self._service.clock_offset
         except Exception:
             return timedelta(0)
-        is_offset = isinstance(offset, timedelta) and abs(offset) <= CLOCK_OFFSET_MAX
+        is_offset = isinstance(offset, timedelta) and abs(offset) <= bounds.CLOCK_OFFSET_MAX
         return offset if is_offset else timedelta(0)
 
     async def close(self) -> None:
@@ -137,7 +124,7 @@ class BoundedService(Service):
             if not isinstance(answer, History):
                 return None if answer is None else self._outcome(NoAnswer, answer)
             past = [generation for generation in map(self._past, answer.generations) if generation]
-            return History(past, moment(answer.since))
+            return History(past, bounds.moment(answer.since))
 
         return await self._call("history", bound, Unavailable, since, until)
 
@@ -158,7 +145,7 @@ class BoundedService(Service):
         return await self._call("transactions", bound, Unavailable, start, end, cursor)
 
     async def balance(self) -> Decimal | None:
-        return await self._call("balance", amount, lambda _reason: None)
+        return await self._call("balance", bounds.amount, lambda _reason: None)
 
     async def catalogue(self, etag: str | None = None) -> Listing | None:
         return await self._call("catalogue", self._listing, lambda _reason: None, etag)
@@ -194,27 +181,27 @@ class BoundedService(Service):
         """The outcome with its values bounded. Raises `OutOfBounds`."""
         if not is_dataclass(outcome) or isinstance(outcome, type) or not isinstance(outcome, types):
             raise OutOfBounds(f"the plug-in made a {type(outcome).__name__} of it")
-        bounds: dict[str, Callable[[Any], Any]] = {
+        judges: dict[str, Callable[[Any], Any]] = {
             **dict.fromkeys(("reason", "message", "proof"), self._text),
             **dict.fromkeys(("word", "input"), lambda text: self._text(text or "", WORD_CHARS)),
             "generation_id": self._id,
             "about": lambda text: text if self._is_plain(text, ID_CHARS) else "",
             "handle": partial(self._handle, subject=getattr(outcome, "generation_id", "it")),
             "files": self._addresses,
-            "cost_usd": amount,
-            "http_status": status,
-            "retry_after": pause,
+            "cost_usd": bounds.amount,
+            "http_status": bounds.status,
+            "retry_after": bounds.pause,
             "kind": lambda kind: ErrorClass(kind) if kind in list(ErrorClass) else ErrorClass.UNKNOWN,
             "trouble": lambda trouble: trouble and Trouble(trouble),
             "limit": lambda limit: Limit(limit) if limit in list(Limit) else None,
-            "as_of": moment,
+            "as_of": bounds.moment,
         }
-        names = [field.name for field in fields(outcome) if field.name in bounds]
-        bounded: Any = replace(outcome, **{name: bounds[name](getattr(outcome, name)) for name in names})
+        names = [field.name for field in fields(outcome) if field.name in judges]
+        bounded: Any = replace(outcome, **{name: judges[name](getattr(outcome, name)) for name in names})
         wait = getattr(outcome, "retry_after", None)
         if not isinstance(wait, timedelta) or wait <= PAUSE_MAX:
             return bounded
-        return replace(bounded, reason=self._text(f"{bounded.reason}; it asks to wait {in_words(wait)}"))
+        return replace(bounded, reason=self._text(f"{bounded.reason}; it asks to wait {bounds.in_words(wait)}"))
 
     def _finding(self, finding: FindOutcome, intent_at: datetime) -> FindOutcome:
         """A finding; `Ambiguous`, which leaves it to a person, where its generation has no usable id."""
@@ -222,7 +209,7 @@ class BoundedService(Service):
             bounded: FindOutcome = self._outcome(FindOutcome, finding)
         except OutOfBounds as error:
             return Ambiguous(self._text(f"the service has it, but {error}"))
-        if isinstance(bounded, Adopted) and not is_near(bounded.accepted_at, intent_at):
+        if isinstance(bounded, Adopted) and not bounds.is_near(bounded.accepted_at, intent_at):
             return replace(bounded, accepted_at=intent_at)
         return bounded
 
@@ -230,23 +217,23 @@ class BoundedService(Service):
         """A generation of the service's memory; None for one that cannot be taken over as it is."""
         ids = (past.client_request_id, past.generation_id)
         try:
-            accepted_at = moment(past.accepted_at)
+            accepted_at = bounds.moment(past.accepted_at)
         except OutOfBounds:
             return None
         is_whole = all(self._is_plain(text, ID_CHARS) for text in ids)
-        return replace(past, accepted_at=accepted_at, cost_usd=amount(past.cost_usd)) if is_whole else None
+        return replace(past, accepted_at=accepted_at, cost_usd=bounds.amount(past.cost_usd)) if is_whole else None
 
     def _transaction(self, row: Transaction) -> Transaction | None:
         """A transaction; None for one whose kind, time, amount or generation cannot be taken as it is."""
         try:
-            at, kind, usd = moment(row.at), TransactionKind(row.kind), amount(abs(row.amount_usd))
+            at, kind, usd = bounds.moment(row.at), TransactionKind(row.kind), bounds.amount(abs(row.amount_usd))
         except (OutOfBounds, ArithmeticError, TypeError, ValueError):
             return None
         is_whole = row.generation_id is None or self._is_plain(row.generation_id, ID_CHARS)
         if usd is None or not is_whole or (row.amount_usd < 0 and kind is not TransactionKind.OTHER):
             return None
         words = {name: self._text(getattr(row, name), ID_CHARS) for name in ("model", "type", "id")}
-        exact = usd.quantize(CHARGE_STEP).copy_sign(row.amount_usd)
+        exact = usd.quantize(bounds.CHARGE_STEP).copy_sign(row.amount_usd)
         return replace(row, kind=kind, at=at, amount_usd=exact, **words)
 
     def _listing(self, listing: Listing | None) -> Listing | None:
@@ -256,7 +243,7 @@ class BoundedService(Service):
             return Listing(listing.etag, None)
         entries = [(model, entry) for model, entry in listing.pricing.items() if self._is_plain(model, ID_CHARS)]
         plain = ((model, entry) for model, entry in entries[:MODELS_MAX] if without_key(entry, self._api_key) == entry)
-        pricing = {model: entry for model, entry in plain if is_pricing(entry)}
+        pricing = {model: entry for model, entry in plain if bounds.is_pricing(entry)}
         etag = listing.etag if listing.etag and self._is_plain(listing.etag, ID_CHARS) else None
         return Listing(
             etag, pricing, self._texts(listing.documents, ADDRESS_CHARS), self._texts(listing.names, ID_CHARS)
@@ -294,4 +281,4 @@ class BoundedService(Service):
         return handle
 
     def _is_plain(self, text: object, most: int) -> bool:
-        return is_identity(text, most) and without_key(text, self._api_key) == text
+        return bounds.is_identity(text, most) and without_key(text, self._api_key) == text
