@@ -39,7 +39,7 @@ from batchgen.jobtable import clips, moves, verdicts
 from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.clips import CHANGES_AT_ONCE, Clip, ClipFile, Marks
 from batchgen.jobtable.database import Database
-from batchgen.review.data import ClipData, whole
+from batchgen.review.data import ClipData
 from batchgen.review.page import policy, read_page, render, uncharged
 from batchgen.review.posters import PosterSource
 from batchgen.review.video import video_response
@@ -98,13 +98,6 @@ class Review:
             return Response(status_code=204)  # a clip that does not decode is no fault of the page
         return Response(poster, headers=POSTER_HEADERS, media_type="image/webp")
 
-    async def job(self, request: Request) -> Response:
-        """The texts of a job that its card shows cut."""
-        rows = await self.database.read(self.read_clips, [row_of(request)])
-        if not rows:
-            raise HTTPException(404)
-        return JSONResponse(whole(rows[0]))
-
     async def changes(self, request: Request) -> Response:
         """The jobs that have changed since the marks of the page."""
         try:
@@ -154,7 +147,6 @@ class Review:
             Route("/", self.page),
             Route("/video/{row:int}/{place:int}", self.video),
             Route("/poster/{row:int}", self.show_poster),
-            Route("/job/{row:int}", self.job),
             Route("/changes", self.changes),
             Route("/verdicts", self.judge, methods=["POST"]),
         ]
