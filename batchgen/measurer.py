@@ -18,7 +18,7 @@ from batchgen.context import RunContext
 from batchgen.errors import os_reason
 from batchgen.files import measures
 from batchgen.files.checker import Checker
-from batchgen.files.delivered import fault_of, local_copy
+from batchgen.files.delivered import local_copy, loss_of
 from batchgen.files.local_files import first_frame_of
 from batchgen.files.measures import COPY_BITS, Measures, Samples
 from batchgen.files.posters import Posters
@@ -121,8 +121,8 @@ class Measurer(Stage):
     async def sample(self, clip: DeliveredClip, image: str | None = None, *, whole: bool = False) -> Samples:
         """The samples of a clip. Raises `Undecodable`, `NotThere` and `OSError`."""
         folder = self.context.spec.folder
-        if fault := await asyncio.to_thread(fault_of, folder, clip.file, verify=False):
-            raise NotThere(fault)
+        if lost := await asyncio.to_thread(loss_of, folder, clip.file, verify=False):
+            raise NotThere(lost.fault)
         async with local_copy(folder, clip.file.path, clip.file.bytes) as path:
             return await self.checker.sample(path, image, whole=whole)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -53,10 +54,15 @@ def test_a_proxy_that_cannot_be_used_is_refused_with_what_to_do(proxy: str, monk
     assert "secret" not in str(refused.value)
 
 
-def test_certificates_that_cannot_be_read_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/ca.pem")
+@pytest.mark.parametrize(("make", "fault"), [(lambda _path: None, "No such file"), (os.mkfifo, "not a regular file")])
+def test_certificates_that_cannot_be_read_are_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None], fault: str
+) -> None:
+    place = tmp_path / "ca.pem"
+    make(place)
+    monkeypatch.setenv("SSL_CERT_FILE", str(place))
     http.trusted_certificates.cache_clear()
-    with pytest.raises(UsageError, match=r"/nowhere/ca\.pem"):
+    with pytest.raises(UsageError, match=rf"{place} cannot be read: .*{fault}"):
         AimlApi("https://service.invalid", "key")
 
 

@@ -16,7 +16,7 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 import batchgen
 from batchgen import clock as clock_module
 from batchgen.errors import ExitCode
-from batchgen.files.delivered import DeliveredFile, LostFile, fault_of
+from batchgen.files.delivered import DeliveredFile, LostFile, loss_of
 from batchgen.jobs import State
 from batchgen.jobtable import blockers, delivery, polling, statistics
 from batchgen.jobtable.delivery import LostFiles
@@ -150,9 +150,9 @@ def test_a_file_that_cannot_be_looked_at_is_not_called_lost(table: Table) -> Non
 
 def test_the_files_of_a_bucket_that_is_gone_are_not_called_lost(bucket: TestStore, tmp_path: Path) -> None:
     missing = DeliveredFile("mona", 1, f"{bucket.url}/mona.mp4", 9, "")
-    assert fault_of(tmp_path, missing, verify=False) == "is missing"
+    assert loss_of(tmp_path, missing, verify=False) == LostFile(missing, "is missing")
     with pytest.raises(OSError, match="there is no such bucket"):
-        fault_of(tmp_path, replace(missing, path="s3://gone/mona.mp4"), verify=False)
+        loss_of(tmp_path, replace(missing, path="s3://gone/mona.mp4"), verify=False)
 
 
 @pytest.mark.parametrize("ids", [["mona"], []], ids=["by its id", "without ids"])

@@ -22,7 +22,7 @@ from PIL import Image
 
 from batchgen.errors import ManifestInvalid
 from batchgen.files import local_files
-from batchgen.files.delivered import UNREADABLE, DeliveredFile, fault_of
+from batchgen.files.delivered import DeliveredFile, LostFile, loss_of
 from batchgen.files.input_file import InputFault
 from batchgen.files.media import FORMATS, MEDIA_BYTES, decode_fault, inspect, inspect_content, media_type_of
 from batchgen.manifest import reader
@@ -498,7 +498,8 @@ def test_too_many_open_files_are_told_with_what_to_do_where_a_file_is_read(tmp_p
     advice = "too many files are open here: raise the number that may be (ulimit -n)"
     with no_more_descriptors():
         assert decode_fault(path) == f"the file cannot be read: {advice}"
-        assert fault_of(tmp_path, file, verify=True) == f"{UNREADABLE}{advice}"
+        unreadable = LostFile(file, f"cannot be read: {advice}", is_unreadable=True)
+        assert loss_of(tmp_path, file, verify=True) == unreadable
         with pytest.raises(InputFault, match=re.escape(f"cannot be read: {advice}")):
             inspect(tmp_path, path.name, "image")
         with pytest.raises(InputFault, match=re.escape(f"cannot be read: {advice}")):

@@ -12,9 +12,9 @@ from pathlib import Path
 from batchgen.errors import StorageError, os_reason
 from batchgen.export.records import Record
 from batchgen.files import object_store
-from batchgen.files.delivered import OTHER_CONTENT, DeliveredFile, LostFile, fault_of, faults_of
+from batchgen.files.delivered import OTHER_CONTENT, DeliveredFile, LostFile, loss_of, losses_of
 from batchgen.files.input_file import InputFault, open_input
-from batchgen.files.output_paths import is_url, path_fault
+from batchgen.files.output_paths import is_url
 
 CHUNK_BYTES = 1 << 20  # copied at once
 PAGE = 200  # clips that are looked for at once: a store answers many questions at a time
@@ -39,11 +39,10 @@ class ClipFiles:
         """
         while page := list(islice(records, PAGE)):
             with store_errors(page[0]):
-                judged = list(faults_of(self.folder, map(delivered, page), verify=verify))
-            for record, (file, fault) in zip(page, judged, strict=True):
-                fault = path_fault(file.path) or fault
-                if fault:
-                    self.note_lost(record, fault)
+                losses = list(losses_of(self.folder, map(delivered, page), verify=verify))
+            for record, lost in zip(page, losses, strict=True):
+                if lost:
+                    self.lost.append(lost)
                 else:
                     self.exported += 1
                     yield record
@@ -53,34 +52,31 @@ class ClipFiles:
 
         A link that a person has made to it is as good, since only the right content passes.
         """
-        if fault := path_fault(record["path"]):
-            raise ClipChanged(fault)
         digest = hashlib.sha256()
-        for chunk in self.read_object(record) if is_url(record["path"]) else self.read_file(record):
-            digest.update(chunk)
-            yield chunk
+        with store_errors(record):
+            if lost := loss_of(self.folder, delivered(record), verify=False):
+                raise ClipChanged(lost.fault)
+            for chunk in self.content_of(record):
+                digest.update(chunk)
+                yield chunk
         if digest.hexdigest() != record["sha256"]:
             raise ClipChanged(OTHER_CONTENT)
 
-    def read_file(self, record: Record) -> Iterator[bytes]:
-        missing = record["bytes"]
+    def content_of(self, record: Record) -> Iterator[bytes]:
+        """As many bytes as the clip had. Raises `ClipChanged`, and `OSError` where an object store does not answer."""
+        path, missing = record["path"], record["bytes"]
+        if is_url(path):
+            yield from object_store.read(path, 0, missing)
+            return
         try:
-            with open_input(self.folder / record["path"], missing) as file:
+            with open_input(self.folder / path, missing) as file:
                 while missing and (chunk := file.read(min(CHUNK_BYTES, missing))):
                     missing -= len(chunk)
                     yield chunk
             if missing:
                 raise InputFault("it is changing")
         except (InputFault, OSError) as error:
-            fault = fault_of(self.folder, delivered(record), verify=False)
-            raise ClipChanged(fault or f"cannot be read: {os_reason(error)}") from error
-
-    def read_object(self, record: Record) -> Iterator[bytes]:
-        """Raises `StorageError` where the object store does not answer."""
-        with store_errors(record):
-            if fault := fault_of(self.folder, delivered(record), verify=False):
-                raise ClipChanged(fault)
-            yield from object_store.read(record["path"], 0, record["bytes"])
+            raise ClipChanged(f"cannot be read: {os_reason(error)}") from error
 
     def note_lost(self, record: Record, fault: str) -> None:
         self.lost.append(LostFile(delivered(record), fault))

@@ -25,8 +25,6 @@ from batchgen.files.disk_space import check_space
 from batchgen.files.output_paths import is_url, path_fault, split_url
 from batchgen.files.placing import scratch_variable
 
-UNREADABLE = "cannot be read: "
-"""How the fault of a file begins of which nobody knows whether it is there as it was."""
 OTHER_CONTENT = "has other content than the one that was delivered"
 QUESTIONS_AT_ONCE = 16  # to a store: each waits for a network
 
@@ -48,36 +46,48 @@ class LostFile:
 
     file: DeliveredFile
     fault: str
+    is_unreadable: bool = False
+    """It cannot be read: nobody knows whether it is there as it was."""
 
     def __str__(self) -> str:
         return f"{self.file.path} (job {self.file.key}) {self.fault}"
 
 
-def faults_of(folder: Path, files: Iterable[DeliveredFile], *, verify: bool) -> Iterator[tuple[DeliveredFile, str]]:
-    """The files with what is wrong with each, in their order; those in a store are asked for at the same time.
+def losses_of(folder: Path, files: Iterable[DeliveredFile], *, verify: bool) -> Iterator[LostFile | None]:
+    """What is wrong with each file, in their order; those in a store are asked for at the same time.
 
     Raises `OSError` where a store cannot be asked.
     """
     files = list(files)
-    judge = partial(fault_of, folder, verify=verify)
+    judge = partial(loss_of, folder, verify=verify)
     if not any(is_url(file.path) for file in files):
-        yield from zip(files, map(judge, files), strict=True)
+        yield from map(judge, files)
         return
     pool = ThreadPoolExecutor(QUESTIONS_AT_ONCE, "batchgen-store")
     try:
-        yield from zip(files, pool.map(judge, files), strict=True)
+        yield from pool.map(judge, files)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def fault_of(folder: Path, file: DeliveredFile, *, verify: bool) -> str:
-    """What is wrong with one file, in words; "" for nothing. A link that a person has made to it is as good.
+def loss_of(folder: Path, file: DeliveredFile, *, verify: bool) -> LostFile | None:
+    """What is wrong with one file; None for nothing. A link that a person has made to it is as good.
 
     Raises `OSError` where the file is in a store that cannot be asked: then nobody knows.
     """
-    if is_url(file.path):
-        return fault_of_object(file, verify=verify)
-    path = f"{folder}/{file.path}"
+    if not (fault := path_fault(file.path)):
+        if is_url(file.path):
+            fault = fault_of_object(file, verify=verify)
+        else:
+            try:
+                fault = fault_of_file(f"{folder}/{file.path}", file, verify=verify)
+            except OSError as error:
+                return LostFile(file, f"cannot be read: {os_reason(error)}", is_unreadable=True)
+    return LostFile(file, fault) if fault else None
+
+
+def fault_of_file(path: str, file: DeliveredFile, *, verify: bool) -> str:
+    """What is wrong with a file, in words; "" for nothing. Raises `OSError` where it cannot be read."""
     try:
         status = os.stat(path)  # noqa: PTH116  a hundred thousand of them
         if not stat.S_ISREG(status.st_mode):
@@ -88,14 +98,10 @@ def fault_of(folder: Path, file: DeliveredFile, *, verify: bool) -> str:
             is_same = hashlib.file_digest(content, "sha256").hexdigest() == file.sha256
     except (FileNotFoundError, NotADirectoryError):
         return "is missing"
-    except OSError as error:
-        return f"{UNREADABLE}{os_reason(error)}"
     return "" if is_same else OTHER_CONTENT
 
 
 def fault_of_object(file: DeliveredFile, *, verify: bool) -> str:
-    if fault := path_fault(file.path):
-        return fault
     stored = object_store.describe(file.path)
     if stored is None:
         object_store.check_bucket(split_url(file.path).root)

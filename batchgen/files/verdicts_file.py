@@ -90,6 +90,14 @@ def _read_json(path: Path) -> Any:
 
 def _verdict_of(entry: Any, path: Path, now: datetime) -> FileVerdict:
     """One entry. Raises `ValueError`, which says what is wrong with it."""
+    key, clip, changes = judged_clip(entry)
+    if not changes:
+        raise ValueError("has neither `verdict` nor `stars`")
+    return FileVerdict(key, clip, changes, _time_of(entry.get("at"), now), path)
+
+
+def judged_clip(entry: Any) -> tuple[str, str, dict[str, Any]]:
+    """The job and the clip of an entry, and what it says of them: fields of a judgement. Raises `ValueError`."""
     if not isinstance(entry, Mapping):
         raise ValueError("is no verdict: it must be an object with id, clip, verdict, stars and at")
     key, clip = entry.get("id"), entry.get("clip")
@@ -98,13 +106,11 @@ def _verdict_of(entry: Any, path: Path, now: datetime) -> FileVerdict:
         raise ValueError("has no id that a job could have")
     if not isinstance(clip, str) or not CLIP.fullmatch(clip):
         raise ValueError(f"`clip` must be {CLIP_DIGITS} hex digits: the beginning of the clip's SHA-256")
-    if not changes:
-        raise ValueError("has neither `verdict` nor `stars`")
     if changes.get("verdict") is not None and changes["verdict"] not in list(Verdict):
         raise ValueError(f"`verdict` must be {' or '.join(Verdict)}, or null")
     if (stars := changes.get("stars")) is not None and (type(stars) is not int or stars not in STARS):
         raise ValueError(f"`stars` must be {STARS.start} to {STARS.stop - 1}, or null")
-    return FileVerdict(key, clip, changes, _time_of(entry.get("at"), now), path)
+    return key, clip, changes
 
 
 def _time_of(text: Any, now: datetime) -> datetime:

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
 LOOPBACK = "127.0.0.1"
-REFUSALS = ("throttled", "blocked", "rejected")
-"""Answers to a create request that accept nothing."""
 
 
 @dataclass(eq=False, slots=True)
@@ -37,48 +35,31 @@ class RunMetrics:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
         summary = self.database.read_now(statistics.batch_summary, self.batch_id, clock.utcnow())
-        labels = ["batch"]
-
-        def gauge(name: str, help_text: str, value: float) -> Metric:
-            family = GaugeMetricFamily(f"batchgen_{name}", help_text, labels=labels)
-            family.add_metric([self.batch], value)
-            return family
-
-        jobs = GaugeMetricFamily("batchgen_jobs", "Jobs of the batch by state.", labels=[*labels, "state"])
+        jobs = GaugeMetricFamily("batchgen_jobs", "Jobs of the batch by state.", labels=["batch", "state"])
         for state, number in summary.counts.items():
             jobs.add_metric([self.batch, state], number)
         yield jobs
         in_flight = sum(number for state, number in summary.counts.items() if state.is_in_flight)
-        yield gauge("in_flight", "Jobs on the wire or at the service.", in_flight)
-        yield gauge("held", "Unconfirmed jobs that wait for a person.", summary.held)
-        yield gauge("late", "Generations past their deadline.", summary.late)
-        yield gauge("cost_usd", "What the batch has cost, in USD.", float(summary.cost_usd))
         reserved = "Estimates of the requests whose charge is not known yet, in USD."
-        yield gauge("reserved_usd", reserved, float(summary.reserved_usd))
-        yield gauge("unpriced", "Requests of which neither charge nor price is known.", summary.unpriced)
-        yield gauge("delivered_bytes", "Bytes of the delivered files.", summary.bytes)
-        yield gauge(
-            "last_movement_timestamp_seconds",
-            "When a job last changed its state, as Unix time.",
-            self.last_movement().timestamp(),
-        )
-        requests = CounterMetricFamily(
-            "batchgen_requests", "Requests of this run by what they came to.", labels=[*labels, "request", "outcome"]
-        )
-        sums = Counter[str]()
+        moved = "When a job last changed its state, as Unix time."
+        for name, value, help_text in (
+            ("in_flight", in_flight, "Jobs on the wire or at the service."),
+            ("held", summary.held, "Unconfirmed jobs that wait for a person."),
+            ("late", summary.late, "Generations past their deadline."),
+            ("cost_usd", float(summary.cost_usd), "What the batch has cost, in USD."),
+            ("reserved_usd", float(summary.reserved_usd), reserved),
+            ("unpriced", summary.unpriced, "Requests of which neither charge nor price is known."),
+            ("delivered_bytes", summary.bytes, "Bytes of the delivered files."),
+            ("last_movement_timestamp_seconds", self.last_movement().timestamp(), moved),
+        ):
+            family = GaugeMetricFamily(f"batchgen_{name}", help_text, labels=["batch"])
+            family.add_metric([self.batch], value)
+            yield family
+        words = "Requests of this run by what they came to."
+        requests = CounterMetricFamily("batchgen_requests", words, labels=["batch", "request", "outcome"])
         for (request, outcome), number in sorted(self.answers.copy().items()):
             requests.add_metric([self.batch, request, outcome], number)
-            sums[request] += number
-            sums["refusal"] += number if request == "create" and outcome in REFUSALS else 0
         yield requests
-        for name, key, help_text in (
-            ("submits", "create", "Create requests of this run."),
-            ("polls", "poll", "Polls of this run."),
-            ("refusals", "refusal", "Create requests of this run that the service refused."),
-        ):
-            family = CounterMetricFamily(f"batchgen_{name}", help_text, labels=labels)
-            family.add_metric([self.batch], sums[key])
-            yield family
 
 
 def serve(port: int) -> MetricsServer:

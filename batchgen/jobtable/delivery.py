@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Executable, bindparam, select,
 
 from batchgen import clock
 from batchgen.errors import os_reason
-from batchgen.files.delivered import UNREADABLE, DeliveredFile, LostFile, faults_of
+from batchgen.files.delivered import DeliveredFile, LostFile, losses_of
 from batchgen.files.liveness import host_name
 from batchgen.jobs import Job, Output, State
 from batchgen.jobtable.joins import CURRENT_ATTEMPTS, CURRENT_FILES, IN_BATCH, IS_DELIVERED
@@ -200,10 +200,10 @@ def lost_files(
         for page in rows.partitions():
             files = [DeliveredFile(*row) for row in page]
             try:
-                lost += [LostFile(file, fault) for file, fault in faults_of(folder, files, verify=verify) if fault]
+                lost += filter(None, losses_of(folder, files, verify=verify))
             except OSError as error:
                 return LostFiles(lost, number, is_all=False, unreadable=f"{error.filename}: {os_reason(error)}")
-            if hidden := next((file for file in lost if file.fault.startswith(UNREADABLE)), None):
+            if hidden := next((entry for entry in lost if entry.is_unreadable), None):
                 return LostFiles([], number, is_all=False, unreadable=f"{folder / hidden.file.path}: {hidden.fault}")
             number += len(files)
             if until and not verify and len(files) == FILES_AT_ONCE and clock.utcnow() >= until:

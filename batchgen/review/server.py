@@ -34,17 +34,15 @@ from batchgen import clock
 from batchgen.errors import NO_DESCRIPTORS, BatchgenError, os_reason
 from batchgen.files.outputs import OutputFolder
 from batchgen.files.safe_open import UnsafePath
-from batchgen.files.verdicts_file import CLIP_DIGITS
-from batchgen.jobs import Verdict
+from batchgen.files.verdicts_file import judged_clip
 from batchgen.jobtable import clips, moves, verdicts
 from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.clips import CHANGES_AT_ONCE, Clip, ClipFile, Marks
 from batchgen.jobtable.database import Database
-from batchgen.review.data import ClipData, whole
+from batchgen.review.data import ClipData
 from batchgen.review.page import policy, read_page, render, uncharged
 from batchgen.review.posters import PosterSource
 from batchgen.review.video import video_response
-from batchgen.services.text import character_fault
 
 ROW_MAX = 2**31 - 1  # of a row id in PostgreSQL
 PATH_CHARS = 200  # of an address: the token, and numbers of ten digits
@@ -100,13 +98,6 @@ class Review:
             return Response(status_code=204)  # a clip that does not decode is no fault of the page
         return Response(poster, headers=POSTER_HEADERS, media_type="image/webp")
 
-    async def job(self, request: Request) -> Response:
-        """The texts of a job that its card shows cut."""
-        rows = await self.database.read(self.read_clips, [row_of(request)])
-        if not rows:
-            raise HTTPException(404)
-        return JSONResponse(whole(rows[0]))
-
     async def changes(self, request: Request) -> Response:
         """The jobs that have changed since the marks of the page."""
         try:
@@ -137,14 +128,10 @@ class Review:
             if len(body) > BODY_BYTES:
                 raise HTTPException(413)
         try:
-            entry = json.loads(body)
-            key, name = str(entry["id"]), str(entry["clip"])
-            changes = changes_of(entry)
-            if len(name) != CLIP_DIGITS or character_fault(key):
-                raise ValueError("this names no clip")
-        except (ValueError, TypeError, KeyError, RecursionError):
+            judged = judged_clip(json.loads(body))
+        except (ValueError, RecursionError):
             raise HTTPException(400) from None
-        is_stored = await self.database.write(self.store, key, name, changes)
+        is_stored = await self.database.write(self.store, *judged)
         return JSONResponse({"stored": is_stored}, 200 if is_stored else 409)
 
     def store(self, connection: Any, key: str, name: str, changes: Mapping[str, Any]) -> bool:
@@ -160,7 +147,6 @@ class Review:
             Route("/", self.page),
             Route("/video/{row:int}/{place:int}", self.video),
             Route("/poster/{row:int}", self.show_poster),
-            Route("/job/{row:int}", self.job),
             Route("/changes", self.changes),
             Route("/verdicts", self.judge, methods=["POST"]),
         ]
@@ -177,18 +163,6 @@ class Review:
 def unavailable(_request: Request, error: Exception) -> Response:
     """The job table cannot be read or written: a full disk, or one that may only be read."""
     return JSONResponse({"stored": False, "why": str(error)}, 503)
-
-
-def changes_of(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """What a posted verdict changes: what is not in it stays. Raises `ValueError`, `TypeError`."""
-    changes: dict[str, Any] = {}
-    if "stars" in entry:
-        changes["stars"] = stars = entry["stars"]
-        if stars is not None and not (type(stars) is int and 1 <= stars <= verdicts.STARS_MAX):
-            raise ValueError("stars are 1 to 5")
-    if "verdict" in entry:
-        changes["verdict"] = Verdict(entry["verdict"]) if entry["verdict"] is not None else None
-    return changes
 
 
 def row_of(request: Request) -> int:

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from http.cookiejar import CookieJar
+from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
@@ -156,10 +157,13 @@ def new_client(connections: int, *, kept: int = 0, seconds: float | None = None)
 @cache
 def trusted_certificates() -> ssl.SSLContext:
     """The certificates of the system, or of SSL_CERT_FILE or SSL_CERT_DIR. Shared: it takes 50 ms to read them."""
+    file = os.environ.get("SSL_CERT_FILE")
     try:
+        if file and Path(file).exists() and not Path(file).is_file():  # a named pipe would be waited for
+            raise OSError("this is not a regular file")
         return httpx.create_ssl_context()
     except OSError as error:
-        place = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR") or "the system's store"
+        place = file or os.environ.get("SSL_CERT_DIR") or "the system's store"
         raise UsageError(f"the certificates in {place} cannot be read: {os_reason(error)}") from error
 
 

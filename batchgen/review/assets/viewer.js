@@ -74,7 +74,7 @@ function makePane(clip) {
   }
   const panel = make("div", "judge");
   panel.append(makeJudge());
-  element.append(stage, panel, details(clip, pane));
+  element.append(stage, panel, details(clip));
   element.addEventListener("pointerdown", () => {
     if (isComparing) setCurrent(clip);
     showInViewer();
@@ -82,11 +82,10 @@ function makePane(clip) {
   return pane;
 }
 
-/** All that the page has of a clip. The server has the texts that were cut. */
-function details(clip, pane) {
+/** All that the page has of a clip. */
+function details(clip) {
   const element = make("div", "details");
-  const prompt = make("p", "prompt", textOf(clip, "prompt"));
-  element.append(make("h3", "id", clip.id), prompt);
+  element.append(make("h3", "id", clip.id), make("p", "prompt", textOf(clip, "prompt")));
   const facts = make("dl", "facts");
   const addFact = (name, value) => {
     if (!value) return;
@@ -118,17 +117,7 @@ function details(clip, pane) {
     }
     element.append(files);
   }
-  if (page.served && (textOf(clip, "prompt") + textOf(clip, "error")).includes("…")) showWhole(clip, pane, prompt, facts);
   return element;
-}
-
-async function showWhole(clip, pane, prompt, facts) {
-  try {
-    const whole = await (await fetch(`job/${clip.row}`)).json();
-    if (!panes.includes(pane)) return;
-    prompt.textContent = whole.prompt;
-    if (whole.error) facts.append(make("dt", "", "error"), make("dd", "", whole.error));
-  } catch { /* the cut text stays */ }
 }
 
 /** Show the verdicts, the cursor and the title in the open viewer. */
