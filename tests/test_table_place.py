@@ -62,12 +62,13 @@ async def test_no_intent_is_written_to_a_table_that_has_lost_its_place(
     assert (service.submitted, table.attempts()) == ([], [])
 
 
-async def test_no_intent_is_written_to_a_table_whose_journal_was_deleted(table: Table) -> None:
+@pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+async def test_no_intent_is_written_to_a_table_whose_journal_was_deleted(table: Table, suffix: str) -> None:
     table.sync(spec())
     service = ScriptedService()
     scheduler = Scheduler(context_of(table, service), 1)
-    delete(table.folder / "batchgen.db-wal")
-    with pytest.raises(StorageError, match=r"batchgen\.db-wal: the job table's journal was moved, deleted or replaced"):
+    delete(table.folder / f"batchgen.db{suffix}")
+    with pytest.raises(StorageError, match=rf"batchgen\.db{suffix}: the job table's journal was moved"):
         await scheduler.tick(NOON)
     assert not service.submitted
 

@@ -142,8 +142,8 @@ class Database:
 
     @property
     def names(self) -> list[Path]:
-        """The files of an SQLite table that hold what was stored: itself, and its journal."""
-        return [self.path, self.path.with_name(f"{self.path.name}-wal")] if self.path else []
+        """The files of an SQLite table: itself, its journal, and the index of that, by which processes agree."""
+        return [self.path.with_name(self.path.name + suffix) for suffix in ("", "-wal", "-shm")] if self.path else []
 
     def misplaced(self) -> Path | None:
         """The first of the open files that does not have its name any more: the same device and inode."""
@@ -162,7 +162,7 @@ class Database:
 
     def save_journal(self) -> None:
         """Write a journal that has lost its name into the table: only connections opened before can read it."""
-        if self.misplaced() in self.names[1:]:
+        if self.misplaced() in self.names[1:2]:
             with suppress(sqlite3.Error), closing(self.engine.raw_connection()) as connection:
                 connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
