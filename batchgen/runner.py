@@ -111,7 +111,7 @@ class Runner:
                 LOG.info("run.ended", extra={"run": self.id, "exit_code": int(code)})
                 with contextlib.suppress(Exception):  # The reason for the ending matters more than its record.
                     await write(leases.end_run, self.id, code, clock.utcnow(), message, hold)
-                lock.stays = not self.database.is_in_place()
+                lock.stays = self.database.misplaced() is not None
 
     async def prepare(self) -> None:
         """Begin with what the table has: settings, prices, generation times. Then see whether videos can be stored."""

@@ -62,6 +62,31 @@ async def test_no_intent_is_written_to_a_table_that_has_lost_its_place(
     assert (service.submitted, table.attempts()) == ([], [])
 
 
+@pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+async def test_no_intent_is_written_to_a_table_whose_journal_was_deleted(table: Table, suffix: str) -> None:
+    table.sync(spec())
+    service = ScriptedService()
+    scheduler = Scheduler(context_of(table, service), 1)
+    delete(table.folder / f"batchgen.db{suffix}")
+    with pytest.raises(StorageError, match=rf"batchgen\.db{suffix}: the job table's journal was moved"):
+        await scheduler.tick(NOON)
+    assert not service.submitted
+
+
+def test_what_a_deleted_journal_had_is_in_the_table_after_the_run_though_another_program_reads_it(
+    tmp_path: Path, empty_table: Path
+) -> None:
+    path = tmp_path / "batchgen.db"
+    shutil.copyfile(empty_table, path)
+    with closing(sqlite3.connect(path)) as reader:
+        with Database(path) as database:
+            reader.execute("SELECT count(*) FROM jobs").fetchone()
+            Table(database, tmp_path).sync(spec())
+            delete(tmp_path / "batchgen.db-wal")
+        shutil.copyfile(path, tmp_path / "as_the_next_run_finds_it.db")
+    assert rows(tmp_path / "as_the_next_run_finds_it.db", "SELECT key FROM jobs") == [{"key": "mona"}]
+
+
 @pytest.mark.slow
 def test_a_run_whose_table_is_moved_away_ends_and_the_same_command_does_not_pay_again(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command

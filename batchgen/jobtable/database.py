@@ -10,7 +10,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Concatenate, ParamSpec, Self, TypeVar
@@ -34,6 +34,10 @@ SERVER_TIME = text("SELECT clock_timestamp()")
 LOST = (
     "the job table was moved, deleted or replaced while this run was at work on it. Nothing more is sent. Put it back,"
     " with its -wal file beside it, and run the same command: a run on another table would pay for the same jobs again"
+)
+JOURNAL_LOST = (
+    "the job table's journal was moved, deleted or replaced while this run was at work on it. Nothing more is sent."
+    " What was in it is written into the table now; run the same command again"
 )
 READ_ONLY = "it may only be read here. Ask for the right to write it"
 DISK_AT_FAULT = "its disk is full, or fails. Free some space or check the disk, then run the same command"
@@ -112,7 +116,8 @@ class Database:
                 self.lock.wait_for(lambda: self.engine.connect().close())
             # The same file is read, whatever happens to its name.
             self.lock.wait_for(lambda: self.reading.connect().close())
-        self.file = self.path.stat() if self.path else None
+        self.files = {path: path.stat() for path in self.names if path.exists()}
+        """The table and its journal as they were opened."""
         self.lock.reconnects = True
         self.read_clock()
         self.writer = Writer(self.engine, self.lock, hints=self.path is None and self.lock.patience is not None)
@@ -135,23 +140,38 @@ class Database:
         if self.path is None:
             self.read_now(learn_clock)
 
-    def is_in_place(self) -> bool:
-        """Whether the open file still has its name: the same device and inode."""
-        try:
-            return self.path is None or self.file is None or os.path.samestat(self.file, self.path.stat())
-        except OSError:
-            return False
+    @property
+    def names(self) -> list[Path]:
+        """The files of an SQLite table: itself, its journal, and the index of that, by which processes agree."""
+        return [self.path.with_name(self.path.name + suffix) for suffix in ("", "-wal", "-shm")] if self.path else []
+
+    def misplaced(self) -> Path | None:
+        """The first of the open files that does not have its name any more: the same device and inode."""
+        for path, opened in self.files.items():
+            try:
+                if not os.path.samestat(opened, path.stat()):
+                    return path
+            except OSError:
+                return path
+        return None
 
     def check_in_place(self) -> None:
-        """Raise `StorageError` if the file was moved, deleted or replaced: the next run would not see what it has."""
-        if not self.is_in_place():
-            raise StorageError(f"{self.path}: {LOST}")
+        """Raise `StorageError` if a file was moved, deleted or replaced: the next run would not see what it has."""
+        if lost := self.misplaced():
+            raise StorageError(f"{lost}: {LOST if lost == self.path else JOURNAL_LOST}")
+
+    def save_journal(self) -> None:
+        """Write a journal that has lost its name into the table: only connections opened before can read it."""
+        if self.misplaced() in self.names[1:2]:
+            with suppress(sqlite3.Error), closing(self.engine.raw_connection()) as connection:
+                connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind and not issubclass(kind, Exception):  # Ctrl-C ends a command at once
             self.lock.impatient.set()
         self.writer.close()
         self.reading.dispose()
+        self.save_journal()
         self.engine.dispose()
         if self.path is None:
             clock.SERVER.leave()
