@@ -233,9 +233,10 @@ def simulator_process(folder: Path, *options: str, ledger: bool = True) -> Itera
 
 @pytest.fixture
 def simulate(tmp_path: Path) -> Iterator[Callable[..., Simulator]]:
-    """Start simulators: `simulate("--speed", "600", faults={"create": {…}})`.
+    """Start simulators whose generations end at once with small clips: `simulate(faults={"create": {…}})`.
 
-    Each runs on a thread of the test, because starting a process takes longer than most batches.
+    `renders=True` has clips that show what was asked for, which takes longer. Each simulator runs on a thread of the
+    test, because starting a process takes longer than most batches.
     """
     from batchgen.cli import load
     from batchgen.simulator.server import control_url
@@ -245,9 +246,12 @@ def simulate(tmp_path: Path) -> Iterator[Callable[..., Simulator]]:
     ledger = tmp_path / "simulator.ledger"
     with ExitStack() as running:
 
-        def start(*options: str, faults: dict[str, Any] | None = None) -> Simulator:
-            fault_options = ("--faults", json.dumps(faults)) if faults else ()
-            arguments = ["--ledger", str(ledger), *options, *fault_options]
+        def start(
+            *options: str, speed: float = 6_000, renders: bool = False, faults: dict[str, Any] | None = None
+        ) -> Simulator:
+            arguments = ["--ledger", str(ledger), "--speed", str(speed), *options]
+            arguments += [] if renders else ["--instant"]
+            arguments += ["--faults", json.dumps(faults)] if faults else []
             settings = load("simulate").make_context("simulate", arguments).params
             del settings["host"], settings["port"]
             simulation = Simulation(**settings)

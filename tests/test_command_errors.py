@@ -187,7 +187,7 @@ def test_a_path_that_the_locale_cannot_read_is_no_fault_of_the_path(
 def test_a_folder_that_cannot_be_written_any_more_ends_with_8_and_the_paid_videos_wait(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "100")
+    simulator = simulate(speed=100)
     write_manifest(tmp_path / "m.yaml", 3, output="out/{{ id }}.mp4")
     running = launch("run", "m.yaml", **simulator.environment)
     until(lambda: len(Bill(simulator.ledger).accepted) == 3)

@@ -292,7 +292,7 @@ def test_where_no_video_can_be_written_nothing_is_sent_by_a_run_and_by_a_worker(
     simulate: Simulate,
     batchgen: Command,
 ) -> None:
-    simulator = simulate("--speed", "6000", "--instant")
+    simulator = simulate()
     write_manifest(tmp_path / "m.yaml", 2, output="out/{{ id }}/v.mp4")
     enrolled = batchgen("run", "m.yaml", "--enroll", **simulator.environment)
     assert enrolled.returncode == 0, enrolled.stderr
@@ -307,7 +307,7 @@ def test_where_no_video_can_be_written_nothing_is_sent_by_a_run_and_by_a_worker(
 def test_a_folder_that_a_run_does_not_touch_holds_up_nothing_and_what_is_paid_is_collected_first(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "400", "--lag", "0")
+    simulator = simulate("--lag", "0", speed=400)
     jobs = [{"id": f"clip-{n}", "prompt": f"A {n}.", "output": f"{folder}/{n}.mp4"} for n, folder in enumerate("aab")]
     write_manifest(tmp_path / "m.yaml", jobs)
     with small_disk(tmp_path / "b", MB, read_only=True):

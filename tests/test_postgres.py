@@ -349,7 +349,7 @@ def test_a_read_that_takes_long_holds_up_the_next_one_and_does_not_fail_it(
 def test_a_second_signal_ends_a_process_whose_server_is_silent(
     command: str, place: str, postgres: Server, tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "1")
+    simulator = simulate(speed=1)
     write_manifest(tmp_path / "m.yaml", 2)
     batchgen("run", "m.yaml", "--enroll", "--db", place)
     with TcpProxy(postgres.port) as proxy:

@@ -30,7 +30,7 @@ KEY = "test-key-never-to-be-seen"
 @pytest.fixture
 def manifest(tmp_path: Path, simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two jobs for a simulated service, whose account is in the environment."""
-    for name, value in simulate("--speed", "6000", "--instant").environment.items():
+    for name, value in simulate().environment.items():
         monkeypatch.setenv(name, value)
     return write_manifest(tmp_path / "m.yaml", 2)
 
@@ -240,7 +240,7 @@ asyncio.run(cell())
 
 @pytest.mark.slow
 def test_ctrl_c_in_a_notebook_ends_the_run_in_good_order(tmp_path: Path, simulate: Simulate) -> None:
-    simulator = simulate("--speed", "1", "--instant")
+    simulator = simulate(speed=1)
     manifest = write_manifest(tmp_path / "m.yaml", 2)
     command = [sys.executable, "-c", NOTEBOOK, str(manifest)]
     environment = {**os.environ, **simulator.environment}

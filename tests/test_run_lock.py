@@ -203,7 +203,7 @@ async def test_a_stopped_run_is_taken_over_when_its_lease_ends_and_its_late_writ
     postgres: Server, place: str, tmp_path: Path, launch: Launch, simulate: Simulate
 ) -> None:
     """It is stopped while four accepted creates have no answer yet."""
-    service = simulate("--instant", "--speed", "2000", "--lag", "1")
+    service = simulate("--lag", "1", speed=2_000)
     bill = Bill(service.ledger)
     write_manifest(tmp_path / "m.yaml", 4)
     async with proxied(service.base_url, lambda method, _path: method == "POST") as proxy:
@@ -234,7 +234,7 @@ async def test_a_stopped_run_is_taken_over_when_its_lease_ends_and_its_late_writ
 def test_a_run_goes_on_after_a_restart_of_the_server(
     postgres: Server, place: str, tmp_path: Path, launch: Launch, simulate: Simulate
 ) -> None:
-    service = simulate("--instant", "--speed", "1000")
+    service = simulate(speed=1_000)
     bill = Bill(service.ledger)
     write_manifest(tmp_path / "m.yaml", 12, limits={"submits_per_minute": 600, "in_flight": 4})
     running = launch("run", "m.yaml", **service.environment, BATCHGEN_DB=place)
@@ -266,7 +266,7 @@ def test_four_runs_with_clocks_apart_keep_the_limits_of_one_and_take_over_from_a
     postgres: Server, place: str, tmp_path: Path, launch: Launch, simulate: Simulate
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(CLOCK)
-    service = simulate("--instant", "--speed", "300", "--lag", "1")
+    service = simulate("--lag", "1", speed=300)
     environment = {**service.environment, "BATCHGEN_DB": place, "PYTHONPATH": str(tmp_path)}
     bill, cap, per_minute, in_flight = Bill(service.ledger), Decimal(20), 300, 4
     limits = {"submits_per_minute": per_minute, "in_flight": in_flight, "max_cost": float(cap)}

@@ -182,7 +182,7 @@ def run_in_shell(folder: Path, command: str, environment: dict[str, str]) -> sub
 @needs_full
 @pytest.mark.parametrize("streams", ["<&- >&- 2>&-", ">/dev/full 2>/dev/full"], ids=["all closed", "both full"])
 def test_a_run_goes_on_without_its_streams(streams: str, tmp_path: Path, simulate: Simulate) -> None:
-    simulator = simulate("--speed", "6000", "--instant")
+    simulator = simulate()
     write_manifest(tmp_path / "m.yaml", 2)
     assert run_in_shell(tmp_path, f"batchgen run m.yaml {streams}", simulator.environment).returncode == 0
     check_delivered(tmp_path, tmp_path / "batchgen.db")
@@ -202,7 +202,7 @@ def test_a_command_whose_result_cannot_be_written_ends_with_a_sentence(tmp_path:
 def test_a_reader_that_does_not_read_holds_up_no_run(
     options: tuple[str, ...], tmp_path: Path, simulate: Simulate, launch: Launch
 ) -> None:
-    simulator = simulate("--speed", "3600", "--instant")
+    simulator = simulate(speed=3_600)
     running = launch("run", write_manifest(tmp_path / "m.yaml", 40), *options, **simulator.environment)
     for stream in (running.process.stdout, running.process.stderr):
         assert stream
@@ -242,7 +242,7 @@ def test_a_signal_ends_what_nobody_reads(
     simulate: Simulate,
     launch: Launch,
 ) -> None:
-    simulator = simulate("--speed", "1")
+    simulator = simulate(speed=1)
     write_manifest(tmp_path / "m.yaml", 100)
     assert launch("run", "m.yaml", "--enroll").end().returncode == 0
     running = launch(*command, **simulator.environment)
@@ -294,7 +294,7 @@ async def test_what_hooks_come_to_waits_for_the_reader_and_the_run_does_not(tabl
 
 @pytest.mark.slow
 def test_a_summary_that_nobody_reads_holds_up_no_worker(tmp_path: Path, simulate: Simulate, launch: Launch) -> None:
-    simulator = simulate("--speed", "6000", "--instant")
+    simulator = simulate()
     write_manifest(tmp_path / "m.yaml", 1)
     assert launch("run", "m.yaml", "--enroll").end().returncode == 0
     with unread_pipe() as (_, stream):
@@ -400,7 +400,7 @@ def test_a_run_waits_while_another_program_holds_the_table_and_sends_nothing(
 def test_ctrl_c_ends_a_run_that_waits_for_a_locked_table(
     tmp_path: Path, simulate: Simulate, launch: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    simulator = simulate("--speed", "1", "--instant")
+    simulator = simulate(speed=1)
     manifest = write_manifest(tmp_path / "m.yaml", 2, limits={"in_flight": 1, "submits_per_minute": 60_000})
     running = launch("run", manifest, **simulator.environment)
     until(lambda: rows(tmp_path / "batchgen.db", "SELECT 1 FROM jobs WHERE state = 'generating'"), "one is accepted")
@@ -440,7 +440,7 @@ def locker(path: Path) -> sqlite3.Connection:
 
 def hurried(simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> Simulator:
     """A simulator in the environment; and locks are tried often, and soon worth a word."""
-    simulator = simulate("--speed", "6000", "--instant")
+    simulator = simulate()
     for name, value in simulator.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(table_lock, "RETRY_SECONDS", 0.01)
