@@ -7,22 +7,22 @@ import os
 import re
 import shutil
 import sqlite3
-import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from batchgen import context
 from batchgen.errors import ExitCode
 from batchgen.jobtable.database import Database
-from tests.batches import STANDARD, Bill, write_image, write_manifest
+from tests.batches import STANDARD, Bill, write_manifest
 from tests.conftest import Command, Launch, Simulate
 from tests.disks import small_disk
-from tests.forks import Fork
 from tests.forks import run as run_fork
 from tests.waiting import rows, states, until
 
@@ -491,30 +491,14 @@ def test_a_test_causes_each_exit_code() -> None:
     assert not missing, "a test runs a command that ends so, and compares its `returncode`"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def unanswered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fork]:
-    """A run whose service never answers. It gives up after 20 seconds, which pass while the other tests run."""
-    folder = tmp_path_factory.mktemp("unanswered")
-    write_manifest(folder / "m.yaml", 2)
-    write_image(folder / "unused.png", 8, 8)
-    process = Fork(
-        ["-m", "batchgen", "run", "m.yaml"],
-        cwd=folder,
-        env={**os.environ, "AIMLAPI_BASE_URL": "http://127.0.0.1:9", "AIMLAPI_API_KEY": "k"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    yield process
-    process.kill()
-    process.communicate()
-    shutil.rmtree(folder)
-
-
-@pytest.mark.slow
-def test_a_service_that_never_answers_ends_with_6_and_nothing_has_failed(unanswered: Fork) -> None:
-    stdout, stderr = unanswered.communicate(timeout=60)
-    assert unanswered.returncode == 6, stderr
-    assert stdout == ""
-    assert "http://127.0.0.1:9 does not answer" in stderr
-    assert "the same command goes on" in stderr
-    assert "Traceback" not in stderr
+def test_a_service_that_never_answers_ends_with_6_and_nothing_has_failed(
+    tmp_path: Path, batchgen: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(context, "FIRST_CONTACT", timedelta(seconds=0.5))
+    write_manifest(tmp_path / "m.yaml", 2)
+    ended = batchgen("run", "m.yaml", AIMLAPI_BASE_URL="http://127.0.0.1:9", AIMLAPI_API_KEY="k")
+    assert (ended.returncode, ended.stdout) == (6, ""), ended.stderr
+    assert "http://127.0.0.1:9 does not answer" in ended.stderr
+    assert "the same command goes on" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert states(tmp_path / "batchgen.db") == {"pending": 2}

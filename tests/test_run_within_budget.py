@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from batchgen.runs import upkeep
 from batchgen.simulator.service import AccountLimits, Simulation
 from tests.batches import Bill, check_delivered, write_manifest
 from tests.conftest import Command, Launch, Simulate
@@ -162,8 +163,9 @@ def test_missing_charges_are_taken_from_the_service_s_transactions(
 
 
 def test_a_charge_that_nobody_knows_is_no_zero_and_no_higher_cap_is_advised_for_it(
-    tmp_path: Path, simulate: Simulate, batchgen: Command
+    tmp_path: Path, simulate: Simulate, batchgen: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(upkeep, "CHARGE_REQUESTS", 1)
     simulator = simulate(faults={"billing": {"missing": 1.0}})
     unlisted = {"defaults": {"model": UNLISTED}, "limits": FAST}
     write_manifest(tmp_path / "m.yaml", 2, **unlisted)
@@ -221,15 +223,17 @@ def test_two_runs_with_different_selections_do_not_rob_each_other(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
     """A selection belongs to its run: the second one must not take the first one's jobs out of it."""
-    simulator = simulate(speed=60)
+    simulator = simulate()
     database = tmp_path / "batchgen.db"
-    write_manifest(tmp_path / "m.yaml", 8, limits={"submits_per_minute": 120, "in_flight": 8})
+    write_manifest(tmp_path / "m.yaml", 8)
+    assert batchgen("run", "m.yaml", "--enroll").returncode == 0
+    assert batchgen("pause", "m.yaml").returncode == 0
     options = {"first": ("--only", "clip-[0-3]"), "second": ("--limit", "6"), "third": ("--only", "clip-7")}
     runs = {}
     for name, selection in options.items():
         runs[name] = launch("run", "m.yaml", *selection, **simulator.environment)
         until(lambda: len(rows(database, "SELECT * FROM runs")) == len(runs))
-    assert len(rows(database, "SELECT * FROM runs WHERE ended_at IS NULL")) == 3, "at the same time"
+    assert batchgen("resume", "m.yaml").returncode == 0
     ends = {name: run.end() for name, run in runs.items()}
     assert {name: end.returncode for name, end in ends.items()} == dict.fromkeys(options, 0), ends
     done = {row["key"] for row in rows(database, "SELECT key FROM jobs WHERE state = 'done'")}

@@ -43,7 +43,8 @@ from batchgen.report.terminal import OutputStream, UnawaitedLines, Voice, print_
 from batchgen.runs.upkeep import Upkeep
 from batchgen.services.outcomes import Unknown
 from tests.batches import Bill, check_delivered, write_manifest
-from tests.conftest import NOON, Launch, Simulate, Simulator
+from tests.conftest import NOON, Command, Launch, Simulate, Simulator
+from tests.forks import Fork
 from tests.scripted import ScriptedService, context_of
 from tests.table import Table
 from tests.waiting import rows, until
@@ -241,10 +242,11 @@ def test_a_signal_ends_what_nobody_reads(
     tmp_path: Path,
     simulate: Simulate,
     launch: Launch,
+    batchgen: Command,
 ) -> None:
     simulator = simulate(speed=1)
     write_manifest(tmp_path / "m.yaml", 100)
-    assert launch("run", "m.yaml", "--enroll").end().returncode == 0
+    assert batchgen("run", "m.yaml", "--enroll").returncode == 0
     running = launch(*command, **simulator.environment)
     assert running.process.stderr
     fcntl.fcntl(running.process.stderr.fileno(), fcntl.F_SETPIPE_SZ, pipe_bytes)
@@ -293,14 +295,13 @@ async def test_what_hooks_come_to_waits_for_the_reader_and_the_run_does_not(tabl
 
 
 @pytest.mark.slow
-def test_a_summary_that_nobody_reads_holds_up_no_worker(tmp_path: Path, simulate: Simulate, launch: Launch) -> None:
-    simulator = simulate()
+def test_a_summary_that_nobody_reads_holds_up_no_worker(tmp_path: Path, simulate: Simulate, batchgen: Command) -> None:
+    environment = {**os.environ, **simulate().environment}
     write_manifest(tmp_path / "m.yaml", 1)
-    assert launch("run", "m.yaml", "--enroll").end().returncode == 0
+    assert batchgen("run", "m.yaml", "--enroll").returncode == 0
     with unread_pipe() as (_, stream):
-        command, environment = [sys.executable, "-m", "batchgen", "worker"], {**os.environ, **simulator.environment}
-        ended = subprocess.run(command, stdout=stream, cwd=tmp_path, env=environment, timeout=60, check=False)
-    assert ended.returncode == 0
+        worker = Fork(["-m", "batchgen", "worker"], stdout=stream.fileno(), cwd=tmp_path, env=environment)
+        assert worker.wait(60) == 0
     check_delivered(tmp_path, tmp_path / "batchgen.db")
 
 
