@@ -69,7 +69,6 @@ def sync(table: Table, number: int, duration: int = 5) -> None:
     table.sync(*(spec(f"j{index:03}", duration=duration) for index in range(number)))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_the_running_totals_equal_those_of_the_ledger_after_any_sequence_of_events(table: Table, seed: int) -> None:
     chance = Random(seed)
@@ -358,7 +357,6 @@ with Database(path) as database:
 """.replace("MODEL: PRICES", f"{MODEL!r}: {json.dumps(PRICES)!r}")
 
 
-@pytest.mark.slow
 def test_several_processes_share_one_cap_to_the_cent(table: Table) -> None:
     sync(table, 100)
     accepted = gather(SPEND, [f"{table.database.path}|run-{worker}" for worker in range(3)])

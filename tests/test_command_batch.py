@@ -570,7 +570,6 @@ def test_a_rejected_job_that_is_corrected_in_the_manifest_is_sent_again(
     assert Bill(simulator.ledger).bodies()[0]["prompt"] == "Something else."
 
 
-@pytest.mark.slow
 def test_a_run_that_reads_its_files_names_all_jobs_that_have_lost_one(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:

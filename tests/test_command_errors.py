@@ -173,7 +173,6 @@ def test_a_command_that_cannot_be_carried_out_says_why(
     assert {path.name for path in tmp_path.iterdir()} == {"m.yaml"}
 
 
-@pytest.mark.slow
 def test_a_path_that_the_locale_cannot_read_is_no_fault_of_the_path(
     tmp_path: Path, batchgen_interpreter: Command
 ) -> None:
@@ -203,7 +202,6 @@ def test_a_folder_that_cannot_be_written_any_more_ends_with_8_and_the_paid_video
     assert len(rows(simulator.ledger, "SELECT * FROM generations")) == 3
 
 
-@pytest.mark.slow
 def test_an_address_that_is_another_service_ends_with_6(tmp_path: Path, simulate: Simulate, batchgen: Command) -> None:
     simulator = simulate()
     write_manifest(tmp_path / "m.yaml", 2)
@@ -214,7 +212,6 @@ def test_an_address_that_is_another_service_ends_with_6(tmp_path: Path, simulate
     assert states(tmp_path / "batchgen.db") == {"pending": 2}
 
 
-@pytest.mark.slow
 def test_a_defect_ends_with_1_and_asks_for_a_report(tmp_path: Path, batchgen_interpreter: Command) -> None:
     """The interpreter's start-up file (sitecustomize.py) breaks a module of batchgen."""
     package = Path(__file__).parents[1]
@@ -268,7 +265,6 @@ MEMORY = "this machine gives batchgen no more memory or threads. End other progr
 DESCRIPTORS = "too many files are open here: raise the number that may be (ulimit -n). Then type the same command again"
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the memory of a process is bounded, and told, elsewhere otherwise")
 @pytest.mark.parametrize(
     ("shortage", "words", "sentence"),
@@ -354,7 +350,6 @@ def packages_are_closed() -> bool:
     return any(not folder.stat().st_mode & 0o001 for folder in (packages, *packages.parents))
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(packages_are_closed(), reason="another user may not read the packages of this environment")
 def test_a_plan_needs_no_right_to_write_the_job_table_or_its_folder(batchgen: Command) -> None:
     with tempfile.TemporaryDirectory() as name:

@@ -261,7 +261,6 @@ def snapshot(folder: Path) -> dict[str, Any]:
     return {str(path): (path.stat().st_mode, path.is_file() and path.read_bytes()) for path in paths}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("plant", TROUBLES, ids=lambda plant: plant.__name__)
 def test_each_trouble_is_named_and_mended_by_its_command_alone(
     plant: Callable[[Patient], None], patient: Patient, batchgen: Command
@@ -287,7 +286,6 @@ def test_a_healthy_batch_has_nothing_to_mend(patient: Patient, batchgen: Command
     assert len(TROUBLES) >= 12
 
 
-@pytest.mark.slow
 def test_the_service_is_asked_for_key_clock_and_balance_and_for_nothing_that_costs(
     patient: Patient, simulate: Simulate, batchgen: Command
 ) -> None:

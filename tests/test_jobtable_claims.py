@@ -156,7 +156,6 @@ def test_requests_on_the_wire_and_generations_are_counted_for_each_model(table: 
     assert counts == {MODEL: InFlight(accepted=1), "another": InFlight(accepted=1, on_wire=1)}
 
 
-@pytest.mark.slow
 @pytest.mark.sqlite
 def test_what_the_service_keeps_for_hours_only_is_downloaded_before_it_is_deleted(table: Table) -> None:
     for key, hours in (("a", None), ("b", 9), ("c", 2)):
@@ -221,7 +220,6 @@ with Database(path) as database:
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("what", ["submit", "generating"])
 def test_two_processes_never_claim_one_job_twice(table: Table, what: str) -> None:
     keys = [f"j{number:03}" for number in range(150)]

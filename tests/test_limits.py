@@ -49,7 +49,6 @@ def burst(per_minute: float) -> int:
     return 1 + int(per_minute * (rate.TOLERANCE / timedelta(minutes=1)))
 
 
-@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     per_minute=st.sampled_from([0.5, 1, 7, 30, 60, 100, 600, 6_000]),
@@ -73,7 +72,6 @@ def test_no_window_holds_more_than_the_rate_and_one_burst(per_minute: float, cla
             assert last - first <= per_minute * minutes + early + 1e-6
 
 
-@pytest.mark.slow
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(per_minute=st.sampled_from([0.5, 7, 30, 100, 6_000]), most=st.integers(1, 30))
 def test_a_request_at_the_time_that_was_named_is_allowed(per_minute: float, most: int) -> None:
@@ -105,7 +103,6 @@ def test_an_allowance_that_is_not_spent_costs_nothing(table: Table) -> None:
     assert table.change(rate.allowed, KEY, 60.0, 9, NOON).number == burst(60)
 
 
-@pytest.mark.slow
 def test_a_restart_cannot_burst(tmp_path: Path) -> None:
     passed = 0
     for second in range(20):
@@ -138,7 +135,6 @@ with Database(sys.argv[1]) as database:
 """
 
 
-@pytest.mark.slow
 def test_processes_share_one_allowance(table: Table) -> None:
     """Three of them, six seconds each by their clocks, at ten a second."""
     passed = sum(map(int, gather(SHARE, [table.database.path] * 3)))

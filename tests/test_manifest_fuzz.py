@@ -26,8 +26,6 @@ from batchgen.manifest.request import DAMAGE
 from batchgen.manifest.templates import NO_VALUE
 from batchgen.services.text import visible
 
-pytestmark = pytest.mark.slow
-
 STANDARD = "kling-video/v2.1/standard/image-to-video"
 MASTER = "klingai/v2.1-master-image-to-video"
 TEXT = "klingai/v2.1-master-text-to-video"

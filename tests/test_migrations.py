@@ -102,7 +102,6 @@ def test_an_older_table_is_upgraded_with_its_rows(tmp_path: Path, monkeypatch: p
         }
 
 
-@pytest.mark.slow
 def test_a_migration_that_fails_leaves_the_table_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Database(tmp_path / "a.db") as database:
         database.write_now(with_a_job)
@@ -116,7 +115,6 @@ def test_a_migration_that_fails_leaves_the_table_as_it_was(tmp_path: Path, monke
         assert "mood" not in {column["name"] for column in columns}
 
 
-@pytest.mark.slow
 def test_a_migration_may_change_a_table_under_its_views(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def views(connection: Connection) -> object:
         return connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE type = 'view' ORDER BY 1").all()
@@ -136,7 +134,6 @@ def test_a_migration_may_change_a_table_under_its_views(tmp_path: Path, monkeypa
         ]
 
 
-@pytest.mark.slow
 def test_a_migration_that_takes_a_column_from_a_view_leaves_the_table_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,7 +147,6 @@ def test_a_migration_that_takes_a_column_from_a_view_leaves_the_table_as_it_was(
         assert database.read_now(version_of) == HEAD
 
 
-@pytest.mark.slow
 def test_every_migration_can_be_applied_by_itself(tmp_path: Path) -> None:
     (tmp_path / "a.db").touch()
     engine = make_engine(URL.create("sqlite", database=str(tmp_path / "a.db")), writing=True)

@@ -62,8 +62,6 @@ from tests.test_database import COUNTING_PROGRAM, OPENING_PROGRAM, names, note
 from tests.view_cases import ask, everything
 from tests.waiting import until
 
-pytestmark = pytest.mark.slow
-
 pytest.importorskip("psycopg", reason="batchgen[postgres] is not installed", exc_type=ImportError)
 
 
@@ -345,6 +343,7 @@ def test_a_read_that_takes_long_holds_up_the_next_one_and_does_not_fail_it(
         assert (first.result(10), second.result(10)) == (None, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["run m.yaml", "worker --stay"])
 def test_a_second_signal_ends_a_process_whose_server_is_silent(
     command: str, place: str, postgres: Server, tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
@@ -382,6 +381,7 @@ def silent_after_login(asked: threading.Event) -> Handler:
     return handle
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", ["", "--enroll"])
 def test_a_second_signal_ends_a_run_that_still_opens_a_silent_server(
     flags: str, tmp_path: Path, launch: Launch

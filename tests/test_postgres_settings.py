@@ -21,8 +21,6 @@ from tests.table import Table
 from tests.view_cases import ask
 from tests.waiting import until
 
-pytestmark = pytest.mark.slow
-
 pytest.importorskip("psycopg", reason="batchgen[postgres] is not installed", exc_type=ImportError)
 
 WRITE_LOCK = text("SELECT pg_advisory_xact_lock(7274331)")

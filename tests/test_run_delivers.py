@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from batchgen import downloader
 from tests.batches import (
     MASTER,
     STANDARD,
@@ -181,10 +180,7 @@ def test_simulate_touches_nothing_real_of_a_manifest(tmp_path: Path, batchgen: C
 
 
 @pytest.mark.slow
-def test_the_key_is_nowhere(
-    tmp_path: Path, simulate: Simulate, batchgen: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(downloader, "RETRY_NO_VIDEO_SECONDS", 0.1)  # after the HTML page
+def test_the_key_is_nowhere(tmp_path: Path, simulate: Simulate, batchgen: Command) -> None:
     faults = {
         "create": {
             "reject_400": {"count": 1},

@@ -32,8 +32,6 @@ from tests.postgres import Server
 from tests.test_database import note
 from tests.waiting import until
 
-pytestmark = pytest.mark.slow
-
 RUN, OTHER = "0123456789ab", "ba9876543210"
 ELSEWHERE = {RUN: Owner("elsewhere", 1, True)}
 
@@ -199,6 +197,7 @@ def check_delivered(server: Server, place: str, folder: Path, jobs: int) -> None
         assert (len(content), sha256(content).hexdigest()) == (output["bytes"], output["sha256"])
 
 
+@pytest.mark.slow
 async def test_a_stopped_run_is_taken_over_when_its_lease_ends_and_its_late_writes_change_nothing(
     postgres: Server, place: str, tmp_path: Path, launch: Launch, simulate: Simulate
 ) -> None:
@@ -231,6 +230,7 @@ async def test_a_stopped_run_is_taken_over_when_its_lease_ends_and_its_late_writ
     check_delivered(postgres, place, tmp_path, 4)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_after_a_restart_of_the_server(
     postgres: Server, place: str, tmp_path: Path, launch: Launch, simulate: Simulate
 ) -> None:
@@ -262,6 +262,7 @@ def most_at_once(generations: list[dict[str, str]]) -> int:
     return max(accumulate(step for _, step in sorted(began + ended)))
 
 
+@pytest.mark.slow
 def test_four_runs_with_clocks_apart_keep_the_limits_of_one_and_take_over_from_a_killed_one(
     postgres: Server, place: str, tmp_path: Path, launch: Launch, simulate: Simulate
 ) -> None:
