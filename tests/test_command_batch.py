@@ -10,7 +10,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -586,26 +585,15 @@ def test_a_run_that_reads_its_files_names_all_jobs_that_have_lost_one(
     assert states(tmp_path / "batchgen.db") == {"downloading": 2}
 
 
-def test_help_imports_nothing_heavy_and_lists_every_command_and_exit_code(tmp_path: Path) -> None:
-    command = [sys.executable, "-X", "importtime", "-m", "batchgen", "--help"]
-    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
+def test_help_imports_nothing_heavy_and_lists_every_command_and_exit_code(batchgen_interpreter: Command) -> None:
+    ended = batchgen_interpreter("--help", PYTHONPROFILEIMPORTTIME="1")
     for name in cli.COMMANDS:
         assert f"\n  {name} " in ended.stdout
     for codes, meaning in ExitCode.legend().items():
         assert re.search(rf"\n  {codes} +{meaning}\n", ended.stdout)
     imported = {line.rsplit("|", 1)[-1].strip().partition(".")[0] for line in ended.stderr.splitlines()}
     assert "click" in imported
-    assert not imported & {
-        "sqlalchemy",
-        "httpx2",
-        "pydantic",
-        "alembic",
-        "rich",
-        "av",
-        "yaml",
-        "PIL",
-        "starlette",
-    }
+    assert not imported & {"sqlalchemy", "httpx2", "pydantic", "alembic", "rich", "av", "yaml", "PIL", "starlette"}
 
 
 def test_the_readme_names_every_command() -> None:

@@ -29,6 +29,7 @@ from tests.batches import Bill, write_manifest
 from tests.conftest import Launch, Simulate
 from tests.cut_connections import cutting
 from tests.postgres import Server
+from tests.table import place_of
 from tests.test_database import note
 from tests.waiting import until
 
@@ -148,7 +149,7 @@ def test_a_session_that_is_idle_in_a_transaction_for_too_long_frees_the_table(
         calls.append(None)
         if len(calls) == 1:
             connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 1"))
-            with Database(database.url.render_as_string(hide_password=False)) as other:
+            with Database(place_of(database)) as other:
                 other.write_now(note, "meanwhile")
         return note(connection, "late")
 

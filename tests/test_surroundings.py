@@ -63,17 +63,8 @@ def test_a_folder_that_was_deleted_under_the_shell_is_a_sentence(tmp_path: Path)
     assert ended.stderr.startswith("the current folder cannot be used (No such file or directory)")
 
 
-def test_a_time_zone_that_is_none_is_a_sentence(tmp_path: Path) -> None:
-    environment = {**os.environ, "TZ": "XXX-24:59:59YYY,J365"}
-    ended = subprocess.run(
-        [sys.executable, "-m", "batchgen", "status", "m.yaml"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+def test_a_time_zone_that_is_none_is_a_sentence(batchgen_interpreter: Command) -> None:
+    ended = batchgen_interpreter("status", "m.yaml", TZ="XXX-24:59:59YYY,J365")
     assert (ended.returncode, ended.stderr[:39]) == (2, "TZ=XXX-24:59:59YYY,J365 is no time zone")
 
 
