@@ -33,6 +33,7 @@ from tests.fileserver import (
     HALF,
     NO_RANGE,
     V1,
+    download,
     downloading,
     finished_generation,
     full_answer,
@@ -243,9 +244,7 @@ async def test_a_body_that_is_longer_than_the_range_says_is_not_appended(table: 
     span = f"bytes {HALF}-{len(CLIP) - 1}/{len(CLIP)}"
     too_long = answer(206, CLIP[HALF:] + b"more", {"ETag": V1, "Content-Length": None, "Content-Range": span})
     async with serving(too_long, full_answer()) as wire:
-        target = finished_generation(table, f"{wire.base_url}/v.mp4", CLIP[:HALF], V1)
-        async with downloading(context_of(table, ScriptedService())) as stage:
-            await turn(stage)
+        target = await download(table, wire, CLIP[:HALF], V1)
     assert requested_ranges(wire) == [range_from(HALF), NO_RANGE]
     assert target.read_bytes() == CLIP
 
