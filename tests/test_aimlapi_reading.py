@@ -424,6 +424,8 @@ async def test_the_id_of_a_failed_row_is_believed_only_as_far_as_it_leads(clock:
     [
         ([row(0, inference_id="g-x", status="failed"), row(0)], adopted(0)),
         ([row(0), row(0, inference_id="g-x", status="failed")], adopted(0)),
+        ([row(0, inference_id=None, status="failed"), row(0)], adopted(0)),
+        ([row(0), row(0, inference_id=None, status="failed")], adopted(0)),
         ([row(0, inference_id=None), row(0, status="failed")], None),
         ([row(0, status="failed"), row(0, status="failed", inference_id="g-x")], FAILED_THERE),
         ([row(0, status="Failed")], FAILED_THERE),
@@ -484,13 +486,6 @@ async def test_a_cursor_is_used_with_the_window_that_it_was_made_for() -> None:
         await api.transactions(START, END + SECOND, first.cursor)
     queries = [request.query for request in wire.requests]
     assert queries[1] == {**queries[0], "cursor": ["c 2"]}
-
-
-@pytest.mark.parametrize("order", [1, -1])
-async def test_of_several_rows_the_one_with_a_generation_counts(order: int) -> None:
-    rows = [row(0), row(0, inference_id=None, status="failed")][::order]
-    async with serving(answer(200, {"data": rows})) as wire, service(wire.base_url) as api:
-        assert await api.find([sent(0)]) == {"batchgen-0": adopted(0)}
 
 
 # --- metrics ---------------------------------------------------------------------------------------------------------

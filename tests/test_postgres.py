@@ -31,7 +31,6 @@ from batchgen.jobtable import (
     engine,
     ledger,
     repeats,
-    submission,
     table_lock,
     takeover,
     verdicts,
@@ -45,7 +44,6 @@ from batchgen.jobtable.takeover import Adopter
 from batchgen.jobtable.verdicts import Judgement
 from batchgen.jobtable.views import EXAMPLES, VIEWS
 from batchgen.services.base import PastGeneration
-from batchgen.services.outcomes import Rejected
 from tests.batches import write_manifest
 from tests.conftest import Command, Launch, Simulate
 from tests.hot_queries import HOT_QUERIES, SORTED, statements
@@ -168,13 +166,6 @@ async def test_a_batch_is_compared_with_its_account(table: Table) -> None:
         Settlement.UNIDENTIFIED: 1,
     }
     assert table.attempt("is-done").cost_usd == USD
-
-
-def test_text_that_no_database_can_store_is_recorded_with_replacements(table: Table) -> None:
-    intent = table.bring(State.SUBMITTING)
-    odd = Rejected("half a pair \ud83d, a zero \0 byte", 400)
-    assert table.change(submission.rejected, intent, odd, table.now)
-    assert table.row().error == "half a pair ?, a zero ? byte"
 
 
 def test_a_read_sees_a_snapshot_and_cannot_write(database: Database) -> None:
