@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -54,7 +56,8 @@ def test_three_workers_that_are_killed_buy_nothing_twice_and_the_audit_sees_a_pl
     first = ledger.accepted()[0]
     served = {generation: (folder / path).read_bytes() for generation, path in paths.items()}
     plant = replace(first, id="planted", file="planted.mp4", client_request_id="planted")
-    ledger._db.execute(INSERT_GENERATION, vars(plant))
+    with closing(sqlite3.connect(folder / "service.ledger")) as books, books:
+        books.execute(INSERT_GENERATION, vars(plant))
     planted = judge(folder, ledger, {**served, "planted": b""}, query)
     ledger.close()
     assert (planted.accepted, planted.duplicates, planted.lost, planted.delivered) == (13, 1, 1, 12)

@@ -34,7 +34,7 @@ from batchgen.hooks.delivery_hook import HookResult
 from batchgen.jobs import State
 from batchgen.jobtable import engine, repeats, settings, submission, table_lock
 from batchgen.jobtable.batches import table_location
-from batchgen.jobtable.database import Database, errors_for_people
+from batchgen.jobtable.database import errors_for_people
 from batchgen.jobtable.engine import database_url
 from batchgen.jobtable.sync import SyncResult
 from batchgen.report import hints
@@ -409,8 +409,6 @@ def test_a_command_on_a_locked_table_reads_or_ends_with_a_sentence(
     tmp_path: Path, simulate: Simulate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hurried(simulate, monkeypatch)
-    monkeypatch.setitem(Database.__init__.__kwdefaults__ or {}, "patience", 2)
-    monkeypatch.setattr(opening.open_manifest, "__defaults__", (2,))
     manifest = write_manifest(tmp_path / "m.yaml", 1)
     assert batchgen.run(manifest).ok
     with closing(locker(tmp_path / "batchgen.db")) as browser:
