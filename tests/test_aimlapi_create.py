@@ -76,18 +76,10 @@ ANSWERS: list[tuple[str, bytes, SubmitOutcome]] = [
     ),
     ("an id with : and /", answer(201, {"id": LONG}), Accepted(LONG, None, 201)),
     ("digits as text", answer(201, {"id": str(DIGITS)}), Accepted(str(DIGITS), None, 201)),
-    (
-        "digits as a number",
-        answer(201, {"id": DIGITS}),
-        Accepted(str(DIGITS), None, 201),
-    ),
+    ("digits as a number", answer(201, {"id": DIGITS}), Accepted(str(DIGITS), None, 201)),
     ("generation_id for id", answer(200, {"generation_id": "g-1"}), Accepted("g-1", None, 200)),
     ("the id in a header alone", answer(200, {}, {"x-inference-id": "g-h"}), Accepted("g-h", None, 200)),
-    (
-        "a cut body, the id in a header",
-        answer(200, b'{"id', {"x-inference-id": "g-h"}),
-        Accepted("g-h", None, 200),
-    ),
+    ("a cut body, the id in a header", answer(200, b'{"id', {"x-inference-id": "g-h"}), Accepted("g-h", None, 200)),
     (
         "what it cost, in USD",
         answer(201, CREATED, {"x-aimlapi-usd-spent": "0.2800005", "x-aimlapi-credits-used": "9"}),

@@ -121,18 +121,10 @@ ANSWERS: list[tuple[str, bytes, FetchOutcome]] = [
         }.items()
     ),
     ("no status", answer(200, {"id": "g"}), no_status('{"id": "g"}')),
-    (
-        "a status that is a number",
-        answer(200, {"status": 3}),
-        no_status('{"status": 3}'),
-    ),
+    ("a status that is a number", answer(200, {"status": 3}), no_status('{"status": 3}')),
     ("a page", answer(200, b"<html>"), no_status("<html>")),
     ("nothing", answer(200), no_status("empty")),
-    (
-        "nested too deeply to parse",
-        answer(200, b"[" * 200_000),
-        no_status("[" * 200),
-    ),
+    ("nested too deeply to parse", answer(200, b"[" * 200_000), no_status("[" * 200)),
     ("401", error(401), Unavailable("401: sorry", Trouble.AUTH, 401)),
     ("403", error(403), Unavailable("403: sorry", Trouble.CREDITS, 403)),
     ("404", error(404), Unavailable("404: sorry", http_status=404)),

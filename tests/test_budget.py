@@ -42,11 +42,7 @@ def context_with(table: Table, cap: str | None, prices: PriceList) -> RunContext
 
 
 def pick(
-    table: Table,
-    cap: str | None = None,
-    prices: PriceList = KNOWN,
-    capacity: int = 100,
-    until: datetime | None = None,
+    table: Table, cap: str | None = None, prices: PriceList = KNOWN, capacity: int = 100, until: datetime | None = None
 ) -> Choice:
     context = context_with(table, cap, prices)
     context.until = until

@@ -169,12 +169,7 @@ CASES = [
     Case("an empty file", [answer(200), full_answer()], [NO_RANGE, NO_RANGE], tries=2),
     Case("a file of three bytes", [answer(200, CLIP[:3]), full_answer()], [NO_RANGE, NO_RANGE], tries=2),
     Case("a clip that was stored cut", [full_answer(CLIP[:HALF]), full_answer()], [NO_RANGE, NO_RANGE], tries=2),
-    Case(
-        "compressed, though identity was requested",
-        [GZIPPED, full_answer()],
-        [NO_RANGE, NO_RANGE],
-        tries=2,
-    ),
+    Case("compressed, though identity was requested", [GZIPPED, full_answer()], [NO_RANGE, NO_RANGE], tries=2),
     Case(
         "a clip that does not decode", [full_answer(undecodable_clip()), full_answer()], [NO_RANGE, NO_RANGE], tries=2
     ),

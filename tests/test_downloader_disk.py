@@ -220,10 +220,7 @@ async def test_one_file_that_fills_the_disk_gives_its_space_back_and_the_others_
 
 @pytest.mark.parametrize(
     ("large", "reason"),
-    [
-        (full_answer(CLIP, Content_Length=None), "sends more than"),
-        (full_answer(CLIP), "no video has more than"),
-    ],
+    [(full_answer(CLIP, Content_Length=None), "sends more than"), (full_answer(CLIP), "no video has more than")],
     ids=["no length", "its length"],
 )
 async def test_a_file_larger_than_any_video_is_refused_and_leaves_nothing(

@@ -41,11 +41,7 @@ def test_a_request_that_may_have_been_sent_becomes_unconfirmed(table: Table) -> 
     table.bury()
     row, (attempt,) = table.row(), table.attempts()
     assert (row.error_class, row.error, row.attempt_id) == ("unconfirmed", leases.RUN_ENDED, attempt.id)
-    assert (attempt.outcome, attempt.error, attempt.answered_at) == (
-        Outcome.UNCONFIRMED,
-        leases.RUN_ENDED,
-        table.now,
-    )
+    assert (attempt.outcome, attempt.error, attempt.answered_at) == (Outcome.UNCONFIRMED, leases.RUN_ENDED, table.now)
     assert table.story() == ["pending", "submitting", "unconfirmed"]
     (job,) = table.unconfirmed("run-b")
     assert job.attempt.client_request_id == attempt.client_request_id

@@ -268,19 +268,14 @@ def test_status_warns_of_clips_that_look_wrong(table: Table, batchgen: Command) 
     asyncio.run(measure_all(table))
     suspects = table.database.read_now(measuring.suspect_clips, table.batch_id)
     assert [(problem.id, problem.problem) for problem in suspects.problems] == [
-        *(("a", "length"), ("b", "near_copy"), ("c", "unreadable")),
+        *(("a", "length"), ("b", "near_copy"), ("c", "unreadable"))
     ]
     shown = batchgen("status")
     assert "3 clips look wrong: a: 2 s instead of 5 s; b: nearly the same video as a; c: " in shown.stdout
     assert "`batchgen review" in shown.stdout
     document = json.loads(batchgen("status", "--json").stdout)
     assert document["suspect"] == 3
-    assert document["problems"][0] == {
-        "id": "a",
-        "path": "a.mp4",
-        "problem": "length",
-        "detail": "2 s instead of 5 s",
-    }
+    assert document["problems"][0] == {"id": "a", "path": "a.mp4", "problem": "length", "detail": "2 s instead of 5 s"}
 
 
 def test_an_unmeasured_batch_looks_right(table: Table) -> None:

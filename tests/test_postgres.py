@@ -26,15 +26,7 @@ from sqlalchemy import Connection, NullPool, create_engine, text, update
 from batchgen.billing.settlements import Settlement
 from batchgen.errors import BatchgenError, DatabaseNewer, ExitCode, StorageError, UsageError
 from batchgen.jobs import Parent, State, Verdict
-from batchgen.jobtable import (
-    clips,
-    engine,
-    ledger,
-    repeats,
-    table_lock,
-    takeover,
-    verdicts,
-)
+from batchgen.jobtable import clips, engine, ledger, repeats, table_lock, takeover, verdicts
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.fingerprint import new_request_id
 from batchgen.jobtable.query import QueryLimit, run_query

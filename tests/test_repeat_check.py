@@ -51,13 +51,7 @@ def past(table: Table, key: str, at: datetime = NOON - HOUR, **fields: Any) -> P
 
 def run_spec(table: Table, synced: SyncResult, limits: Limits, on_changed: OnChanged) -> RunSpec:
     return RunSpec(
-        batch=table.batch,
-        jobs=0,
-        synced=synced,
-        folder=Path(),
-        limits=limits,
-        models=[],
-        on_changed=on_changed,
+        batch=table.batch, jobs=0, synced=synced, folder=Path(), limits=limits, models=[], on_changed=on_changed
     )
 
 

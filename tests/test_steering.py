@@ -189,10 +189,7 @@ REFUSED = [
     (("set", "in_flight=off"), '`in_flight` must be a whole number or auto, not "off"'),
     (("set", "inflight=3"), "there is no setting `inflight`; did you mean in_flight?"),
     (("set", "--unset", "mood"), "there is no setting `mood`; known: in_flight"),
-    (
-        ("set", "deadline_minutes=3"),
-        "`deadline_minutes` cannot be set while a run is at work",
-    ),
+    (("set", "deadline_minutes=3"), "`deadline_minutes` cannot be set while a run is at work"),
     (("set", "in_flight"), "'in_flight' is no assignment: write NAME=VALUE"),
     (("set", "in_flight=3", "in-flight=4"), "`in_flight` is there twice"),
     (("set", "until=noon"), "'noon' is not a time such as 08:00"),

@@ -112,12 +112,7 @@ REFUSALS: dict[str, tuple[dict[str, str | None], str]] = {
 
 @pytest.mark.parametrize("name", REFUSALS)
 def test_a_store_that_cannot_be_used_ends_a_run_before_anything_is_sent(
-    name: str,
-    tmp_path: Path,
-    bucket: TestStore,
-    batchgen: Command,
-    simulate: Simulate,
-    monkeypatch: pytest.MonkeyPatch,
+    name: str, tmp_path: Path, bucket: TestStore, batchgen: Command, simulate: Simulate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     variables, sentence = REFUSALS[name]
     for variable, value in variables.items():

@@ -71,10 +71,7 @@ def test_a_value_in_a_longer_text_stands_as_it_was_written(
     written = {name: text.replace("SHAPE", shape) for name, text in files.items()}
     (job,) = read(tmp_path, ENTRY + source.replace("SHAPE", shape) + "\n", dict(written)).jobs
     request = json.loads(job.request)
-    assert (request["prompt"], request["image_url"]) == (
-        f"{shape} turns",
-        f"https://images.example.com/{shape}.jpg",
-    )
+    assert (request["prompt"], request["image_url"]) == (f"{shape} turns", f"https://images.example.com/{shape}.jpg")
     path_part = shape.replace(":", "_")
     assert (job.key, job.output, job.tags) == (f"clip-{shape}", f"out/c{path_part}.mp4", (f"t-{shape}",))
 
