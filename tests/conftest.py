@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -45,6 +45,16 @@ PLUGINS = Path(__file__).parent / "plugins"
 """A folder with the plug-in `queueworks` and its entry point, as an installer leaves them."""
 LOGGER = logging.getLogger("batchgen")
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+QUICK_SPEED = 6_000.0
+"""Of simulators: a generation ends within a tenth of a second."""
+SHORT_PAUSES: dict[str, Any] = {
+    "batchgen.simulator.plugin.SPEED": QUICK_SPEED,
+    "batchgen.scheduler.FIRST_LOOK_UP": timedelta(seconds=0.2),
+    "batchgen.reconciler.RETRY_FIRST_SECONDS": 0.2,
+    "batchgen.downloader.RETRY_FIRST_SECONDS": 0.1,
+    "batchgen.downloader.RETRY_NO_VIDEO_SECONDS": 0.1,
+}
+"""For the commands that a test runs in its own process: the pauses of a run, at least ten times shorter."""
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 REMOVED_VARIABLES = (
     "AIMLAPI_API_KEY",  # a test must never reach the developer's own account
@@ -233,9 +243,10 @@ def simulator_process(folder: Path, *options: str, ledger: bool = True) -> Itera
 
 @pytest.fixture
 def simulate(tmp_path: Path) -> Iterator[Callable[..., Simulator]]:
-    """Start simulators: `simulate("--speed", "600", faults={"create": {…}})`.
+    """Start simulators whose generations end at once with small clips: `simulate(faults={"create": {…}})`.
 
-    Each runs on a thread of the test, because starting a process takes longer than most batches.
+    `renders=True` has clips that show what was asked for, which takes longer. Each simulator runs on a thread of the
+    test, because starting a process takes longer than most batches.
     """
     from batchgen.cli import load
     from batchgen.simulator.server import control_url
@@ -245,9 +256,12 @@ def simulate(tmp_path: Path) -> Iterator[Callable[..., Simulator]]:
     ledger = tmp_path / "simulator.ledger"
     with ExitStack() as running:
 
-        def start(*options: str, faults: dict[str, Any] | None = None) -> Simulator:
-            fault_options = ("--faults", json.dumps(faults)) if faults else ()
-            arguments = ["--ledger", str(ledger), *options, *fault_options]
+        def start(
+            *options: str, speed: float = QUICK_SPEED, renders: bool = False, faults: dict[str, Any] | None = None
+        ) -> Simulator:
+            arguments = ["--ledger", str(ledger), "--speed", str(speed), *options]
+            arguments += [] if renders else ["--instant"]
+            arguments += ["--faults", json.dumps(faults)] if faults else []
             settings = load("simulate").make_context("simulate", arguments).params
             del settings["host"], settings["port"]
             simulation = Simulation(**settings)
@@ -329,7 +343,7 @@ def batchgen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Run the command's entry point in `tmp_path`, in this process: starting one takes longer than most errors.
 
     What only a process shows (signals, streams, its environment) needs the fixture `batchgen_process`. With `--json`,
-    every line must be an event, as `batchgen schema --events` says.
+    every line must be an event, as `batchgen schema --events` says. A run has `SHORT_PAUSES`.
     """
     from batchgen.cli import main
 
@@ -338,6 +352,8 @@ def batchgen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
         stdout, stderr = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
         with monkeypatch.context() as patch:
             patch.chdir(tmp_path)
+            for name, value in SHORT_PAUSES.items():
+                patch.setattr(name, value)
             patch.setattr(sys, "argv", command)
             patch.setattr(sys, "stdout", stdout)
             patch.setattr(sys, "stderr", stderr)

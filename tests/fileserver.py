@@ -17,8 +17,9 @@ from batchgen.files.outputs import OutputFolder
 from batchgen.files.part import Part
 from batchgen.jobs import State
 from batchgen.jobtable import delivery
+from batchgen.services.outcomes import Finished
 from batchgen.simulator.rendering import tiny
-from tests.scripted import turn
+from tests.scripted import ScriptedService, context_of, turn
 from tests.table import RUN, Table
 from tests.wire import Wire, answer
 
@@ -114,3 +115,21 @@ async def run_tries(stage: Downloader, table: Table, clock: Clock, times: int) -
             table.now = due
             clock.move_to(due)
         await turn(stage)
+
+
+async def download(
+    table: Table,
+    wire: Wire,
+    part: bytes | None = None,
+    etag: str | None = None,
+    *,
+    clock: Clock | None = None,
+    tries: int = 1,
+) -> Path:
+    """Download a video of `wire` in so many tries; the service names no other address. Returns its path."""
+    url = f"{wire.base_url}/v.mp4"
+    target = finished_generation(table, url, part, etag)
+    service = ScriptedService(fetches=[Finished((url,))])
+    async with downloading(context_of(table, service)) as stage:
+        await (run_tries(stage, table, clock, tries) if clock else turn(stage))
+    return target

@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy import Engine, NullPool, create_engine, text
 
 DEBIAN = Path("/usr/lib/postgresql")
 SETTINGS = ("listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", "timezone=Asia/Tokyo")
@@ -28,6 +28,8 @@ class Server:
     def __init__(self, port: int, control: Callable[..., None]) -> None:
         self.port, self.control = port, control
         self.numbers = count(1)
+        self.engines: dict[str, Engine] = {}
+        """By URL: a new one asks the server what it is before the first statement."""
 
     def restart(self, mode: str = "fast") -> None:
         """Start again: after the end of every session, or with `immediate` after a crash."""
@@ -38,7 +40,9 @@ class Server:
 
     def ask(self, url: str, sql: str) -> list[dict[str, Any]]:
         """Rows of a statement, by column name; committed at once."""
-        with create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT").connect() as connection:
+        if url not in self.engines:
+            self.engines[url] = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        with self.engines[url].connect() as connection:
             result = connection.execute(text(sql))
             return [dict(row) for row in result.mappings()] if result.returns_rows else []
 

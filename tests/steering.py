@@ -23,7 +23,7 @@ def steer_two_runs(folder: Path, db: str, ask: Ask, simulate: Simulate, launch: 
 
     Returns what was bought.
     """
-    simulator = simulate("--speed", "1", "--instant")  # no generation ends, so that the limit stays in use
+    simulator = simulate(speed=1)  # no generation ends, so that the limit stays in use
     limits = {"submits_per_minute": 60_000, "in_flight": 2, "polls_per_minute": 6_000}
     write_manifest(folder / "m.yaml", 12, limits=limits)
     environment, table = simulator.environment, ("--db", db)
@@ -86,7 +86,7 @@ def work_without_a_manifest(
 
     Returns what was bought.
     """
-    simulator = simulate("--speed", "300", "--instant", "--lag", "0")
+    simulator = simulate("--lag", "0", speed=300)
     write_image(folder / "images/dusk.png", 400, 300)
     jobs = [{"id": f"clip-{n}", "prompt": f"Number {n}."} for n in range(8)]
     image = {"id": "dusk", "model": MASTER, "prompt": "Dusk.", "image_url": "images/dusk.png", "priority": 9}

@@ -45,6 +45,11 @@ def spec(key: str = "mona", *, image: str = "https://example.com/mona.jpg", **ch
     return replace(JobSpec(key, MODEL, ENDPOINT, request, f"{key}.mp4"), **fields)
 
 
+def place_of(database: Database) -> str:
+    """The path or URL by which another process opens it."""
+    return str(database.path or database.url.render_as_string(hide_password=False))
+
+
 @dataclass
 class Table:
     """A database with one batch and a clock of its own; each method calls a function of the job table."""

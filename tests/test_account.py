@@ -320,8 +320,7 @@ def test_a_variable_that_is_left_empty_is_none(tmp_path: Path, content: str) -> 
 
 
 @pytest.mark.parametrize(
-    "line",
-    ["; SERVICE_URL=old", "// SERVICE_URL=old", "SERVICE_URL-old=x", "OLD.SERVICE_URL=x", "unset SERVICE_URL"],
+    "line", ["; SERVICE_URL=old", "// SERVICE_URL=old", "SERVICE_URL-old=x", "OLD.SERVICE_URL=x", "unset SERVICE_URL"]
 )
 def test_a_line_about_something_else_is_no_fault(tmp_path: Path, line: str) -> None:
     (tmp_path / ".env").write_text(f"SERVICE_KEY=abc\n{line}\n")

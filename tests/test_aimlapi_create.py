@@ -76,18 +76,10 @@ ANSWERS: list[tuple[str, bytes, SubmitOutcome]] = [
     ),
     ("an id with : and /", answer(201, {"id": LONG}), Accepted(LONG, None, 201)),
     ("digits as text", answer(201, {"id": str(DIGITS)}), Accepted(str(DIGITS), None, 201)),
-    (
-        "digits as a number",
-        answer(201, {"id": DIGITS}),
-        Accepted(str(DIGITS), None, 201),
-    ),
+    ("digits as a number", answer(201, {"id": DIGITS}), Accepted(str(DIGITS), None, 201)),
     ("generation_id for id", answer(200, {"generation_id": "g-1"}), Accepted("g-1", None, 200)),
     ("the id in a header alone", answer(200, {}, {"x-inference-id": "g-h"}), Accepted("g-h", None, 200)),
-    (
-        "a cut body, the id in a header",
-        answer(200, b'{"id', {"x-inference-id": "g-h"}),
-        Accepted("g-h", None, 200),
-    ),
+    ("a cut body, the id in a header", answer(200, b'{"id', {"x-inference-id": "g-h"}), Accepted("g-h", None, 200)),
     (
         "what it cost, in USD",
         answer(201, CREATED, {"x-aimlapi-usd-spent": "0.2800005", "x-aimlapi-credits-used": "9"}),
@@ -191,7 +183,6 @@ ANSWERS: list[tuple[str, bytes, SubmitOutcome]] = [
 ]
 
 
-@pytest.mark.slow
 async def test_an_answer_to_a_create_has_one_meaning() -> None:
     async with serving(*(reply for _, reply, _ in ANSWERS)) as wire, service(wire.base_url) as api:
         for number, (name, _, outcome) in enumerate(ANSWERS, 1):
@@ -245,7 +236,6 @@ async def test_a_local_file_travels_in_its_place_as_a_data_uri() -> None:
 WHOLE = answer(201, {**CREATED, "more": "x" * 40}, {"x-inference-id": "g-1", "x-aimlapi-usd-spent": "0.28"})
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
 async def test_an_answer_cut_at_any_byte_is_never_taken_for_not_sent(reset: bool) -> None:
     cuts = range(len(WHOLE))
@@ -268,7 +258,6 @@ async def test_an_answer_without_a_length_that_is_cut_is_unknown_or_whole() -> N
     assert len(wire.requests) == len(whole) - start + 1
 
 
-@pytest.mark.slow
 async def test_an_answer_that_comes_byte_by_byte_is_read() -> None:
     dripped = Drip([WHOLE[at : at + 1] for at in range(len(WHOLE))])
     async with serving(dripped) as wire, service(wire.base_url) as api:

@@ -121,18 +121,10 @@ ANSWERS: list[tuple[str, bytes, FetchOutcome]] = [
         }.items()
     ),
     ("no status", answer(200, {"id": "g"}), no_status('{"id": "g"}')),
-    (
-        "a status that is a number",
-        answer(200, {"status": 3}),
-        no_status('{"status": 3}'),
-    ),
+    ("a status that is a number", answer(200, {"status": 3}), no_status('{"status": 3}')),
     ("a page", answer(200, b"<html>"), no_status("<html>")),
     ("nothing", answer(200), no_status("empty")),
-    (
-        "nested too deeply to parse",
-        answer(200, b"[" * 200_000),
-        no_status("[" * 200),
-    ),
+    ("nested too deeply to parse", answer(200, b"[" * 200_000), no_status("[" * 200)),
     ("401", error(401), Unavailable("401: sorry", Trouble.AUTH, 401)),
     ("403", error(403), Unavailable("403: sorry", Trouble.CREDITS, 403)),
     ("404", error(404), Unavailable("404: sorry", http_status=404)),
@@ -424,6 +416,8 @@ async def test_the_id_of_a_failed_row_is_believed_only_as_far_as_it_leads(clock:
     [
         ([row(0, inference_id="g-x", status="failed"), row(0)], adopted(0)),
         ([row(0), row(0, inference_id="g-x", status="failed")], adopted(0)),
+        ([row(0, inference_id=None, status="failed"), row(0)], adopted(0)),
+        ([row(0), row(0, inference_id=None, status="failed")], adopted(0)),
         ([row(0, inference_id=None), row(0, status="failed")], None),
         ([row(0, status="failed"), row(0, status="failed", inference_id="g-x")], FAILED_THERE),
         ([row(0, status="Failed")], FAILED_THERE),
@@ -484,13 +478,6 @@ async def test_a_cursor_is_used_with_the_window_that_it_was_made_for() -> None:
         await api.transactions(START, END + SECOND, first.cursor)
     queries = [request.query for request in wire.requests]
     assert queries[1] == {**queries[0], "cursor": ["c 2"]}
-
-
-@pytest.mark.parametrize("order", [1, -1])
-async def test_of_several_rows_the_one_with_a_generation_counts(order: int) -> None:
-    rows = [row(0), row(0, inference_id=None, status="failed")][::order]
-    async with serving(answer(200, {"data": rows})) as wire, service(wire.base_url) as api:
-        assert await api.find([sent(0)]) == {"batchgen-0": adopted(0)}
 
 
 # --- metrics ---------------------------------------------------------------------------------------------------------

@@ -95,8 +95,7 @@ async def test_equal_transactions_count_as_often_as_they_are_listed_also_on_two_
 
 
 @pytest.mark.parametrize(
-    "answer",
-    [Throttled("slow down", 9 * SECOND), Unavailable("no answer"), Unavailable("500", http_status=500)],
+    "answer", [Throttled("slow down", 9 * SECOND), Unavailable("no answer"), Unavailable("500", http_status=500)]
 )
 async def test_a_page_that_does_not_come_is_asked_for_again(answer: Any) -> None:
     service = Pages(
@@ -218,9 +217,7 @@ OWNERS: list[tuple[str, dict[str, Any], str, Settlement]] = [
 
 
 @pytest.mark.parametrize(
-    ("changes", "fault", "settlement"),
-    [case[1:] for case in OWNERS],
-    ids=[case[0] for case in OWNERS],
+    ("changes", "fault", "settlement"), [case[1:] for case in OWNERS], ids=[case[0] for case in OWNERS]
 )
 def test_a_charge_of_no_attempt_is_foreign_where_that_is_known(
     changes: dict[str, Any], fault: str, settlement: Settlement

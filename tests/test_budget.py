@@ -43,11 +43,7 @@ def context_with(table: Table, cap: str | None, prices: PriceList) -> RunContext
 
 
 def pick(
-    table: Table,
-    cap: str | None = None,
-    prices: PriceList = KNOWN,
-    capacity: int = 100,
-    until: datetime | None = None,
+    table: Table, cap: str | None = None, prices: PriceList = KNOWN, capacity: int = 100, until: datetime | None = None
 ) -> Choice:
     context = context_with(table, cap, prices)
     change_spec(context, until=until)
@@ -70,7 +66,6 @@ def sync(table: Table, number: int, duration: int = 5) -> None:
     table.sync(*(spec(f"j{index:03}", duration=duration) for index in range(number)))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_the_running_totals_equal_those_of_the_ledger_after_any_sequence_of_events(table: Table, seed: int) -> None:
     chance = Random(seed)
@@ -358,7 +353,6 @@ with Database(path) as database:
 """.replace("MODEL: PRICES", f"{MODEL!r}: {json.dumps(PRICES)!r}")
 
 
-@pytest.mark.slow
 def test_several_processes_share_one_cap_to_the_cent(table: Table) -> None:
     sync(table, 100)
     accepted = gather(SPEND, [f"{table.database.path}|run-{worker}" for worker in range(3)])

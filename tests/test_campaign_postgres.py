@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -12,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from batchgen.jobtable.database import Database
 from batchgen.simulator.ledger import INSERT_GENERATION, Ledger, timestamp
 from tests.campaign.audit import AuditResult, judge
 from tests.campaign.postgres import command
@@ -27,7 +27,7 @@ from tests.campaign.postgres.limits import (
 )
 from tests.campaign.postgres.rounds import Round, RoundTrial, rounds, run_round
 from tests.campaign.postgres.table import BLOCK, summary, table, write
-from tests.postgres import Server, binaries, serving
+from tests.postgres import Server
 from tests.readme_blocks import read_block
 from tests.tcp_proxy import TcpProxy
 from tests.test_campaign import GENERATION
@@ -38,29 +38,16 @@ SLICE = Round(
 )
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
-    pytest.importorskip("psycopg", reason="batchgen[postgres] is not installed", exc_type=ImportError)
-    binary = binaries()
-    if binary is None:
-        pytest.skip("there is no PostgreSQL (initdb and pg_ctl)")
-    with serving(binary) as running:
-        yield running
-
-
 @pytest.mark.slow
 def test_three_workers_that_are_killed_buy_nothing_twice_and_the_audit_sees_a_planted_duplicate(
-    server: Server, tmp_path: Path
+    postgres: Server, migrated: str, tmp_path: Path
 ) -> None:
-    empty = server.create()
-    with Database(empty):
-        pass
     folder = tmp_path / "round"
-    trial = run_round(SLICE, server, empty.rpartition("/")[2], folder, keeps_folder=True)
+    trial = run_round(SLICE, postgres, migrated, folder, keeps_folder=True)
     assert trial.audit.problems == []
     assert trial.kills >= 1
     assert (trial.audit.accepted, trial.audit.duplicates, trial.audit.lost, trial.audit.delivered) == (12, 0, 0, 12)
-    query = partial(server.ask, trial.url)
+    query = partial(postgres.ask, trial.url)
     paths = {
         row["generation_id"]: row["path"]
         for row in query("SELECT a.generation_id, o.path FROM attempts AS a JOIN outputs AS o ON o.attempt_id = a.id")
@@ -69,7 +56,8 @@ def test_three_workers_that_are_killed_buy_nothing_twice_and_the_audit_sees_a_pl
     first = ledger.accepted()[0]
     served = {generation: (folder / path).read_bytes() for generation, path in paths.items()}
     plant = replace(first, id="planted", file="planted.mp4", client_request_id="planted")
-    ledger._db.execute(INSERT_GENERATION, vars(plant))
+    with closing(sqlite3.connect(folder / "service.ledger")) as books, books:
+        books.execute(INSERT_GENERATION, vars(plant))
     planted = judge(folder, ledger, {**served, "planted": b""}, query)
     ledger.close()
     assert (planted.accepted, planted.duplicates, planted.lost, planted.delivered) == (13, 1, 1, 12)

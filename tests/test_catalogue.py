@@ -154,13 +154,7 @@ BASE = {"image_url": "a.png"}
         ),
         (
             {**BASE, "tail_image_url": "b.png"},
-            [
-                (
-                    "/tail_image_url",
-                    f"`{STANDARD}` does not take `tail_image_url`",
-                    "only the legacy endpoint takes it",
-                )
-            ],
+            [("/tail_image_url", f"`{STANDARD}` does not take `tail_image_url`", "only the legacy endpoint takes it")],
         ),
         ({**BASE, "duration": 7}, [("/duration", "`duration` must be 5 or 10, not 7", "")]),
         ({**BASE, "duration": "7"}, [("/duration", "`duration` must be 5 or 10, not 7", "")]),
@@ -188,13 +182,7 @@ BASE = {"image_url": "a.png"}
         ),
         (
             {**BASE, "dynamic_masks": [{"mask": "m.png", "trajectories": [{"x": 1, "y": 2}]}]},
-            [
-                (
-                    "/dynamic_masks/0/trajectories",
-                    "`dynamic_masks[0].trajectories` must have 2 to 77 entries, not 1",
-                    "",
-                )
-            ],
+            [("/dynamic_masks/0/trajectories", "`dynamic_masks[0].trajectories` must have 2 to 77 entries, not 1", "")],
         ),
     ],
 )
@@ -246,11 +234,7 @@ def test_of_several_alternatives_the_closest_is_explained(frame: object, expecte
         (STANDARD, {"duration": "5s"}, {"duration": "5s"}),
         (STANDARD, {"duration": "\u0665"}, {"duration": "\u0665"}),
         (STANDARD, {"cfg_scale": "1_0"}, {"cfg_scale": "1_0"}),
-        (
-            STANDARD,
-            {"camera_control": {"config": {"zoom": "-2"}}},
-            {"camera_control": {"config": {"zoom": -2}}},
-        ),
+        (STANDARD, {"camera_control": {"config": {"zoom": "-2"}}}, {"camera_control": {"config": {"zoom": -2}}}),
         ("runway-gen3/turbo/image-to-video", {"duration": 5}, {"duration": "5"}),
         (
             "klingai/video-v3-turbo-pro-image-to-video",
@@ -270,17 +254,10 @@ def test_text_becomes_the_number_that_the_schema_has(
 def test_links_and_files_are_found_at_any_depth() -> None:
     masks = [{"mask": "m1.png", "trajectories": []}, {"mask": "m2.png"}]
     params = {"prompt": "images/a.png", "image_url": "a.png", "dynamic_masks": masks, "static_mask": 5}
-    assert image_pointers(params) == [
-        "/image_url",
-        "/dynamic_masks/0/mask",
-        "/dynamic_masks/1/mask",
-    ]
+    assert image_pointers(params) == ["/image_url", "/dynamic_masks/0/mask", "/dynamic_masks/1/mask"]
 
     character = {"character": {"type": "video", "url": "c.mp4"}, "reference": {"type": "video", "url": "r.mp4"}}
-    assert list(links.media(character)) == [
-        ("/character/url", "video", "c.mp4"),
-        ("/reference/url", "video", "r.mp4"),
-    ]
+    assert list(links.media(character)) == [("/character/url", "video", "c.mp4"), ("/reference/url", "video", "r.mp4")]
     character["character"]["type"] = "image"
     assert image_pointers(character) == ["/character/url"]
 

@@ -127,7 +127,6 @@ def test_what_the_decoder_says_of_a_video_is_judged(line: object, media: dict[st
     assert {name: value for name, value in outcome.items() if value is not None} == media
 
 
-@pytest.mark.slow
 async def test_one_child_checks_every_file_of_a_run_and_gives_each_its_own_verdict(
     checker: Checker, tmp_path: Path
 ) -> None:
@@ -142,7 +141,6 @@ async def test_one_child_checks_every_file_of_a_run_and_gives_each_its_own_verdi
     assert children(os.getpid()) == [child]
 
 
-@pytest.mark.slow
 async def test_a_file_that_crashes_the_decoder_is_undecodable_and_those_behind_it_are_checked(
     checker: Checker, tmp_path: Path, hanging: HangingFile
 ) -> None:
@@ -179,7 +177,6 @@ async def test_a_file_that_makes_the_decoder_write_nonsense_is_undecodable(
         await checker.check(clip(tmp_path), 0)
 
 
-@pytest.mark.slow
 async def test_a_check_that_is_cancelled_does_not_answer_for_the_next(
     checker: Checker, tmp_path: Path, hanging: HangingFile
 ) -> None:
@@ -251,7 +248,6 @@ async def test_a_decoder_that_cannot_start_is_no_fault_of_the_video(
     await checker.check(clip(tmp_path), 0)
 
 
-@pytest.mark.slow
 async def test_no_child_runs_before_the_first_download_and_none_after_the_end(tmp_path: Path) -> None:
     checker = Checker()
     assert not children(os.getpid())

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.clips.corpus import DEFECTS, recipes, render
-from tests.clips.judging import Judgement, judge
+from tests.clips.judging import judge
 
 IMAGES = 4
 
 
-@pytest.fixture(scope="module")
-def judgements(tmp_path_factory: pytest.TempPathFactory) -> list[Judgement]:
-    folder = tmp_path_factory.mktemp("clips")
-    return judge(folder, render(folder, recipes(IMAGES, 1, is_small=True), 0))[0]
-
-
 @pytest.mark.slow
-@pytest.mark.xdist_group("clips")
-def test_no_sound_clip_is_called_wrong(judgements: list[Judgement]) -> None:
+def test_each_defect_is_noticed_and_no_sound_clip_is_called_wrong(tmp_path: Path) -> None:
+    judgements = judge(tmp_path, render(tmp_path, recipes(IMAGES, 1, is_small=True), 0))[0]
     sound = [judgement for judgement in judgements if not judgement.case.problems]
     assert len(sound) == 2 * IMAGES
     assert {judgement.case.id: judgement.problems for judgement in sound if judgement.is_false_alarm} == {}
-
-
-@pytest.mark.xdist_group("clips")
-def test_each_defect_is_noticed(judgements: list[Judgement]) -> None:
     planted = {judgement.case.kind: judgement for judgement in judgements if judgement.case.problems}
     assert planted.keys() == DEFECTS.keys()
     assert {kind: judgement.problems for kind, judgement in planted.items() if judgement.is_missed} == {}

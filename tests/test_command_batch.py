@@ -10,7 +10,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,7 @@ def lines_of(text: str) -> list[dict[str, Any]]:
 def test_json_lines_are_all_of_standard_output_and_report_every_transition(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "6000", "--instant")
+    simulator = simulate()
     write_manifest(tmp_path / "m.yaml", 2)
     ended = batchgen("run", "m.yaml", "--json", "--log-file", "log", **simulator.environment)
     first, *following, done = lines_of(ended.stdout)
@@ -64,7 +63,7 @@ def test_json_lines_are_all_of_standard_output_and_report_every_transition(
 def test_a_run_goes_on_when_the_reader_of_its_output_is_gone(
     tmp_path: Path, simulate: Simulate, launch: Launch
 ) -> None:
-    simulator = simulate("--speed", "1000", "--instant")
+    simulator = simulate(speed=1_000)
     write_manifest(tmp_path / "m.yaml", 4)
     running = launch("run", "m.yaml", "--json", **simulator.environment)
     assert running.process.stdout
@@ -79,7 +78,7 @@ def test_a_run_goes_on_when_the_reader_of_its_output_is_gone(
 def test_status_shows_a_batch_while_it_runs_and_after(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "1", "--instant")
+    simulator = simulate(speed=1)
     folder = tmp_path / "work"
     write_manifest(folder / "m.yaml", 3)
     running = launch("run", "work/m.yaml", **simulator.environment)
@@ -298,7 +297,7 @@ class FailedRun:
 
 @pytest.fixture
 def failed_run(tmp_path: Path, simulate: Simulate, batchgen: Command) -> FailedRun:
-    simulator = simulate("--speed", "6000", "--instant", faults={"fetch": {"generation_error": {"count": 1}}})
+    simulator = simulate(faults={"fetch": {"generation_error": {"count": 1}}})
     write_manifest(tmp_path / "m.yaml", 3)
     ended = batchgen("run", "m.yaml", **simulator.environment)
     assert ended.returncode == 3
@@ -385,7 +384,7 @@ class HeldRun:
 @pytest.fixture
 def held_run(tmp_path: Path, simulate: Simulate, batchgen: Command) -> HeldRun:
     faults = {"create": {"accept_then_drop": {"count": 3}}, "log": {"missing": 1}}
-    simulator = simulate("--speed", "6000", "--instant", "--lag", "0", faults=faults)
+    simulator = simulate("--lag", "0", faults=faults)
     limits = {"submits_per_minute": 60_000, "unconfirmed_minutes": 0.001}
     write_manifest(tmp_path / "m.yaml", 3, limits=limits)
     ended = batchgen("run", "m.yaml", **simulator.environment)
@@ -486,7 +485,7 @@ def test_the_simulator_serves_any_client(tmp_path: Path) -> None:
 def test_an_edit_after_submit_is_refused_until_a_person_says_keep_or_redo(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "6000", "--instant")
+    simulator = simulate()
     database = tmp_path / "batchgen.db"
     manifest = write_manifest(tmp_path / "m.yaml", 2)
     assert batchgen("run", "m.yaml", **simulator.environment).returncode == 0
@@ -513,7 +512,7 @@ def test_where_only_a_kept_edited_job_has_failed_the_advice_is_the_run_that_send
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
     """A retry would leave it alone: the manifest asks for something else."""
-    simulator = simulate("--speed", "6000", "--instant", "--faults", '{"fetch": {"generation_error": 1}}')
+    simulator = simulate("--faults", '{"fetch": {"generation_error": 1}}')
     manifest = write_manifest(tmp_path / "m.yaml", 1)
     first = batchgen("run", "m.yaml", "--no-validate", **simulator.environment)
     assert "`batchgen retry m.yaml`" in first.stderr
@@ -533,7 +532,7 @@ def test_where_only_a_kept_edited_job_has_failed_the_advice_is_the_run_that_send
 def test_a_paid_video_is_downloaded_although_its_image_and_its_entry_are_gone(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "150", "--instant")
+    simulator = simulate(speed=150)
     database = tmp_path / "batchgen.db"
     write_image(tmp_path / "a.png", 64, 64)
     jobs = [{"id": name, "model": MASTER, "prompt": name, "image_url": "a.png"} for name in ("stays", "leaves")]
@@ -558,7 +557,7 @@ def test_a_paid_video_is_downloaded_although_its_image_and_its_entry_are_gone(
 def test_a_rejected_job_that_is_corrected_in_the_manifest_is_sent_again(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "6000", "--instant", faults={"create": {"reject_400": {"count": 1}}})
+    simulator = simulate(faults={"create": {"reject_400": {"count": 1}}})
     manifest = write_manifest(tmp_path / "m.yaml", 1)
     ended = batchgen("run", "m.yaml", **simulator.environment)
     assert ended.returncode == 3
@@ -570,11 +569,10 @@ def test_a_rejected_job_that_is_corrected_in_the_manifest_is_sent_again(
     assert Bill(simulator.ledger).bodies()[0]["prompt"] == "Something else."
 
 
-@pytest.mark.slow
 def test_a_run_that_reads_its_files_names_all_jobs_that_have_lost_one(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "6000", "--instant")
+    simulator = simulate()
     write_manifest(tmp_path / "m.yaml", 2)
     assert batchgen("run", "m.yaml", **simulator.environment).returncode == 0
     emptied, changed = sorted(tmp_path.rglob("*.mp4"))
@@ -587,26 +585,15 @@ def test_a_run_that_reads_its_files_names_all_jobs_that_have_lost_one(
     assert states(tmp_path / "batchgen.db") == {"downloading": 2}
 
 
-def test_help_imports_nothing_heavy_and_lists_every_command_and_exit_code(tmp_path: Path) -> None:
-    command = [sys.executable, "-X", "importtime", "-m", "batchgen", "--help"]
-    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
+def test_help_imports_nothing_heavy_and_lists_every_command_and_exit_code(batchgen_interpreter: Command) -> None:
+    ended = batchgen_interpreter("--help", PYTHONPROFILEIMPORTTIME="1")
     for name in cli.COMMANDS:
         assert f"\n  {name} " in ended.stdout
     for codes, meaning in ExitCode.legend().items():
         assert re.search(rf"\n  {codes} +{meaning}\n", ended.stdout)
     imported = {line.rsplit("|", 1)[-1].strip().partition(".")[0] for line in ended.stderr.splitlines()}
     assert "click" in imported
-    assert not imported & {
-        "sqlalchemy",
-        "httpx2",
-        "pydantic",
-        "alembic",
-        "rich",
-        "av",
-        "yaml",
-        "PIL",
-        "starlette",
-    }
+    assert not imported & {"sqlalchemy", "httpx2", "pydantic", "alembic", "rich", "av", "yaml", "PIL", "starlette"}
 
 
 def test_the_readme_names_every_command() -> None:

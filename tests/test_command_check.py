@@ -80,9 +80,7 @@ NEARBY = {"AIMLAPI_BASE_URL": "http://127.0.0.1:9"}
 
 
 @pytest.mark.parametrize(
-    "host",
-    [f"127.0.0.1:{closed_port()}", f"{'a' * 70}.invalid"],
-    ids=["nobody listens", "name too long"],
+    "host", [f"127.0.0.1:{closed_port()}", f"{'a' * 70}.invalid"], ids=["nobody listens", "name too long"]
 )
 async def test_a_server_that_cannot_be_reached_is_a_problem(tmp_path: Path, batchgen: Command, host: str) -> None:
     path = write_manifest(tmp_path / "m.yaml", [job("mona", f"http://{host}/mona.png")])

@@ -7,22 +7,22 @@ import os
 import re
 import shutil
 import sqlite3
-import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from batchgen import context
 from batchgen.errors import ExitCode
 from batchgen.jobtable.database import Database
-from tests.batches import STANDARD, Bill, write_image, write_manifest
+from tests.batches import STANDARD, Bill, write_manifest
 from tests.conftest import Command, Launch, Simulate
 from tests.disks import small_disk
-from tests.forks import Fork
 from tests.forks import run as run_fork
 from tests.waiting import rows, states, until
 
@@ -173,7 +173,6 @@ def test_a_command_that_cannot_be_carried_out_says_why(
     assert {path.name for path in tmp_path.iterdir()} == {"m.yaml"}
 
 
-@pytest.mark.slow
 def test_a_path_that_the_locale_cannot_read_is_no_fault_of_the_path(
     tmp_path: Path, batchgen_interpreter: Command
 ) -> None:
@@ -187,7 +186,7 @@ def test_a_path_that_the_locale_cannot_read_is_no_fault_of_the_path(
 def test_a_folder_that_cannot_be_written_any_more_ends_with_8_and_the_paid_videos_wait(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "100")
+    simulator = simulate(speed=100)
     write_manifest(tmp_path / "m.yaml", 3, output="out/{{ id }}.mp4")
     running = launch("run", "m.yaml", **simulator.environment)
     until(lambda: len(Bill(simulator.ledger).accepted) == 3)
@@ -203,7 +202,6 @@ def test_a_folder_that_cannot_be_written_any_more_ends_with_8_and_the_paid_video
     assert len(rows(simulator.ledger, "SELECT * FROM generations")) == 3
 
 
-@pytest.mark.slow
 def test_an_address_that_is_another_service_ends_with_6(tmp_path: Path, simulate: Simulate, batchgen: Command) -> None:
     simulator = simulate()
     write_manifest(tmp_path / "m.yaml", 2)
@@ -214,7 +212,6 @@ def test_an_address_that_is_another_service_ends_with_6(tmp_path: Path, simulate
     assert states(tmp_path / "batchgen.db") == {"pending": 2}
 
 
-@pytest.mark.slow
 def test_a_defect_ends_with_1_and_asks_for_a_report(tmp_path: Path, batchgen_interpreter: Command) -> None:
     """The interpreter's start-up file (sitecustomize.py) breaks a module of batchgen."""
     package = Path(__file__).parents[1]
@@ -268,7 +265,6 @@ MEMORY = "this machine gives batchgen no more memory or threads. End other progr
 DESCRIPTORS = "too many files are open here: raise the number that may be (ulimit -n). Then type the same command again"
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the memory of a process is bounded, and told, elsewhere otherwise")
 @pytest.mark.parametrize(
     ("shortage", "words", "sentence"),
@@ -354,7 +350,6 @@ def packages_are_closed() -> bool:
     return any(not folder.stat().st_mode & 0o001 for folder in (packages, *packages.parents))
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(packages_are_closed(), reason="another user may not read the packages of this environment")
 def test_a_plan_needs_no_right_to_write_the_job_table_or_its_folder(batchgen: Command) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -491,30 +486,14 @@ def test_a_test_causes_each_exit_code() -> None:
     assert not missing, "a test runs a command that ends so, and compares its `returncode`"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def unanswered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fork]:
-    """A run whose service never answers. It gives up after 20 seconds, which pass while the other tests run."""
-    folder = tmp_path_factory.mktemp("unanswered")
-    write_manifest(folder / "m.yaml", 2)
-    write_image(folder / "unused.png", 8, 8)
-    process = Fork(
-        ["-m", "batchgen", "run", "m.yaml"],
-        cwd=folder,
-        env={**os.environ, "AIMLAPI_BASE_URL": "http://127.0.0.1:9", "AIMLAPI_API_KEY": "k"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    yield process
-    process.kill()
-    process.communicate()
-    shutil.rmtree(folder)
-
-
-@pytest.mark.slow
-def test_a_service_that_never_answers_ends_with_6_and_nothing_has_failed(unanswered: Fork) -> None:
-    stdout, stderr = unanswered.communicate(timeout=60)
-    assert unanswered.returncode == 6, stderr
-    assert stdout == ""
-    assert "http://127.0.0.1:9 does not answer" in stderr
-    assert "the same command goes on" in stderr
-    assert "Traceback" not in stderr
+def test_a_service_that_never_answers_ends_with_6_and_nothing_has_failed(
+    tmp_path: Path, batchgen: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(context, "FIRST_CONTACT", timedelta(seconds=0.5))
+    write_manifest(tmp_path / "m.yaml", 2)
+    ended = batchgen("run", "m.yaml", AIMLAPI_BASE_URL="http://127.0.0.1:9", AIMLAPI_API_KEY="k")
+    assert (ended.returncode, ended.stdout) == (6, ""), ended.stderr
+    assert "http://127.0.0.1:9 does not answer" in ended.stderr
+    assert "the same command goes on" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert states(tmp_path / "batchgen.db") == {"pending": 2}

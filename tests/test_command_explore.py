@@ -70,7 +70,6 @@ def test_without_datasette_the_command_that_installs_it_is_named(
     assert shown.stderr == "explore needs Datasette: pip install 'batchgen[explore]'\n"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

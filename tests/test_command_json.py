@@ -71,7 +71,7 @@ def test_every_command_with_json_writes_events(tmp_path: Path, simulate: Simulat
     }
     writers = {name for name, part in parts.items() if "as_json" in {parameter.name for parameter in part.params}}
     assert writers == LINES.keys() | NO_EVENTS, "LINES has arguments for each command with --json"
-    simulator = simulate("--speed", "6000", "--instant", "--lag", "0")
+    simulator = simulate("--lag", "0")
     write_manifest(tmp_path / "m.yaml", 2)
     verdicts = {"format": "batchgen verdicts", "version": 1, "batch": "m", "verdicts": []}
     (tmp_path / "verdicts.json").write_text(json.dumps(verdicts))
@@ -121,7 +121,7 @@ def test_the_events_of_a_batch_with_failures_and_held_jobs_are_as_the_schema_say
         "fetch": {"generation_error": {"count": 2}},
         "log": {"missing": 1},
     }
-    simulator = simulate("--speed", "6000", "--instant", "--lag", "0", faults=faults)
+    simulator = simulate("--lag", "0", faults=faults)
     write_manifest(tmp_path / "m.yaml", 4, limits={"submits_per_minute": 60_000, "unconfirmed_minutes": 0.001})
     done = check_events(batchgen("run", "m.yaml", "--json", **simulator.environment).stdout)[-1]
     assert (done["event"], sum(done["failed"].values()), done["held"]) == ("done", 1, 1)
@@ -143,7 +143,7 @@ def test_the_events_of_a_batch_with_failures_and_held_jobs_are_as_the_schema_say
 def test_a_watcher_shows_the_events_of_a_run_until_it_ends(
     tmp_path: Path, simulate: Simulate, batchgen: Command, launch: Launch
 ) -> None:
-    simulator = simulate("--speed", "600")
+    simulator = simulate(speed=600)
     write_manifest(tmp_path / "m.yaml", 2)
     batchgen("run", "m.yaml", "--enroll", **simulator.environment)
     batchgen("pause", "m.yaml")
@@ -173,7 +173,7 @@ def test_a_watcher_shows_the_events_of_a_run_until_it_ends(
 
 @pytest.mark.slow
 def test_a_watcher_says_why_the_run_at_work_sends_no_more(tmp_path: Path, simulate: Simulate, launch: Launch) -> None:
-    simulator = simulate("--speed", "1")
+    simulator = simulate(speed=1)
     write_manifest(tmp_path / "m.yaml", 2)
     launch("run", "m.yaml", "--max-cost", "2", **simulator.environment)
     until(lambda: rows(tmp_path / "batchgen.db", "SELECT 1 FROM runs WHERE message IS NOT NULL"), "it has said so")

@@ -245,7 +245,6 @@ async def test_refresh_takes_the_schema_of_a_new_model_from_its_live_document(
     assert "0.50" in planned.stdout
 
 
-@pytest.mark.slow
 def test_listing_models_needs_neither_the_database_nor_the_network(tmp_path: Path) -> None:
     script = """
 import sys

@@ -47,7 +47,7 @@ def on_terminal(folder: Path, **environment: str) -> tuple[int, str, str]:
 
 
 def test_a_terminal_gets_a_live_display_that_leaves_no_trace(tmp_path: Path, simulate: Simulate) -> None:
-    simulator = simulate("--speed", "100", "--instant")
+    simulator = simulate(speed=100)
     write_manifest(tmp_path / "m.yaml", 3)
     code, stdout, shown = on_terminal(tmp_path, **simulator.environment)
     assert code == 0
@@ -62,7 +62,7 @@ def test_a_terminal_gets_a_live_display_that_leaves_no_trace(tmp_path: Path, sim
 
 
 def test_no_color_and_a_dumb_terminal_are_honoured(tmp_path: Path, simulate: Simulate) -> None:
-    simulator = simulate("--speed", "600", "--instant")
+    simulator = simulate(speed=600)
     write_manifest(tmp_path / "a/m.yaml", 2)
     _, _, shown = on_terminal(tmp_path / "a", NO_COLOR="1", **simulator.environment)
     assert "\x1b[J" in shown

@@ -22,10 +22,7 @@ ASK = {
     ' printf "%s\\n" "${{COMPREPLY[@]}}"',
     "fish": 'complete -C "{line}"',
 }
-LINES: list[tuple[str, str]] = [
-    ("batchgen expo", "export"),
-    ("batchgen export spring.yaml --format web", "webdataset"),
-]
+LINES: list[tuple[str, str]] = [("batchgen expo", "export"), ("batchgen export spring.yaml --format web", "webdataset")]
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -106,7 +106,6 @@ def test_a_round_trip_through_postgresql_brings_back_every_row_as_it_was(full: T
     ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_table_with_other_batches_gets_the_rows_under_other_ids(full: Table, new_table: NewTable, kind: str) -> None:
     seen, there = shown(full.database), new_table(kind)
@@ -141,7 +140,6 @@ def test_one_batch_moves_and_the_other_stays(table: Table, new_table: NewTable) 
     assert (runnable(here), runnable(there)) == (set(), {"spring", "autumn"})
 
 
-@pytest.mark.slow
 def test_batches_that_share_jobs_move_together_only(full: Table, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="taken over from one batch by the other"):
         copy(full.database, tmp_path / "b.db", "spring")
@@ -184,7 +182,6 @@ def test_a_copy_that_is_killed_anywhere_goes_on_and_never_may_both_tables_run(
     assert seen == {(True, False), (False, False), (False, True)}, "the steps are before, in and after the copy"
 
 
-@pytest.mark.slow
 def test_a_moved_batch_refuses_to_run_and_says_where_it_runs(
     table: Table, empty_table: Path, tmp_path: Path, batchgen: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,32 +228,35 @@ def test_a_batch_on_which_a_run_is_at_work_is_not_moved(table: Table, tmp_path: 
     copy(table.database, new_table("sqlite"))
 
 
-@pytest.mark.slow
-def test_a_row_that_the_other_database_refuses_leaves_everything_as_it_was(table: Table, new_table: NewTable) -> None:
+REFUSED_ROWS = {
+    "the other database refuses it": (
+        "postgresql",
+        "request = 'a' || char(0) || 'b'",
+        r"TO refuses rows of the table jobs: .*NUL",
+    ),
+    "it changes on the way": (  # only an edit by hand leaves a zero byte there, which is stored as "?"
+        "sqlite",
+        "error = 'a' || char(0) || 'b'",
+        "jobs: the rows differ after they were copied, so nothing was kept",
+    ),
+    "batchgen did not write it": (
+        "sqlite",
+        "created_at = 'yesterday'",
+        "'yesterday' stands in it in place of a time in UTC",
+    ),
+}
+
+
+@pytest.mark.parametrize(("kind", "edit", "message"), REFUSED_ROWS.values(), ids=REFUSED_ROWS)
+def test_a_row_that_cannot_be_copied_as_it_is_leaves_everything_as_it_was(
+    table: Table, new_table: NewTable, kind: str, edit: str, message: str
+) -> None:
     table.sync("mona")
-    there = new_table("postgresql")
-    table.change(lambda c: c.execute(text("UPDATE jobs SET request = 'a' || char(0) || 'b'")) and None)
-    with pytest.raises(StorageError, match=r"TO refuses rows of the table jobs: .*NUL"):
+    table.change(lambda c: c.execute(text(f"UPDATE jobs SET {edit}")) and None)
+    there = new_table(kind)
+    with pytest.raises(StorageError, match=message):
         copy(table.database, there)
     assert (runnable(str(table.database.path)), runnable(there)) == ({"spring"}, set())
-
-
-def test_rows_that_change_on_the_way_are_noticed(table: Table, new_table: NewTable) -> None:
-    """Only an edit by hand leaves a zero byte in a text from outside, which the other table stores as "?"."""
-    table.sync("mona")
-    table.change(lambda c: c.execute(text("UPDATE jobs SET error = 'a' || char(0) || 'b'")) and None)
-    there = new_table("sqlite")
-    with pytest.raises(StorageError, match="jobs: the rows differ after they were copied, so nothing was kept"):
-        copy(table.database, there)
-    assert (runnable(str(table.database.path)), runnable(there)) == ({"spring"}, set())
-
-
-def test_a_value_that_batchgen_did_not_write_is_named(table: Table, new_table: NewTable) -> None:
-    table.sync("mona")
-    table.change(lambda c: c.execute(text("UPDATE jobs SET created_at = 'yesterday'")) and None)
-    with pytest.raises(StorageError, match="'yesterday' stands in it in place of a time in UTC"):
-        copy(table.database, new_table("sqlite"))
-    assert runnable(str(table.database.path)) == {"spring"}
 
 
 def test_a_copy_that_is_underway_goes_to_no_other_table(table: Table, tmp_path: Path, batchgen: Command) -> None:

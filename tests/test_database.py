@@ -15,6 +15,7 @@ from batchgen.errors import BatchgenError, StorageError
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import timings
 from tests.processes import gather
+from tests.table import place_of
 
 
 def note(connection: Connection, name: str, number: int | None = 0) -> str:
@@ -144,16 +145,16 @@ def one_more(connection):
     connection.execute(update(timings).values(generations=seen + 1))
 with Database(sys.argv[1]) as database:
     print("ready", flush=True); sys.stdin.readline()
-    for _ in range(200):
+    for _ in range(100):
         database.write_now(one_more)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
 def test_no_update_is_lost_between_two_processes(database: Database) -> None:
     database.write_now(note, "counter")
-    gather(COUNTING_PROGRAM, [database.path] * 2)
-    assert database.read_now(lambda connection: connection.execute(select(timings.c.generations)).scalar_one()) == 400
+    gather(COUNTING_PROGRAM, [place_of(database)] * 2)
+    assert database.read_now(lambda connection: connection.execute(select(timings.c.generations)).scalar_one()) == 200
 
 
 def test_nothing_changes_between_the_reads_and_the_writes_of_a_transaction(database: Database) -> None:

@@ -228,9 +228,7 @@ def test_a_table_that_may_only_be_read_is_read_and_not_written(is_in_use: bool, 
 
 
 @pytest.mark.slow
-def test_an_older_table_that_may_only_be_read_says_how_it_is_brought_up_to_date(
-    open_folder: Path,
-) -> None:
+def test_an_older_table_that_may_only_be_read_says_how_it_is_brought_up_to_date(open_folder: Path) -> None:
     path = open_folder / "batchgen.db"
     with Database(path) as database:
         database.write_now(lambda c: c.exec_driver_sql("UPDATE alembic_version SET version_num = 'v001'") and None)

@@ -100,10 +100,7 @@ PLANTED = {
         "UPDATE batches SET spent_nanousd = 500",
         "rows: spring: USD spent: the batch says 0.0000005, its rows 0",
     ),
-    "bytes": (
-        "UPDATE batches SET delivered_bytes = 8",
-        "rows: spring: delivered bytes: the batch says 8, its rows 9",
-    ),
+    "bytes": ("UPDATE batches SET delivered_bytes = 8", "rows: spring: delivered bytes: the batch says 8, its rows 9"),
 }
 
 

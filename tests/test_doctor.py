@@ -261,7 +261,6 @@ def snapshot(folder: Path) -> dict[str, Any]:
     return {str(path): (path.stat().st_mode, path.is_file() and path.read_bytes()) for path in paths}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("plant", TROUBLES, ids=lambda plant: plant.__name__)
 def test_each_trouble_is_named_and_mended_by_its_command_alone(
     plant: Callable[[Patient], None], patient: Patient, batchgen: Command
@@ -294,7 +293,6 @@ def test_a_job_that_is_held_for_a_person_is_a_problem_with_its_command(patient: 
     assert problem["message"] == "spring: 1 job held for a person: whether it was accepted is unknown"
 
 
-@pytest.mark.slow
 def test_the_service_is_asked_for_key_clock_and_balance_and_for_nothing_that_costs(
     patient: Patient, simulate: Simulate, batchgen: Command
 ) -> None:

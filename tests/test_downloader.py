@@ -27,6 +27,7 @@ from tests.fileserver import (
     V2,
     CheckerInProcess,
     cut_off,
+    download,
     downloading,
     finished_generation,
     full_answer,
@@ -168,12 +169,7 @@ CASES = [
     Case("an empty file", [answer(200), full_answer()], [NO_RANGE, NO_RANGE], tries=2),
     Case("a file of three bytes", [answer(200, CLIP[:3]), full_answer()], [NO_RANGE, NO_RANGE], tries=2),
     Case("a clip that was stored cut", [full_answer(CLIP[:HALF]), full_answer()], [NO_RANGE, NO_RANGE], tries=2),
-    Case(
-        "compressed, though identity was requested",
-        [GZIPPED, full_answer()],
-        [NO_RANGE, NO_RANGE],
-        tries=2,
-    ),
+    Case("compressed, though identity was requested", [GZIPPED, full_answer()], [NO_RANGE, NO_RANGE], tries=2),
     Case(
         "a clip that does not decode", [full_answer(undecodable_clip()), full_answer()], [NO_RANGE, NO_RANGE], tries=2
     ),
@@ -238,9 +234,7 @@ async def test_a_first_packet_of_one_byte_does_not_make_it_look_like_no_video(ta
     start = full.index(b"\r\n\r\n") + 4
     single_bytes = (full[offset : offset + 1] for offset in range(start, start + 20))
     async with serving(Drip([full[:start], *single_bytes, full[start + 20 :]])) as wire:
-        target = finished_generation(table, f"{wire.base_url}/v.mp4")
-        async with downloading(context_of(table, ScriptedService())) as stage:
-            await turn(stage)
+        target = await download(table, wire)
     assert target.read_bytes() == CLIP
 
 

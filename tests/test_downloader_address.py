@@ -17,6 +17,7 @@ from tests.fileserver import (
     NO_RANGE,
     V1,
     cut_off,
+    download,
     downloading,
     finished_generation,
     full_answer,
@@ -111,9 +112,7 @@ async def test_a_redirect_is_followed_without_the_key(table: Table, clock: Clock
         serving(full_answer()) as far,
         serving(answer(302, headers={"Location": f"{far.base_url}/v.mp4"})) as near,
     ):
-        target = finished_generation(table, f"{near.base_url}/v.mp4")
-        async with downloading(context_of(table, ScriptedService())) as stage:
-            await turn(stage)
+        target = await download(table, near)
     assert target.read_bytes() == CLIP
     assert ["authorization" in request.headers for request in (*near.requests, *far.requests)] == [False, False]
 
@@ -133,9 +132,7 @@ async def test_a_server_that_lies_about_the_length_does_not_loop_for_ever(table:
     """It always sends 9 bytes, and calls them all of a 206."""
     half = answer(206, CLIP[:9], {"ETag": V1, "Content-Range": f"bytes 0-8/{len(CLIP)}"})
     async with serving(half) as wire:
-        target = finished_generation(table, f"{wire.base_url}/v.mp4")
-        async with downloading(context_of(table, ScriptedService())) as stage:
-            await turn(stage)
+        target = await download(table, wire)
     assert len(wire.requests) <= fetching.CONNECTIONS_PER_TRY
     assert table.row().failures == 1
     assert not target.exists()
@@ -144,7 +141,5 @@ async def test_a_server_that_lies_about_the_length_does_not_loop_for_ever(table:
 async def test_a_server_that_sends_another_part_each_time_is_told_apart_from_a_cut_connection(table: Table) -> None:
     part = answer(206, CLIP[HALF:], {"ETag": V1, "Content-Range": f"bytes {HALF}-{len(CLIP) - 1}/{len(CLIP)}"})
     async with serving(part) as wire:
-        finished_generation(table, f"{wire.base_url}/v.mp4")
-        async with downloading(context_of(table, ScriptedService())) as stage:
-            await turn(stage)
+        await download(table, wire)
     assert table.row().error == "the file server sent another part of the file, or more, than it was asked for, 6 times"

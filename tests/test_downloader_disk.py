@@ -33,6 +33,7 @@ from tests.fileserver import (
     HALF,
     NO_RANGE,
     V1,
+    download,
     downloading,
     finished_generation,
     full_answer,
@@ -219,10 +220,7 @@ async def test_one_file_that_fills_the_disk_gives_its_space_back_and_the_others_
 
 @pytest.mark.parametrize(
     ("large", "reason"),
-    [
-        (full_answer(CLIP, Content_Length=None), "sends more than"),
-        (full_answer(CLIP), "no video has more than"),
-    ],
+    [(full_answer(CLIP, Content_Length=None), "sends more than"), (full_answer(CLIP), "no video has more than")],
     ids=["no length", "its length"],
 )
 async def test_a_file_larger_than_any_video_is_refused_and_leaves_nothing(
@@ -243,9 +241,7 @@ async def test_a_body_that_is_longer_than_the_range_says_is_not_appended(table: 
     span = f"bytes {HALF}-{len(CLIP) - 1}/{len(CLIP)}"
     too_long = answer(206, CLIP[HALF:] + b"more", {"ETag": V1, "Content-Length": None, "Content-Range": span})
     async with serving(too_long, full_answer()) as wire:
-        target = finished_generation(table, f"{wire.base_url}/v.mp4", CLIP[:HALF], V1)
-        async with downloading(context_of(table, ScriptedService())) as stage:
-            await turn(stage)
+        target = await download(table, wire, CLIP[:HALF], V1)
     assert requested_ranges(wire) == [range_from(HALF), NO_RANGE]
     assert target.read_bytes() == CLIP
 
@@ -292,7 +288,7 @@ def test_where_no_video_can_be_written_nothing_is_sent_by_a_run_and_by_a_worker(
     simulate: Simulate,
     batchgen: Command,
 ) -> None:
-    simulator = simulate("--speed", "6000", "--instant")
+    simulator = simulate()
     write_manifest(tmp_path / "m.yaml", 2, output="out/{{ id }}/v.mp4")
     enrolled = batchgen("run", "m.yaml", "--enroll", **simulator.environment)
     assert enrolled.returncode == 0, enrolled.stderr
@@ -307,7 +303,7 @@ def test_where_no_video_can_be_written_nothing_is_sent_by_a_run_and_by_a_worker(
 def test_a_folder_that_a_run_does_not_touch_holds_up_nothing_and_what_is_paid_is_collected_first(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "400", "--lag", "0")
+    simulator = simulate("--lag", "0", speed=400)
     jobs = [{"id": f"clip-{n}", "prompt": f"A {n}.", "output": f"{folder}/{n}.mp4"} for n, folder in enumerate("aab")]
     write_manifest(tmp_path / "m.yaml", jobs)
     with small_disk(tmp_path / "b", MB, read_only=True):

@@ -31,6 +31,7 @@ from tests.fileserver import (
     V1,
     CheckerInProcess,
     cut_off,
+    download,
     downloading,
     finished_generation,
     full_answer,
@@ -223,9 +224,7 @@ async def test_after_a_crash_another_file_of_the_same_length_is_not_taken_for_th
 async def test_missing_folders_are_created(table: Table, clock: Clock) -> None:
     async with serving(full_answer()) as wire:
         table.sync(spec(output="a/b c/été.mp4"))
-        finished_generation(table, f"{wire.base_url}/v.mp4")
-        async with downloading(context_of(table, ScriptedService())) as stage:
-            await turn(stage)
+        await download(table, wire)
     assert (table.folder / "a/b c/été.mp4").read_bytes() == CLIP
 
 

@@ -23,10 +23,7 @@ FILE = answer(200, b"the file")
 
 
 async def fetch(url: str, base_url: str) -> bytes:
-    async with (
-        file_server.client(1) as client,
-        file_server.open_file(client, url, {}, base_url) as response,
-    ):
+    async with file_server.client(1) as client, file_server.open_file(client, url, {}, base_url) as response:
         return b"".join([piece async for piece in file_server.stream_body(response)])
 
 

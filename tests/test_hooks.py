@@ -68,7 +68,7 @@ class MailServer:
 def test_the_end_of_a_run_is_notified_by_http_and_mail_and_no_secret_is_seen(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "6000", "--instant")
+    simulator = simulate()
     write_manifest(tmp_path / "m.yaml", 2, batch="clips @everyone")
     http, mail = Receiver(), MailServer()
     with listening_on_a_thread(http) as http_port, listening_on_a_thread(mail) as mail_port:
@@ -90,7 +90,7 @@ def test_the_end_of_a_run_is_notified_by_http_and_mail_and_no_secret_is_seen(
 
 
 def test_a_breaker_is_notified_with_what_to_do(tmp_path: Path, simulate: Simulate, batchgen: Command) -> None:
-    simulator = simulate("--speed", "6000", "--instant", faults={"create": {"credits_403": {"count": 9}}})
+    simulator = simulate(faults={"create": {"credits_403": {"count": 9}}})
     write_manifest(tmp_path / "m.yaml", 1)
     receiver = Receiver()
     with listening_on_a_thread(receiver) as port:
@@ -107,7 +107,7 @@ def test_a_breaker_is_notified_with_what_to_do(tmp_path: Path, simulate: Simulat
 def test_a_run_in_which_nothing_moves_for_long_is_notified_once(
     tmp_path: Path, simulate: Simulate, launch: Launch
 ) -> None:
-    simulator = simulate("--speed", "1")
+    simulator = simulate(speed=1)
     write_manifest(tmp_path / "m.yaml", 1)
     killed = launch("run", "m.yaml", **simulator.environment)
     until(lambda: states(tmp_path / "batchgen.db").get("generating") == 1)
@@ -131,7 +131,7 @@ def test_a_receiver_that_refuses_or_hangs_fails_no_run(
     tmp_path: Path, simulate: Simulate, batchgen: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("batchgen.hooks.notifier.END_SECONDS", 0.2)
-    simulator = simulate("--speed", "6000", "--instant")
+    simulator = simulate()
     write_manifest(tmp_path / "m.yaml", 1)
     with listening_on_a_thread(hang) as port, socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -156,7 +156,7 @@ async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 @pytest.mark.slow
 def test_a_receiver_whose_answer_never_ends_keeps_no_process_alive(tmp_path: Path, simulate: Simulate) -> None:
-    simulator = simulate("--speed", "6000", "--instant")
+    simulator = simulate()
     write_manifest(tmp_path / "m.yaml", 1)
     with listening_on_a_thread(drip) as port:
         ended = subprocess.run(
@@ -225,7 +225,7 @@ HOSTILE = ["--delete", "$(touch owned)", "a; touch owned", "a'b\"c", "`touch own
 def test_the_command_gets_each_delivered_file_once_and_nothing_becomes_an_option_or_a_command(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "6000", "--instant")
+    simulator = simulate()
     jobs = [
         {"id": key, "prompt": f"--help; touch owned {{path}} {key}", "output": f"out/-n {number} $(x).mp4"}
         for number, key in enumerate(HOSTILE)
@@ -256,7 +256,7 @@ def test_the_command_gets_each_delivered_file_once_and_nothing_becomes_an_option
 def test_a_command_that_fails_is_told_fails_no_run_and_is_started_again_by_the_next_one(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "6000", "--instant")
+    simulator = simulate()
     write_manifest(tmp_path / "m.yaml", 1)
     script = "test -e fixed || { printf 'first\\n\\033[31mno such bucket\\n'; exit 7; }"
     arguments = ("run", "m.yaml", "--json", "--exec", shlex.join(["sh", "-c", script]))
@@ -279,7 +279,7 @@ def test_a_command_that_hangs_is_killed_with_what_it_started(
     tmp_path: Path, simulate: Simulate, batchgen: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("batchgen.hooks.delivery_hook.TIMEOUT_SECONDS", 0.3)
-    simulator = simulate("--speed", "6000", "--instant")
+    simulator = simulate()
     write_manifest(tmp_path / "m.yaml", 1)
     command = shlex.join(["sh", "-c", "sleep 600 & echo $! >child; wait"])
     ended = batchgen("run", "m.yaml", "--exec", command, **simulator.environment)
@@ -294,7 +294,7 @@ def test_a_command_has_ended_although_what_it_started_goes_on(
     tmp_path: Path, simulate: Simulate, batchgen: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("batchgen.hooks.delivery_hook.TAIL_SECONDS", 0.1)
-    simulator = simulate("--speed", "6000", "--instant")
+    simulator = simulate()
     write_manifest(tmp_path / "m.yaml", 1)
     script = "echo done; sleep 600 & echo $! >child"
     ended = batchgen("run", "m.yaml", "--json", "--exec", shlex.join(["sh", "-c", script]), **simulator.environment)
@@ -310,7 +310,7 @@ def test_the_end_of_a_run_says_which_commands_it_waits_for_and_which_it_broke_of
     tmp_path: Path, simulate: Simulate, batchgen: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("batchgen.hooks.delivery_hook.END_SECONDS", 1.0)
-    simulator = simulate("--speed", "6000", "--instant")
+    simulator = simulate()
     write_manifest(tmp_path / "m.yaml", 1)
     command = shlex.join(["sh", "-c", "test -e go || sleep 600"])
     ended = batchgen("run", "m.yaml", "--exec", command, **simulator.environment)
@@ -334,7 +334,7 @@ def is_running(pid: int) -> bool:
 def test_a_file_whose_command_died_with_its_run_is_given_to_it_again(
     tmp_path: Path, simulate: Simulate, batchgen: Command, launch: Launch
 ) -> None:
-    simulator = simulate("--speed", "6000", "--instant")
+    simulator = simulate()
     write_manifest(tmp_path / "m.yaml", 1)
     command = shlex.join(["sh", "-c", "echo x >>begun; test -e go && echo x >>ended || sleep 600"])
     running = launch("run", "m.yaml", "--exec", command, **simulator.environment)
@@ -354,7 +354,7 @@ def test_metrics_are_served_on_loopback_and_read_by_the_client_s_own_parser(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
     """The command of `--exec` asks for them, so that the run is at work meanwhile."""
-    simulator = simulate("--speed", "6000", "--instant")
+    simulator = simulate()
     write_manifest(tmp_path / "m.yaml", 3)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

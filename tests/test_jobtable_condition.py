@@ -16,10 +16,7 @@ from tests.table import Table, spec
 
 pytestmark = [
     pytest.mark.sqlite,
-    pytest.mark.hostile(
-        "conditions of `--where` that do more than read",
-        "refused, or stopped after five seconds",
-    ),
+    pytest.mark.hostile("conditions of `--where` that do more than read", "refused, or stopped after five seconds"),
 ]
 
 FOREVER = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n)"

@@ -41,11 +41,7 @@ def test_a_request_that_may_have_been_sent_becomes_unconfirmed(table: Table) -> 
     table.bury()
     row, (attempt,) = table.row(), table.attempts()
     assert (row.error_class, row.error, row.attempt_id) == ("unconfirmed", leases.RUN_ENDED, attempt.id)
-    assert (attempt.outcome, attempt.error, attempt.answered_at) == (
-        Outcome.UNCONFIRMED,
-        leases.RUN_ENDED,
-        table.now,
-    )
+    assert (attempt.outcome, attempt.error, attempt.answered_at) == (Outcome.UNCONFIRMED, leases.RUN_ENDED, table.now)
     assert table.story() == ["pending", "submitting", "unconfirmed"]
     (job,) = table.unconfirmed("run-b")
     assert job.attempt.client_request_id == attempt.client_request_id
@@ -102,7 +98,6 @@ def test_a_run_that_ends_releases_its_leases(table: Table, state: State) -> None
 # --- a new run looks at once -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_a_new_run_makes_waiting_jobs_due_at_once(table: Table) -> None:
     table.bring(State.UNCONFIRMED, "unconfirmed")
     (job,) = table.unconfirmed()
@@ -124,7 +119,6 @@ def test_a_new_run_makes_waiting_jobs_due_at_once(table: Table) -> None:
     assert table.database.read_now(statistics.batch_summary, table.batch_id, table.now).held == 0
 
 
-@pytest.mark.slow
 def test_a_new_run_keeps_the_poll_schedule_but_polls_late_generations_at_once(table: Table) -> None:
     next_poll = {"late": 3 * HOUR, "planned": HOUR + 5 * MINUTE, "far": 25 * HOUR}  # the last by a clock that was set
     noon = table.now

@@ -140,7 +140,6 @@ def test_two_batches_of_one_table_have_selections_of_their_own(table: Table, key
     assert {row.batch_id for row in table.rows() if row.state == State.SUBMITTING} == {mine}
 
 
-@pytest.mark.slow
 @pytest.mark.sqlite
 def test_a_selection_of_many_jobs_goes_on_where_it_stopped(table: Table) -> None:
     table.sync(*(f"j{number:04}" for number in range(2 * CHUNK + 10)))
@@ -154,7 +153,6 @@ def test_a_selection_of_many_jobs_goes_on_where_it_stopped(table: Table) -> None
     assert table.database.read_now(selection.left_out, table.batch_id, Selected(of_run.ids[:CHUNK])) == CHUNK + 10
 
 
-@pytest.mark.slow
 @pytest.mark.sqlite
 def test_a_selected_job_that_comes_back_is_sent_although_those_after_it_were_accepted(table: Table) -> None:
     table.sync(*(f"j{number:04}" for number in range(CHUNK + 2)))

@@ -134,7 +134,6 @@ def test_an_unsent_job_follows_the_manifest(table: Table, edited: JobSpec) -> No
     assert table.events() == events  # no state was left
 
 
-@pytest.mark.slow
 def test_a_job_that_is_gone_before_it_was_sent_is_cancelled_and_comes_back(table: Table) -> None:
     table.sync("mona", "lisa")
     assert counted(table.sync("lisa")) == {"unchanged": 1, "gone": 1}
@@ -146,7 +145,6 @@ def test_a_job_that_is_gone_before_it_was_sent_is_cancelled_and_comes_back(table
     assert (table.row().error, table.row().cancelled_at) == (None, None)
 
 
-@pytest.mark.slow
 def test_a_job_that_a_person_cancelled_stays_cancelled(table: Table) -> None:
     table.bring(State.CANCELLED)
     table.sync("mona")
@@ -156,7 +154,6 @@ def test_a_job_that_a_person_cancelled_stays_cancelled(table: Table) -> None:
     assert table.states() == {"mona": "cancelled"}
 
 
-@pytest.mark.slow
 def test_a_job_that_failed_for_nothing_and_left_the_manifest_is_cancelled(table: Table) -> None:
     """No run and no retry could do anything about it."""
     table.bring(State.FAILED)
@@ -166,7 +163,6 @@ def test_a_job_that_failed_for_nothing_and_left_the_manifest_is_cancelled(table:
     assert table.states() == {"mona": "pending"}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("state", PAID)
 def test_a_sent_job_is_kept_although_it_has_gone_from_the_manifest(table: Table, state: State) -> None:
     table.bring(state)

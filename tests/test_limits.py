@@ -49,7 +49,6 @@ def burst(per_minute: float) -> int:
     return 1 + int(per_minute * (rate.TOLERANCE / timedelta(minutes=1)))
 
 
-@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     per_minute=st.sampled_from([0.5, 1, 7, 30, 60, 100, 600, 6_000]),
@@ -73,7 +72,6 @@ def test_no_window_holds_more_than_the_rate_and_one_burst(per_minute: float, cla
             assert last - first <= per_minute * minutes + early + 1e-6
 
 
-@pytest.mark.slow
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(per_minute=st.sampled_from([0.5, 7, 30, 100, 6_000]), most=st.integers(1, 30))
 def test_a_request_at_the_time_that_was_named_is_allowed(per_minute: float, most: int) -> None:
@@ -105,7 +103,6 @@ def test_an_allowance_that_is_not_spent_costs_nothing(table: Table) -> None:
     assert table.change(rate.allowed, KEY, 60.0, 9, NOON).number == burst(60)
 
 
-@pytest.mark.slow
 def test_a_restart_cannot_burst(tmp_path: Path) -> None:
     passed = 0
     for second in range(20):
@@ -138,7 +135,6 @@ with Database(sys.argv[1]) as database:
 """
 
 
-@pytest.mark.slow
 def test_processes_share_one_allowance(table: Table) -> None:
     """Three of them, six seconds each by their clocks, at ten a second."""
     passed = sum(map(int, gather(SHARE, [table.database.path] * 3)))
@@ -175,13 +171,24 @@ def test_a_pause_stops_every_request_until_it_ends(table: Table) -> None:
     assert table.change(rate.allowed, KEY, 60.0, 5, NOON + 40 * SECOND).number
 
 
-def test_pauses_double_with_each_refusal_in_a_row_up_to_the_longest(table: Table) -> None:
-    lengths = []
+@pytest.mark.parametrize(
+    ("retry_after", "lengths"),
+    [
+        pytest.param(None, [2, 4, 8, 16, 32, 64, 120, 120, 120], id="none is named: they double up to the longest"),
+        pytest.param(299, [299], id="a long one is obeyed"),
+        pytest.param(86_400, [300, 600, 900, 900, 900], id="one too long is tried after minutes that grow to a bound"),
+        pytest.param(1, [1, 2, 4, 8, 16], id="a short one that is refused again and again is not obeyed for ever"),
+        pytest.param(0, [pytest.approx(0.1)], id="one of nothing is still a short pause"),
+    ],
+)
+def test_a_pause_is_as_long_as_was_asked_and_longer_after_each_refusal(
+    table: Table, retry_after: float | None, lengths: list[float]
+) -> None:
     now = NOON
-    for _ in range(9):
-        lengths.append(pause(table, now))
-        now += lengths[-1] * SECOND
-    assert lengths == [2, 4, 8, 16, 32, 64, 120, 120, 120]
+    for length in lengths:
+        seconds = pause(table, now, retry_after)
+        assert seconds == length
+        now += seconds * SECOND
 
 
 def test_an_accepted_request_resets_the_backoff(table: Table) -> None:
@@ -204,26 +211,6 @@ def test_the_longest_retry_after_counts(table: Table) -> None:
     assert pause(table, NOON, 10) == 30
     assert pause(table, NOON, 50) == 50
     assert pause(table, NOON) == 50
-
-
-def test_a_retry_after_may_be_longer_than_the_longest_backoff(table: Table) -> None:
-    assert pause(table, NOON, 299) == 299
-
-
-def test_a_pause_that_is_too_long_is_tried_again_after_minutes_that_grow_to_a_bound(table: Table) -> None:
-    lengths, now = [], NOON
-    for _ in range(5):
-        lengths.append(pause(table, now, 86_400) / 60)
-        now += lengths[-1] * MINUTE
-    assert lengths == [5, 10, 15, 15, 15]
-
-
-def test_a_short_retry_after_that_is_refused_time_and_again_is_not_obeyed_for_ever(table: Table) -> None:
-    lengths, now = [], NOON
-    for _ in range(5):
-        lengths.append(pause(table, now, 1))
-        now += lengths[-1] * SECOND
-    assert lengths == [1, 2, 4, 8, 16]
 
 
 @pytest.mark.parametrize(
@@ -309,10 +296,6 @@ def test_a_clock_that_was_set_back_keeps_no_run_from_its_try(table: Table) -> No
     earlier = NOON - 3_600 * SECOND
     table.change(rate.begin_run, KEY.service, earlier)
     assert table.change(rate.allowed, KEY, 60.0, 5, earlier).number == 1
-
-
-def test_a_retry_after_of_nothing_is_still_a_short_pause(table: Table) -> None:
-    assert pause(table, NOON, 0) == pytest.approx(0.1)
 
 
 def test_a_pause_survives_a_restart(tmp_path: Path) -> None:

@@ -22,10 +22,7 @@ TEXT = "klingai/v2.1-master-text-to-video"
 STANDARD = "kling-video/v2.1/standard/image-to-video"
 GIGABYTES = 2**30
 
-pytestmark = pytest.mark.hostile(
-    "manifests and files without measure or end",
-    "file, line and column, and a sentence",
-)
+pytestmark = pytest.mark.hostile("manifests and files without measure or end", "file, line and column, and a sentence")
 
 
 def refused(path: Path) -> ManifestInvalid:
@@ -210,10 +207,7 @@ USES = {
     "a manifest that is included": ("other.yaml", "include: other.yaml\n"),
     "rows": ("r.csv", f"jobs: [{{id: '{{{{ n }}}}', model: {TEXT}, prompt: x, rows: r.csv}}]\n"),
     "an image": ("i.png", f"jobs: [{{id: a, model: {STANDARD}, image_url: i.png}}]\n"),
-    "a sound": (
-        "a.mp3",
-        "jobs: [{id: a, model: veed/fabric-1.0, image_url: 'https://x/i.png', audio_url: a.mp3}]\n",
-    ),
+    "a sound": ("a.mp3", "jobs: [{id: a, model: veed/fabric-1.0, image_url: 'https://x/i.png', audio_url: a.mp3}]\n"),
 }
 
 

@@ -216,10 +216,7 @@ GOLDEN = {
         "jobs: [{id: one, image_url: a.png}]\n",
         "1:8 the job has no `model` | name one here or in `defaults`",
     ),
-    "a model that is a number": (
-        "jobs: [{id: one, model: 5}]\n",
-        "1:25 `model` must be text, not 5",
-    ),
+    "a model that is a number": ("jobs: [{id: one, model: 5}]\n", "1:25 `model` must be text, not 5"),
     "an unknown model": (
         "jobs: [{id: one, model: klingai/v2.1-mastr-image-to-video, image_url: a.png}]\n",
         f"1:25 there is no model `klingai/v2.1-mastr-image-to-video` | did you mean {MASTER},"

@@ -159,11 +159,7 @@ MATRICES = {
 }
 
 ROWS: dict[str, tuple[str, dict[str, bytes], str]] = {
-    "no such file": (
-        rows(),
-        {},
-        "m.yaml:2:81 there is no such file beside the manifest: r.csv",
-    ),
+    "no such file": (rows(), {}, "m.yaml:2:81 there is no such file beside the manifest: r.csv"),
     "a file of nearly that name": (
         job("rows: product.csv"),
         {"products.csv": b"n\n"},
@@ -368,11 +364,7 @@ INCLUDES: dict[str, tuple[str, dict[str, bytes], str]] = {
         {"a.yaml": b"jobs: [\n"},
         "a.yaml:2:1 this is not YAML: while parsing a flow node did not find expected node content",
     ),
-    "bytes": (
-        "include: a.yaml\n",
-        {"a.yaml": b"jobs: \xff\n"},
-        "a.yaml:1:7 byte 0xff is not UTF-8",
-    ),
+    "bytes": ("include: a.yaml\n", {"a.yaml": b"jobs: \xff\n"}, "a.yaml:1:7 byte 0xff is not UTF-8"),
     "nothing in it": (
         "include: a.yaml\n",
         {"a.yaml": b"defaults: {}\n"},

@@ -26,8 +26,6 @@ from batchgen.manifest.request import DAMAGE
 from batchgen.manifest.templates import NO_VALUE
 from batchgen.services.text import visible
 
-pytestmark = pytest.mark.slow
-
 STANDARD = "kling-video/v2.1/standard/image-to-video"
 MASTER = "klingai/v2.1-master-image-to-video"
 TEXT = "klingai/v2.1-master-text-to-video"
@@ -217,33 +215,31 @@ def test_deep_nesting_is_refused(tmp_path: Path, shape: str, depth: int) -> None
         reader.read(path)
 
 
-def test_nesting_through_aliases_is_refused(tmp_path: Path) -> None:
+TOO_LARGE = "aliases make this manifest too large"
+LIST_OF_NINE, MAP_OF_FIVE = f"[{', '.join(['*a{0}'] * 9)}]", "{{x: *a{0}, y: *a{0}, z: *a{0}, u: *a{0}, v: *a{0}}}"
+
+
+def levels(level: str, number: int) -> str:
+    """Each level names the one before it."""
+    return "a0: &a0 [lol, lol, lol]\n" + "".join(f"  a{n}: &a{n} {level.format(n - 1)}\n" for n in range(1, number))
+
+
+BOMBS = {
+    "nesting through aliases": (levels("[*a{0}]", 200), "nested more than 64 deep"),
+    "lists of aliases": (levels(LIST_OF_NINE, 30), TOO_LARGE),
+    "mappings of aliases": (levels(MAP_OF_FIVE, 30), TOO_LARGE),
+    "merges of a wide mapping": (
+        f"a: &a {{{', '.join(f'k{n}: 1' for n in range(5_000))}}}\n  b: [{', '.join(['{<<: *a}'] * 5_000)}]\n",
+        TOO_LARGE,
+    ),
+}
+
+
+@pytest.mark.parametrize(("defaults", "message"), BOMBS.values(), ids=BOMBS)
+def test_what_aliases_make_deep_or_large_is_refused(tmp_path: Path, defaults: str, message: str) -> None:
     path = tmp_path / "m.yaml"
-    path.write_text("defaults:\n  a0: &a0 [x]\n" + "".join(f"  a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 200)))
-    with pytest.raises(ManifestInvalid, match="nested more than 64 deep"):
-        reader.read(path)
-
-
-@pytest.mark.parametrize(
-    "level",
-    [
-        "[*a{0}, *a{0}, *a{0}, *a{0}, *a{0}, *a{0}, *a{0}, *a{0}, *a{0}]",
-        "{{x: *a{0}, y: *a{0}, z: *a{0}, u: *a{0}, v: *a{0}}}",
-    ],
-)
-def test_an_alias_bomb_is_refused(tmp_path: Path, level: str) -> None:
-    path = tmp_path / "m.yaml"
-    levels = "".join(f"  a{n}: &a{n} {level.format(n - 1)}\n" for n in range(1, 30))
-    path.write_text(f"defaults:\n  a0: &a0 [lol, lol, lol]\n{levels}jobs: [{{id: one}}]\n")
-    with pytest.raises(ManifestInvalid, match="aliases make this manifest too large"):
-        reader.read(path)
-
-
-def test_a_bomb_of_merges_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "m.yaml"
-    wide = ", ".join(f"k{n}: 1" for n in range(5_000))
-    path.write_text(f"defaults:\n  a: &a {{{wide}}}\n  b: [{', '.join(['{<<: *a}'] * 5_000)}]\n")
-    with pytest.raises(ManifestInvalid, match="aliases make this manifest too large"):
+    path.write_text(f"defaults:\n  {defaults}jobs: [{{id: one}}]\n")
+    with pytest.raises(ManifestInvalid, match=message):
         reader.read(path)
 
 

@@ -67,7 +67,6 @@ def unmeasured(table: Table) -> list[str]:
     return [clip.file.key for clip in clips]
 
 
-@pytest.mark.slow
 async def test_a_delivered_clip_is_measured_once_and_has_a_poster(table: Table, checker: Checker) -> None:
     digest = deliver(table)
     await turn(measurer_of(table, checker))
@@ -78,7 +77,6 @@ async def test_a_delivered_clip_is_measured_once_and_has_a_poster(table: Table, 
     assert unmeasured(table) == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "problems"),
     [
@@ -107,7 +105,6 @@ async def test_a_file_that_changed_after_its_delivery_has_no_measures_and_ends_n
     )
 
 
-@pytest.mark.slow
 async def test_a_file_that_is_put_back_is_measured_by_the_next_run(table: Table, checker: Checker) -> None:
     deliver(table)
     path = table.folder / "mona.mp4"
@@ -118,7 +115,6 @@ async def test_a_file_that_is_put_back_is_measured_by_the_next_run(table: Table,
     assert table.output().black is not None
 
 
-@pytest.mark.slow
 async def test_a_run_whose_files_are_all_gone_does_not_look_for_them_without_end(
     table: Table, checker: Checker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,7 +127,6 @@ async def test_a_run_whose_files_are_all_gone_does_not_look_for_them_without_end
     assert (len(stage.lost), stage.stopping) == (2, True)
 
 
-@pytest.mark.slow
 async def test_a_clip_that_does_not_decode_is_recorded_and_the_next_one_is_measured(
     table: Table, checker: Checker
 ) -> None:
@@ -142,7 +137,6 @@ async def test_a_clip_that_does_not_decode_is_recorded_and_the_next_one_is_measu
     assert Posters(table.folder).read(digest)
 
 
-@pytest.mark.slow
 async def test_a_file_that_is_delivered_again_is_measured_again(table: Table, checker: Checker) -> None:
     deliver(table)
     await turn(measurer_of(table, checker))
@@ -170,7 +164,6 @@ async def test_of_two_runs_that_measure_one_clip_the_second_changes_nothing(tabl
     assert not table.change(measuring.record, clip, None, None, table.now)
 
 
-@pytest.mark.slow
 async def test_a_full_disk_for_posters_is_reported_once_and_holds_up_no_measure(
     table: Table, checker: Checker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,7 +181,6 @@ async def test_a_full_disk_for_posters_is_reported_once_and_holds_up_no_measure(
     assert not measurer.context.disk_fault, "a run goes on without posters"
 
 
-@pytest.mark.slow
 async def test_where_no_decoder_starts_the_run_goes_on_and_the_next_one_measures(
     table: Table, checker: Checker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,7 +196,6 @@ async def test_where_no_decoder_starts_the_run_goes_on_and_the_next_one_measures
     assert unmeasured(table) == []
 
 
-@pytest.mark.slow
 async def test_one_task_measures_although_the_last_delivery_and_the_end_of_the_run_come_at_once(
     table: Table, checker: Checker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,7 +213,6 @@ async def test_one_task_measures_although_the_last_delivery_and_the_end_of_the_r
     assert Posters(table.folder).read(digest)
 
 
-@pytest.mark.slow
 async def test_a_run_measures_what_is_left_before_it_ends(table: Table, checker: Checker) -> None:
     for key in ("a", "b", "c"):
         deliver(table, key)
@@ -244,7 +234,6 @@ async def test_a_run_that_ends_waits_for_its_measures_only_so_long(
 # --- copies ---
 
 
-@pytest.mark.slow
 async def test_the_same_video_in_two_files_is_a_copy_and_two_takes_of_one_image_are_none(
     table: Table, checker: Checker
 ) -> None:
@@ -274,7 +263,6 @@ async def measure_all(table: Table) -> None:
     await checker.close()
 
 
-@pytest.mark.slow
 def test_status_warns_of_clips_that_look_wrong(table: Table, batchgen: Command) -> None:
     for key, seconds, content in (("a", 5.0, CLIP), ("b", 2.0, OTHER), ("c", 2.0, undecodable_clip())):
         table.add(spec(key, clip_seconds=seconds))
@@ -282,19 +270,14 @@ def test_status_warns_of_clips_that_look_wrong(table: Table, batchgen: Command) 
     asyncio.run(measure_all(table))
     suspects = table.database.read_now(measuring.suspect_clips, table.batch_id)
     assert [(problem.id, problem.problem) for problem in suspects.problems] == [
-        *(("a", "length"), ("b", "near_copy"), ("c", "unreadable")),
+        *(("a", "length"), ("b", "near_copy"), ("c", "unreadable"))
     ]
     shown = batchgen("status")
     assert "3 clips look wrong: a: 2 s instead of 5 s; b: nearly the same video as a; c: " in shown.stdout
     assert "`batchgen review" in shown.stdout
     document = json.loads(batchgen("status", "--json").stdout)
     assert document["suspect"] == 3
-    assert document["problems"][0] == {
-        "id": "a",
-        "path": "a.mp4",
-        "problem": "length",
-        "detail": "2 s instead of 5 s",
-    }
+    assert document["problems"][0] == {"id": "a", "path": "a.mp4", "problem": "length", "detail": "2 s instead of 5 s"}
 
 
 def test_a_clip_with_two_problems_is_one_clip_that_looks_wrong() -> None:

@@ -112,10 +112,7 @@ TAKEN: dict[str, tuple[dict[str, object], tuple[str, ...]]] = {
         {"model": FABRIC, "image_url": LINK, "audio_url": "piped.wav"},
         ("/audio_url",),
     ),
-    "a video with a text behind it": (
-        {"model": LIP_SYNC, "video_url": "junk.mp4", "audio_url": LINK},
-        ("/video_url",),
-    ),
+    "a video with a text behind it": ({"model": LIP_SYNC, "video_url": "junk.mp4", "audio_url": LINK}, ("/video_url",)),
     "a local video": ({"model": LIP_SYNC, "video_url": "v.mp4", "audio_url": LINK}, ("/video_url",)),
     "a video as a sound": ({"model": FABRIC, "image_url": LINK, "audio_url": "v.mp4"}, ("/audio_url",)),
     "videos in a list": ({"model": "alibaba/wan-2-6-r2v", "prompt": "x", "video_urls": ["v.mp4"]}, ("/video_urls/0",)),
@@ -146,10 +143,7 @@ TAKEN: dict[str, tuple[dict[str, object], tuple[str, ...]]] = {
         {"model": "beeble/switchx-video-to-video", "video_url": LINK, "alpha_mode": "custom", "alpha_url": LINK},
         (),
     ),
-    "several prompts": (
-        {"model": "klingai/video-v3-pro-text-to-video", "multi_prompt": ["x"]},
-        (),
-    ),
+    "several prompts": ({"model": "klingai/video-v3-pro-text-to-video", "multi_prompt": ["x"]}, ()),
 }
 
 

@@ -22,8 +22,6 @@ from tests.serving import served
 from tests.table import Table, spec
 from tests.waiting import rows
 
-pytestmark = pytest.mark.slow
-
 RUNWAY = "runway-gen3/turbo/image-to-video"
 IMAGE = "https://example.com/a.png"
 SEEDED = "alibaba/wan2.1-t2v-turbo"
@@ -60,6 +58,7 @@ def jobs_of(path: Path) -> dict[str, dict[str, Any]]:
 # --- the whole loop --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_pilot_is_judged_and_its_picked_and_rejected_jobs_are_bought_once_more(
     tmp_path: Path, batchgen: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,19 +47,7 @@ ODD_TEXTS = (
         "a: b",
         "- x",
     ),
-    *(
-        '"',
-        "'",
-        "\\",
-        "\\n",
-        "\\ud83d",
-        'it\'s "quoted"',
-        "two\nlines\n",
-        "\ttab",
-        "\r\n",
-        "\x85\u2028\u2029",
-        "\x7f",
-    ),
+    *('"', "'", "\\", "\\n", "\\ud83d", 'it\'s "quoted"', "two\nlines\n", "\ttab", "\r\n", "\x85\u2028\u2029", "\x7f"),
     *("🎬 clip", "ünï", "\ufeff", "\u00a0", "\u200b", "\ue000", "007", "1.10", "1e5", "0x1f", "yes", "No", "null", "~"),
     *("true", "", " ", "2026-03-01", "16:9", "<<", "=", "*alias", "&anchor", "!tag", "%", "@", "`", ">", "|", ".inf"),
     *("a.png", "data:,", "https://example.com/a.png", "QUJD", "x" * 3000),
@@ -70,9 +58,7 @@ numbers = (
 )
 scalars = st.none() | st.booleans() | numbers | texts
 trees = st.recursive(
-    scalars,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
-    max_leaves=8,
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3), max_leaves=8
 )
 images = st.sampled_from(["a.png", "b/ünï c.png", "https://example.com/a.png"])
 names = st.sampled_from(

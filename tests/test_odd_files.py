@@ -32,6 +32,7 @@ from tests.fileserver import (
     HALF,
     OTHER,
     PAGE,
+    download,
     downloading,
     finished_generation,
     full_answer,
@@ -110,10 +111,7 @@ ODD_FILES = [
 @pytest.mark.parametrize("case", ODD_FILES, ids=lambda case: case.name)
 async def test_what_plays_is_delivered_with_a_remark(table: Table, clock: Clock, case: Odd) -> None:
     async with serving(case.answer) as wire:
-        service = ScriptedService(fetches=[Finished((f"{wire.base_url}/v.mp4",))])
-        target = finished_generation(table, f"{wire.base_url}/v.mp4")
-        async with downloading(context_of(table, service)) as stage:
-            await run_tries(stage, table, clock, case.requests)
+        target = await download(table, wire, clock=clock, tries=case.requests)
     assert (table.row().state, len(wire.requests)) == ("done", case.requests), table.row().error
     assert target.read_bytes() == case.content
     assert case.remark in (table.row().error or "")
@@ -162,10 +160,7 @@ async def test_two_odd_files_by_turns_are_each_counted(table: Table, clock: Cloc
     first, second = CLIP + b"1", CLIP + b"2"
     replies = [full_answer(body) for body in (first, second, first, second, first)]
     async with serving(*replies) as wire:
-        service = ScriptedService(fetches=[Finished((f"{wire.base_url}/v.mp4",))])
-        target = finished_generation(table, f"{wire.base_url}/v.mp4")
-        async with downloading(context_of(table, service)) as stage:
-            await run_tries(stage, table, clock, 5)
+        target = await download(table, wire, clock=clock, tries=5)
     assert target.read_bytes() == first
 
 
@@ -182,10 +177,7 @@ async def test_the_count_survives_the_run(table: Table, clock: Clock) -> None:
 
 async def test_a_good_file_after_odd_ones_has_no_remark(table: Table, clock: Clock) -> None:
     async with serving(full_answer(CLIP + b"odd"), full_answer(PAGE), full_answer()) as wire:
-        service = ScriptedService(fetches=[Finished((f"{wire.base_url}/v.mp4",))])
-        finished_generation(table, f"{wire.base_url}/v.mp4")
-        async with downloading(context_of(table, service)) as stage:
-            await run_tries(stage, table, clock, 3)
+        await download(table, wire, clock=clock, tries=3)
     assert (table.row().state, table.row().error, table.output().remark) == ("done", None, None)
 
 
@@ -198,10 +190,7 @@ async def test_a_file_that_is_whole_is_delivered_although_its_length_was_announc
     table: Table, clock: Clock
 ) -> None:
     async with serving(whole_but_longer) as wire:
-        service = ScriptedService(fetches=[Finished((f"{wire.base_url}/v.mp4",))])
-        target = finished_generation(table, f"{wire.base_url}/v.mp4")
-        async with downloading(context_of(table, service)) as stage:
-            await run_tries(stage, table, clock, SAME_BYTES)
+        target = await download(table, wire, clock=clock, tries=SAME_BYTES)
     assert target.read_bytes() == CLIP, table.row().error
     assert "whole, although the file server 127.0.0.1" in table.row().error
 
@@ -214,10 +203,7 @@ async def test_a_part_that_is_not_whole_is_never_delivered_for_a_server_that_bre
         return full_answer()[: -len(CLIP) + HALF] if not start else b""
 
     async with serving(cut) as wire:
-        service = ScriptedService(fetches=[Finished((f"{wire.base_url}/v.mp4",))])
-        finished_generation(table, f"{wire.base_url}/v.mp4")
-        async with downloading(context_of(table, service)) as stage:
-            await run_tries(stage, table, clock, 6)
+        await download(table, wire, clock=clock, tries=6)
     assert table.row().state == "downloading"
     assert part_of(table).read_bytes() == CLIP[:HALF], "the rest may come"
 
@@ -228,9 +214,7 @@ async def test_a_gzip_file_that_unpacks_to_more_than_any_video_is_not_unpacked_t
     monkeypatch.setattr(verification, "RATIO_FREE_BYTES", 0)
     bomb = gzip.compress(bytes(2_000_000))
     async with serving(full_answer(bomb)) as wire:
-        finished_generation(table, f"{wire.base_url}/v.mp4")
-        async with downloading(context_of(table, ScriptedService())) as stage:
-            await run_tries(stage, table, clock, 1)
+        await download(table, wire, clock=clock, tries=1)
     assert "that unpacks to more than" in table.row().error
     assert list(table.folder.glob("*.part")) == []
 

@@ -77,7 +77,6 @@ def test_a_guess_that_is_far_off_is_noticed_soon_after_the_first_generation_has_
     assert result.makespan <= max(1.25 * slowest, 1.0)
 
 
-@pytest.mark.slow
 def test_a_thousand_videos_that_begin_together_take_no_more_polls_than_others() -> None:
     assert cold(1.0, 1000, number=1000).score.polls <= 9
 

@@ -147,7 +147,7 @@ async def test_a_quota_is_called_so_where_the_service_does(table: Table, clock: 
 def test_a_run_begins_with_one_try_whatever_an_earlier_one_left_in_the_rows(
     tmp_path: Path, empty_table: Path, simulate: Simulate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    simulator = simulate("--speed", "6000", "--instant")
+    simulator = simulate()
     for name, value in simulator.environment.items():
         monkeypatch.setenv(name, value)
     shutil.copyfile(empty_table, tmp_path / "batchgen.db")

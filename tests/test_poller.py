@@ -46,12 +46,7 @@ OUTCOMES: list[tuple[str, FetchOutcome, State, dict[str, Any]]] = [
         State.DOWNLOADING,
         {"cost_usd": Decimal("0.3"), "charge_source": ChargeSource.POLL},
     ),
-    (
-        "finished without a video",
-        Finished(()),
-        State.GENERATING,
-        {"failures": 1, "error": VIDEOLESS},
-    ),
+    ("finished without a video", Finished(()), State.GENERATING, {"failures": 1, "error": VIDEOLESS}),
     (
         "failed",
         Failed("Moderation: faces", kind=ErrorClass.MODERATION, input="image_url"),
@@ -65,12 +60,7 @@ OUTCOMES: list[tuple[str, FetchOutcome, State, dict[str, Any]]] = [
     ),
     ("failed without a word", Failed("error"), State.FAILED, {"error": "error"}),
     ("no answer", Unavailable("cut"), State.GENERATING, {"failures": 1, "error": "cut", "next_at": NOON + SOON}),
-    (
-        "unknown there",
-        Unavailable("404: lag", http_status=404),
-        State.GENERATING,
-        {"failures": 1, "error": "404: lag"},
-    ),
+    ("unknown there", Unavailable("404: lag", http_status=404), State.GENERATING, {"failures": 1, "error": "404: lag"}),
     ("no credits", Unavailable("403", Trouble.CREDITS, 403), State.GENERATING, {"failures": 1}),
     (
         "slow down",

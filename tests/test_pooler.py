@@ -44,7 +44,7 @@ def test_a_run_holds_no_lock_there_and_says_so(
 def test_two_runs_there_share_a_batch_and_a_killed_ones_jobs_are_taken_over_when_its_leases_end(
     postgres: Server, place: str, tmp_path: Path, launch: Launch, simulate: Simulate
 ) -> None:
-    service = simulate("--instant", "--speed", "1000", "--lag", "0")
+    service = simulate("--lag", "0", speed=1_000)
     bill = Bill(service.ledger)
     lost = {"unconfirmed_minutes": 0.02, "on_unconfirmed": "resubmit"}
     write_manifest(tmp_path / "m.yaml", 12, limits={"submits_per_minute": 600, "in_flight": 4, **lost})

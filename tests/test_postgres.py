@@ -21,34 +21,21 @@ from subprocess import TimeoutExpired
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, NullPool, create_engine, select, text, update
+from sqlalchemy import Connection, NullPool, create_engine, text, update
 
 from batchgen.billing.settlements import Settlement
 from batchgen.errors import BatchgenError, DatabaseNewer, ExitCode, StorageError, UsageError
 from batchgen.jobs import Parent, State, Verdict
-from batchgen.jobtable import (
-    clips,
-    delivery,
-    engine,
-    leases,
-    ledger,
-    polling,
-    repeats,
-    submission,
-    table_lock,
-    takeover,
-    verdicts,
-)
+from batchgen.jobtable import clips, engine, ledger, repeats, table_lock, takeover, verdicts
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.fingerprint import new_request_id
 from batchgen.jobtable.query import QueryLimit, run_query
 from batchgen.jobtable.repeats import RepeatSearch
-from batchgen.jobtable.schema import metadata, outputs, timings
+from batchgen.jobtable.schema import metadata, outputs
 from batchgen.jobtable.takeover import Adopter
 from batchgen.jobtable.verdicts import Judgement
 from batchgen.jobtable.views import EXAMPLES, VIEWS
 from batchgen.services.base import PastGeneration
-from batchgen.services.outcomes import Finished, Rejected
 from tests.batches import write_manifest
 from tests.conftest import Command, Launch, Simulate
 from tests.hot_queries import HOT_QUERIES, SORTED, statements
@@ -58,12 +45,10 @@ from tests.processes import gather
 from tests.table import HOUR, RUN, Table, spec
 from tests.tcp_proxy import TcpProxy
 from tests.test_billing import USD, Pages, charge, compare
-from tests.test_database import COUNTING_PROGRAM, OPENING_PROGRAM, names, note
+from tests.test_database import OPENING_PROGRAM, names, note
 from tests.test_schema import INDEXES
 from tests.view_cases import ask, everything
 from tests.waiting import until
-
-pytestmark = pytest.mark.slow
 
 pytest.importorskip("psycopg", reason="batchgen[postgres] is not installed", exc_type=ImportError)
 
@@ -170,20 +155,6 @@ def test_a_delivered_file_without_a_size_is_refused(table: Table) -> None:
         table.change(lambda connection: connection.execute(text("UPDATE outputs SET bytes = NULL")) and None)
 
 
-def test_what_the_service_deletes_first_is_downloaded_first(table: Table) -> None:
-    for key, hours in (("a", None), ("b", 9), ("c", 2)):
-        table.bring(State.GENERATING, key)
-        (job,) = table.claim(State.GENERATING)
-        collect_by = table.now + hours * HOUR if hours else None
-        table.change(polling.finished, job, RUN, Finished(("https://cdn.test/v.mp4",)), table.now, collect_by)
-    until = table.now + HOUR
-    claims = [
-        table.change(delivery.claim_downloads, table.batch_id, RUN, table.now, until, 1, results_expire=True)
-        for _ in range(3)
-    ]
-    assert [job.key for (job,) in claims] == ["c", "b", "a"]
-
-
 async def test_a_batch_is_compared_with_its_account(table: Table) -> None:
     table.bring_one_of_each()
     service = Pages(listed=[charge(0, generation="g-is-done"), charge(1, generation="g-of-nobody")])
@@ -198,24 +169,6 @@ async def test_a_batch_is_compared_with_its_account(table: Table) -> None:
     assert table.attempt("is-done").cost_usd == USD
 
 
-def test_text_that_no_database_can_store_is_recorded_with_replacements(table: Table) -> None:
-    intent = table.bring(State.SUBMITTING)
-    odd = Rejected("half a pair \ud83d, a zero \0 byte", 400)
-    assert table.change(submission.rejected, intent, odd, table.now)
-    assert table.row().error == "half a pair ?, a zero ? byte"
-
-
-def test_the_jobs_of_a_vanished_run_are_claimed_when_their_leases_end(table: Table) -> None:
-    for state in (State.GENERATING, State.SUBMITTING):
-        table.bring(state, f"is-{state}")
-    assert [job.key for job in table.claim(State.GENERATING, "vanished")] == ["is-generating"]
-    assert table.claim(State.GENERATING, RUN) == []
-    table.now += HOUR
-    assert table.change(leases.recover_expired, table.batch_id, table.now) == 1
-    assert table.states()["is-submitting"] == "unconfirmed"
-    assert [job.key for job in table.claim(State.GENERATING, RUN)] == ["is-generating"]
-
-
 def test_a_read_sees_a_snapshot_and_cannot_write(database: Database) -> None:
     def read_twice(connection: Connection) -> tuple[list[str], list[str]]:
         before = names(connection)
@@ -226,12 +179,6 @@ def test_a_read_sees_a_snapshot_and_cannot_write(database: Database) -> None:
     assert database.read_now(names) == ["late"]
     with pytest.raises(StorageError, match="read-only"):
         database.read_now(note, "n")
-
-
-def test_no_update_is_lost_between_two_processes(database: Database, place: str) -> None:
-    database.write_now(note, "counter")
-    gather(COUNTING_PROGRAM, [place] * 2)
-    assert database.read_now(lambda c: c.execute(select(timings.c.generations)).scalar_one()) == 400
 
 
 def test_two_first_runs_at_once_both_open_a_complete_table(postgres: Server) -> None:
@@ -354,11 +301,12 @@ def test_a_read_that_takes_long_holds_up_the_next_one_and_does_not_fail_it(
         assert (first.result(10), second.result(10)) == (None, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["run m.yaml", "worker --stay"])
 def test_a_second_signal_ends_a_process_whose_server_is_silent(
     command: str, place: str, postgres: Server, tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "1")
+    simulator = simulate(speed=1)
     write_manifest(tmp_path / "m.yaml", 2)
     batchgen("run", "m.yaml", "--enroll", "--db", place)
     with TcpProxy(postgres.port) as proxy:
@@ -391,6 +339,7 @@ def silent_after_login(asked: threading.Event) -> Handler:
     return handle
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", ["", "--enroll"])
 def test_a_second_signal_ends_a_run_that_still_opens_a_silent_server(
     flags: str, tmp_path: Path, launch: Launch

@@ -21,8 +21,6 @@ from tests.table import Table
 from tests.view_cases import ask
 from tests.waiting import until
 
-pytestmark = pytest.mark.slow
-
 pytest.importorskip("psycopg", reason="batchgen[postgres] is not installed", exc_type=ImportError)
 
 WRITE_LOCK = text("SELECT pg_advisory_xact_lock(7274331)")
@@ -116,7 +114,7 @@ def test_a_server_that_ends_an_idle_transaction_is_a_sentence(place: str, pause_
 def test_a_table_that_may_only_be_read_is_a_sentence_and_ends_a_worker(
     postgres: Server, place: str, tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "6000", "--instant")
+    simulator = simulate()
     write_manifest(tmp_path / "m.yaml", 2)
     assert batchgen("run", "m.yaml", "--enroll", "--db", place).returncode == 0
     configure(postgres, place, "default_transaction_read_only = on")
@@ -162,7 +160,7 @@ def test_the_right_that_a_role_lacks_is_named_without_the_sql(
     name: str, postgres: Server, place: str, tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
     grants, command, sentence = RIGHTS[name]
-    environment = simulate("--speed", "6000", "--instant").environment
+    environment = simulate().environment
     write_manifest(tmp_path / "m.yaml", 2)
     assert batchgen("run", "m.yaml", "--enroll", "--db", place).returncode == 0
     ended = batchgen(command, "m.yaml", "--db", as_role(postgres, place, *grants), **environment)

@@ -20,7 +20,7 @@ import pytest
 import batchgen
 from batchgen import Event, RunResult, State, Synced
 from tests.batches import TEXT_MODEL, write_manifest
-from tests.conftest import Simulate
+from tests.conftest import QUICK_SPEED, Command, Simulate
 from tests.forks import ROOT
 from tests.waiting import rows, until
 
@@ -30,7 +30,7 @@ KEY = "test-key-never-to-be-seen"
 @pytest.fixture
 def manifest(tmp_path: Path, simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two jobs for a simulated service, whose account is in the environment."""
-    for name, value in simulate("--speed", "6000", "--instant").environment.items():
+    for name, value in simulate().environment.items():
         monkeypatch.setenv(name, value)
     return write_manifest(tmp_path / "m.yaml", 2)
 
@@ -240,7 +240,7 @@ asyncio.run(cell())
 
 @pytest.mark.slow
 def test_ctrl_c_in_a_notebook_ends_the_run_in_good_order(tmp_path: Path, simulate: Simulate) -> None:
-    simulator = simulate("--speed", "1", "--instant")
+    simulator = simulate(speed=1)
     manifest = write_manifest(tmp_path / "m.yaml", 2)
     command = [sys.executable, "-c", NOTEBOOK, str(manifest)]
     environment = {**os.environ, **simulator.environment}
@@ -264,6 +264,7 @@ def test_the_import_is_cheap_and_every_public_name_is_there() -> None:
 @pytest.mark.slow
 def test_the_example_of_the_readme_runs(manifests: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    monkeypatch.setattr("batchgen.simulator.plugin.SPEED", QUICK_SPEED)
     monkeypatch.chdir(manifests.parent)
     (manifests.parent / "manifests").symlink_to(manifests)
     namespace: dict[str, Any] = {}
@@ -289,13 +290,9 @@ def test_a_run_logs_events_by_stable_names_and_never_the_key(manifest: Path, cap
 
 
 @pytest.mark.slow
-def test_v_shows_the_log_and_vv_every_request(manifest: Path, batchgen_command: Any = None) -> None:
-    def run(*options: str) -> str:
-        command = [sys.executable, "-m", "batchgen", "run", str(manifest), *options]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stderr
-
-    shown = run("-vv")
+def test_v_shows_the_log_and_vv_every_request(manifest: Path, batchgen_interpreter: Command) -> None:
+    shown = batchgen_interpreter("run", manifest, "-vv").stderr
     assert re.search(r"batchgen\.scheduler create\.accepted job=clip-[01]", shown)
     assert re.search(r"batchgen\.http http\.20[01] method=POST url=http://127", shown)
     assert KEY not in shown
-    assert "batchgen.http" not in run("-v")
+    assert "batchgen.http" not in batchgen_interpreter("run", manifest, "-v").stderr

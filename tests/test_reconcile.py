@@ -36,7 +36,7 @@ not have the row yet, and one names no generation. Without its reference, a char
 def test_every_plant_in_a_few_hundred_attempts_is_named_and_nothing_else(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "100000", "--instant", "--limits", '{"log_requests_per_minute": null}')
+    simulator = simulate("--limits", '{"log_requests_per_minute": null}', speed=100_000)
 
     def run(_folder: Path) -> subprocess.CompletedProcess[str]:
         return batchgen(*ARGUMENTS, **simulator.environment)
@@ -55,7 +55,7 @@ def test_the_faults_of_the_bill_are_named_and_a_second_time_nothing_changes(
 ) -> None:
     faults: dict[str, Any] = {name: {"count": 1} for name in CHARGE_FAULTS if name != "charged_failure"}
     faults["late"]["seconds"] = 1e9
-    simulator = simulate("--speed", "6000", "--instant", "--lag", "0", faults={"billing": faults})
+    simulator = simulate("--lag", "0", faults={"billing": faults})
     database, number = tmp_path / "batchgen.db", len(CHARGE_FAULTS) + 1
     write_manifest(tmp_path / "m.yaml", number)
     ended = batchgen("run", "m.yaml", **simulator.environment)
@@ -95,7 +95,7 @@ def test_the_faults_of_the_bill_are_named_and_a_second_time_nothing_changes(
 def test_what_was_paid_for_and_is_not_here_is_fetched_and_no_other_request_is_sent(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "6000", "--instant", "--lag", "0")
+    simulator = simulate("--lag", "0")
     database = tmp_path / "batchgen.db"
     write_manifest(tmp_path / "m.yaml", 2)
     assert batchgen("run", "m.yaml", **simulator.environment).returncode == 0
@@ -118,7 +118,7 @@ def test_what_was_paid_for_and_is_not_here_is_fetched_and_no_other_request_is_se
 def test_where_the_disk_takes_no_file_it_ends_as_a_run_does_and_no_charge_is_disputed(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "60", "--lag", "0")
+    simulator = simulate("--lag", "0", speed=60)
     write_manifest(tmp_path / "m.yaml", 2)
     running = launch("run", "m.yaml", **simulator.environment)
     until(lambda: len(Bill(simulator.ledger).accepted) == 2)
@@ -139,7 +139,7 @@ def test_where_the_disk_takes_no_file_it_ends_as_a_run_does_and_no_charge_is_dis
 def test_before_anything_was_sent_there_is_nothing_to_compare(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "6000", "--instant")
+    simulator = simulate()
     write_manifest(tmp_path / "m.yaml", 1)
     assert batchgen("reconcile", "m.yaml", **simulator.environment).returncode == 2
     assert batchgen("run", "m.yaml", "--until", "2020-01-01T00:00", **simulator.environment).returncode == 5
@@ -150,7 +150,7 @@ def test_before_anything_was_sent_there_is_nothing_to_compare(
 def test_a_new_table_in_the_place_of_one_that_is_lost_does_not_say_that_the_bill_closes(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "6000", "--instant", "--lag", "0")
+    simulator = simulate("--lag", "0")
     write_manifest(tmp_path / "m.yaml", 1)
     assert batchgen("run", "m.yaml", **simulator.environment).returncode == 0
     for file in tmp_path.glob("batchgen.db*"):

@@ -253,7 +253,6 @@ def test_a_pattern_cancels_what_was_never_sent_of_the_jobs_that_it_fits(table: T
     assert table.states() == states, "a command that is refused changes nothing"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("left", [State.GENERATING, State.CANCELLED])
 def test_a_generation_that_a_person_named_by_mistake_is_corrected(table: Table, left: State) -> None:
     lost = table.bring(State.UNCONFIRMED)
@@ -320,7 +319,6 @@ def test_a_cancelled_job_that_was_sent_does_not_follow_the_manifest(table: Table
     assert table.states() == {"mona": "cancelled"}
 
 
-@pytest.mark.slow
 def test_status_names_the_query_that_lists_all_failures(table: Table, batchgen: Command) -> None:
     for number in range(23):
         table.bring(State.FAILED, f"j{number}")

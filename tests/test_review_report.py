@@ -63,7 +63,6 @@ def read_clips(batch: ReviewBatch) -> list[Clip]:
     return batch.database.read_now(lambda connection: list(clips.clips(connection, batch.batch_id)))
 
 
-@pytest.mark.slow
 def test_report_writes_one_page_beside_the_manifest(batch: ReviewBatch, batchgen: Command) -> None:
     result = batchgen("report", batch.manifest)
     path = batch.folder / "night-report.html"
@@ -99,7 +98,6 @@ def test_a_report_elsewhere_finds_its_videos_and_its_posters(batch: ReviewBatch,
     assert (folder / "page-posters" / f"{DIGEST[:16]}.webp").read_bytes() == Posters(batch.folder).read(DIGEST)
 
 
-@pytest.mark.slow
 def test_posters_beside_a_report_are_written_through_no_link(batch: ReviewBatch, batchgen: Command) -> None:
     folder, mine = batch.folder / "for the client", batch.folder / "mine"
     folder.mkdir()
@@ -184,7 +182,6 @@ def test_idle_connections_are_closed_and_what_the_system_no_longer_gives_is_told
         process.communicate()
 
 
-@pytest.mark.slow
 def test_texts_without_end_are_cut_and_cannot_leave_the_data(batch: ReviewBatch) -> None:
     mona = next(clip for clip in read_clips(batch) if clip.id == "mona")
     request = json.dumps(
@@ -215,7 +212,6 @@ def test_a_request_that_is_none_is_shown_as_far_as_it_goes(batch: ReviewBatch, r
     assert json.loads(as_script(data.document()))["rows"][0][1] == "mona"
 
 
-@pytest.mark.slow
 def test_a_digest_that_is_a_path_leads_nowhere(batch: ReviewBatch, batchgen: Command) -> None:
     outside = batch.folder.parent / "outside.webp"
     batch.change(lambda connection: connection.execute(update(outputs).values(sha256="../../../outside")))
@@ -227,7 +223,6 @@ def test_a_digest_that_is_a_path_leads_nowhere(batch: ReviewBatch, batchgen: Com
     assert not read_clips(batch)[0].files
 
 
-@pytest.mark.slow
 def test_the_cost_of_a_clip_is_that_of_all_its_attempts(batch: ReviewBatch) -> None:
     batch.retry("refused")
     sent = batch.intend()

@@ -29,8 +29,6 @@ from batchgen.review.server import Review, ReviewServer
 from tests.review_batch import ReviewBatch, job
 from tests.stores import TestStore
 
-pytestmark = pytest.mark.slow
-
 CLIP = b"\0\0\0\x18ftypisom" + bytes(range(256)) * 40
 
 
@@ -265,6 +263,7 @@ HALF_A_BODY = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("half", [HALF_A_HEAD, HALF_A_BODY], ids=["of its head", "of its body"])
 @pytest.mark.parametrize("whole_before", [0, 2])
 def test_a_connection_is_closed_where_only_half_a_request_comes(

@@ -71,7 +71,7 @@ def test_the_demo_brings_eight_different_playable_videos_and_a_second_run_asks_f
 def test_both_seed_models_take_local_images_byte_for_byte_on_either_path(
     style: str, tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "2000")
+    simulator = simulate(speed=2_000)
     picture = write_image(tmp_path / "in/picture one.png", 320, 240)
     mask = write_image(tmp_path / "in/mask.png", 320, 240, "white")
     jobs = [
@@ -137,7 +137,7 @@ def test_a_create_request_carries_local_files_as_data_uris(tmp_path: Path, batch
 def test_the_job_table_lies_where_it_is_told_or_beside_the_manifest(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "6000", "--instant")
+    simulator = simulate()
     (tmp_path / "elsewhere").mkdir()
     key_beside = "\n".join(f"{name}={value}" for name, value in simulator.environment.items())
     cases: list[tuple[str, tuple[str, ...], dict[str, str], str]] = [
@@ -190,7 +190,7 @@ def test_the_key_is_nowhere(tmp_path: Path, simulate: Simulate, batchgen: Comman
         "cdn": {"redirect": {"count": 2}, "expired_403": {"count": 1}, "html_200": {"count": 1}},
         "fetch": {"drop": {"count": 2}, "500": {"count": 1}},
     }
-    simulator = simulate("--speed", "600", "--instant", "--lag", "0", faults=faults)
+    simulator = simulate("--lag", "0", faults=faults, speed=600)
     key = simulator.environment["AIMLAPI_API_KEY"]
     write_manifest(tmp_path / "m.yaml", 6, limits={"submits_per_minute": 60_000, "unconfirmed_minutes": 0.01})
     said = ""
@@ -210,9 +210,7 @@ def test_the_key_is_nowhere(tmp_path: Path, simulate: Simulate, batchgen: Comman
 def test_a_create_that_failed_at_the_service_is_sent_again_although_its_row_in_the_log_has_an_id(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
-    simulator = simulate(
-        "--speed", "6000", "--instant", "--lag", "0", faults={"create": {"refuse_500": {"probability": 1, "count": 1}}}
-    )
+    simulator = simulate("--lag", "0", faults={"create": {"refuse_500": {"probability": 1, "count": 1}}})
     write_manifest(tmp_path / "m.yaml")
     ended = batchgen("run", "m.yaml", **simulator.environment)
     assert ended.returncode == 0, ended.stderr

@@ -29,10 +29,9 @@ from tests.batches import Bill, write_manifest
 from tests.conftest import Launch, Simulate
 from tests.cut_connections import cutting
 from tests.postgres import Server
+from tests.table import place_of
 from tests.test_database import note
 from tests.waiting import until
-
-pytestmark = pytest.mark.slow
 
 RUN, OTHER = "0123456789ab", "ba9876543210"
 ELSEWHERE = {RUN: Owner("elsewhere", 1, True)}
@@ -150,7 +149,7 @@ def test_a_session_that_is_idle_in_a_transaction_for_too_long_frees_the_table(
         calls.append(None)
         if len(calls) == 1:
             connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 1"))
-            with Database(database.url.render_as_string(hide_password=False)) as other:
+            with Database(place_of(database)) as other:
                 other.write_now(note, "meanwhile")
         return note(connection, "late")
 
@@ -199,11 +198,12 @@ def check_delivered(server: Server, place: str, folder: Path, jobs: int) -> None
         assert (len(content), sha256(content).hexdigest()) == (output["bytes"], output["sha256"])
 
 
+@pytest.mark.slow
 async def test_a_stopped_run_is_taken_over_when_its_lease_ends_and_its_late_writes_change_nothing(
     postgres: Server, place: str, tmp_path: Path, launch: Launch, simulate: Simulate
 ) -> None:
     """It is stopped while four accepted creates have no answer yet."""
-    service = simulate("--instant", "--speed", "2000", "--lag", "1")
+    service = simulate("--lag", "1", speed=2_000)
     bill = Bill(service.ledger)
     write_manifest(tmp_path / "m.yaml", 4)
     async with proxied(service.base_url, lambda method, _path: method == "POST") as proxy:
@@ -231,10 +231,11 @@ async def test_a_stopped_run_is_taken_over_when_its_lease_ends_and_its_late_writ
     check_delivered(postgres, place, tmp_path, 4)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_after_a_restart_of_the_server(
     postgres: Server, place: str, tmp_path: Path, launch: Launch, simulate: Simulate
 ) -> None:
-    service = simulate("--instant", "--speed", "1000")
+    service = simulate(speed=1_000)
     bill = Bill(service.ledger)
     write_manifest(tmp_path / "m.yaml", 12, limits={"submits_per_minute": 600, "in_flight": 4})
     running = launch("run", "m.yaml", **service.environment, BATCHGEN_DB=place)
@@ -262,11 +263,12 @@ def most_at_once(generations: list[dict[str, str]]) -> int:
     return max(accumulate(step for _, step in sorted(began + ended)))
 
 
+@pytest.mark.slow
 def test_four_runs_with_clocks_apart_keep_the_limits_of_one_and_take_over_from_a_killed_one(
     postgres: Server, place: str, tmp_path: Path, launch: Launch, simulate: Simulate
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(CLOCK)
-    service = simulate("--instant", "--speed", "300", "--lag", "1")
+    service = simulate("--lag", "1", speed=300)
     environment = {**service.environment, "BATCHGEN_DB": place, "PYTHONPATH": str(tmp_path)}
     bill, cap, per_minute, in_flight = Bill(service.ledger), Decimal(20), 300, 4
     limits = {"submits_per_minute": per_minute, "in_flight": in_flight, "max_cost": float(cap)}

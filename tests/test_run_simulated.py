@@ -24,7 +24,7 @@ RUN = {"name": "m", "service": "aimlapi", "jobs": 2}
 def test_a_manifest_is_tried_on_the_simulator_and_then_run_on_the_real_service(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
-    real = simulate("--speed", "2000", "--instant")
+    real = simulate(speed=2_000)
     database = tmp_path / "batchgen.db"
     tried, paid = Bill(tmp_path / "batchgen.db.simulator"), Bill(real.ledger)
 
@@ -51,7 +51,7 @@ def test_a_manifest_is_tried_on_the_simulator_and_then_run_on_the_real_service(
 def test_a_simulated_batch_is_the_same_whichever_way_it_was_asked_for(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
-    real = simulate("--speed", "2000", "--instant")
+    real = simulate(speed=2_000)
     tried, paid = Bill(tmp_path / "batchgen.db.simulator"), Bill(real.ledger)
     for service, options in (("simulator", ()), ("aimlapi", ("--simulate",)), ("simulator", ("--simulate",))):
         write_manifest(tmp_path / "m.yaml", 2, service=service)
@@ -89,7 +89,7 @@ def test_a_simulated_job_that_was_sent_needs_its_image_no_longer(tmp_path: Path,
 def test_a_simulated_job_does_not_stand_in_for_a_real_one_whose_image_is_gone(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
-    real = simulate("--speed", "2000", "--instant")
+    real = simulate(speed=2_000)
     write_image(tmp_path / "a.png", 64, 64)
     jobs = [{"id": "one", "prompt": "x", "image_url": "a.png"}]
     write_manifest(tmp_path / "m.yaml", jobs, service="simulator", defaults={"model": MASTER})

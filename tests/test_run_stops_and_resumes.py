@@ -103,9 +103,7 @@ def test_a_poll_that_is_answered_byte_by_byte_does_not_hold_up_an_interrupted_ru
 def test_a_second_signal_leaves_at_once_and_the_lost_answer_is_found_again(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
-    simulator = simulate(
-        "--speed", "6000", "--instant", "--lag", "0", faults={"create": {"accept_then_stall": {"count": 1}}}
-    )
+    simulator = simulate("--lag", "0", faults={"create": {"accept_then_stall": {"count": 1}}})
     database = tmp_path / "batchgen.db"
     write_manifest(tmp_path / "m.yaml", 1)
     running = launch("run", "m.yaml", "--log-file", "log", **simulator.environment)
@@ -167,7 +165,7 @@ def test_killed_at_every_stage_in_turn_it_pays_once_and_delivers_all(
 def test_a_file_that_was_half_there_when_killed_continues_by_range(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "6000", faults={"cdn": {"slow": {"seconds": 2, "count": 1}}})
+    simulator = simulate(renders=True, faults={"cdn": {"slow": {"seconds": 2, "count": 1}}})
     manifest = write_large(tmp_path, 1)
     running = launch("run", manifest, **simulator.environment)
     until(lambda: rows(tmp_path / "batchgen.db", RESUMABLE))
@@ -188,7 +186,7 @@ def test_a_file_that_was_half_there_when_killed_continues_by_range(
 def test_a_signal_during_a_download_keeps_what_has_come(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "6000", faults={"cdn": {"slow": {"seconds": 2, "count": 1}}})
+    simulator = simulate(renders=True, faults={"cdn": {"slow": {"seconds": 2, "count": 1}}})
     manifest = write_large(tmp_path, 1)
     running = launch("run", manifest, **simulator.environment)
     until(lambda: rows(tmp_path / "batchgen.db", RESUMABLE))
@@ -205,7 +203,7 @@ def test_a_signal_during_a_download_keeps_what_has_come(
 
 @pytest.mark.slow
 def test_two_runs_at_once_share_the_work(tmp_path: Path, simulate: Simulate, launch: Launch) -> None:
-    simulator = simulate("--speed", "1000", "--instant")
+    simulator = simulate(speed=1_000)
     database = tmp_path / "batchgen.db"
     manifest = write_manifest(tmp_path / "m.yaml", 40, limits={"submits_per_minute": 2400, "in_flight": 8})
     both = [launch("run", manifest, **simulator.environment) for _ in range(2)]
@@ -222,7 +220,7 @@ def test_when_one_of_two_runs_is_killed_the_other_takes_over_at_once(
     tmp_path: Path, simulate: Simulate, launch: Launch
 ) -> None:
     faults = {"create": {"accept_then_stall": {"count": 1}}}
-    simulator = simulate("--speed", "1000", "--instant", "--lag", "0", faults=faults)
+    simulator = simulate("--lag", "0", faults=faults, speed=1_000)
     database = tmp_path / "batchgen.db"
     manifest = write_manifest(tmp_path / "m.yaml", 6)
     first = launch("run", manifest, **simulator.environment)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from batchgen.runs import upkeep
 from batchgen.simulator.service import AccountLimits, Simulation
 from tests.batches import Bill, check_delivered, write_manifest
 from tests.conftest import Command, Launch, Simulate
@@ -42,7 +43,7 @@ def charged(ledger: Path) -> Decimal:
 def test_status_says_why_a_run_at_work_submits_nothing(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "1", "--instant")
+    simulator = simulate(speed=1)
     write_manifest(tmp_path / "m.yaml", 3, limits=FAST)
     launch("run", "m.yaml", "--max-cost", "2", **simulator.environment)
     line = "1 run at work; no more submits for now: what is left of the budget is reserved"
@@ -58,7 +59,7 @@ def test_status_says_why_a_run_at_work_submits_nothing(
 def test_status_names_no_reason_of_a_killed_run_nor_while_another_may_submit(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "1", "--instant")
+    simulator = simulate(speed=1)
     write_manifest(tmp_path / "m.yaml", 3, limits=FAST)
     launch("run", "m.yaml", "--only", "clip-0", **simulator.environment)
     until(lambda: states(tmp_path / "batchgen.db").get("generating") == 1)
@@ -73,7 +74,7 @@ def test_status_names_no_reason_of_a_killed_run_nor_while_another_may_submit(
 def test_what_was_charged_beyond_the_named_price_is_expected_from_then_on(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "2000", "--instant", "--lag", "0", faults={"billing": {"wrong_amount": 1.0}})
+    simulator = simulate("--lag", "0", faults={"billing": {"wrong_amount": 1.0}}, speed=2_000)
     write_manifest(tmp_path / "m.yaml", 6, limits=FAST)
     first = batchgen("run", "m.yaml", "--max-cost", "3", **simulator.environment)
     assert (first.returncode, spent(tmp_path / "batchgen.db")[0]) == (5, 4 * PRICE), "each was charged twice its price"
@@ -86,7 +87,7 @@ def test_what_was_charged_beyond_the_named_price_is_expected_from_then_on(
 def test_two_runs_share_one_cap_to_the_cent_and_a_higher_cap_goes_on(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "2000", "--instant")
+    simulator = simulate(speed=2_000)
     database = tmp_path / "batchgen.db"
     write_manifest(tmp_path / "m.yaml", 20, limits={**FAST, "max_cost": 10.30})
     first = launch("run", "m.yaml", **simulator.environment)
@@ -109,7 +110,7 @@ def test_two_runs_share_one_cap_to_the_cent_and_a_higher_cap_goes_on(
 
 
 def test_a_killed_run_leaves_the_cap_as_it_was(tmp_path: Path, simulate: Simulate, launch: Launch) -> None:
-    simulator = simulate("--speed", "200", "--instant", "--lag", "0")
+    simulator = simulate("--lag", "0", speed=200)
     database = tmp_path / "batchgen.db"
     write_manifest(tmp_path / "m.yaml", 12, limits={"submits_per_minute": 1200, "in_flight": 100, "max_cost": 9})
     killed = launch("run", "m.yaml", **simulator.environment)
@@ -123,7 +124,7 @@ def test_a_killed_run_leaves_the_cap_as_it_was(tmp_path: Path, simulate: Simulat
 
 
 def test_a_failed_generation_leaves_budget_for_another(tmp_path: Path, simulate: Simulate, batchgen: Command) -> None:
-    simulator = simulate("--speed", "6000", "--instant", faults={"fetch": {"generation_error": {"count": 1}}})
+    simulator = simulate(faults={"fetch": {"generation_error": {"count": 1}}})
     write_manifest(tmp_path / "m.yaml", 4, limits={**FAST, "max_cost": 2.94})
     ended = batchgen("run", "m.yaml", **simulator.environment)
     assert ended.returncode == 5
@@ -134,7 +135,7 @@ def test_a_failed_generation_leaves_budget_for_another(tmp_path: Path, simulate:
 def test_a_model_without_a_price_is_tried_once_and_then_estimated_by_its_charge(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "6000", "--instant")
+    simulator = simulate()
     jobs = [{"id": f"j{number}", "prompt": f"{number}"} for number in range(6)]
     write_manifest(tmp_path / "m.yaml", jobs, defaults={"model": UNLISTED}, limits={**FAST, "max_cost": 1.60})
     ended = batchgen("run", "m.yaml", **simulator.environment)
@@ -147,7 +148,7 @@ def test_a_model_without_a_price_is_tried_once_and_then_estimated_by_its_charge(
 def test_missing_charges_are_taken_from_the_service_s_transactions(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "6000", "--instant")
+    simulator = simulate()
     database = tmp_path / "batchgen.db"
     write_manifest(tmp_path / "m.yaml", 3)
     assert batchgen("run", "m.yaml", **simulator.environment).returncode == 0
@@ -162,9 +163,10 @@ def test_missing_charges_are_taken_from_the_service_s_transactions(
 
 
 def test_a_charge_that_nobody_knows_is_no_zero_and_no_higher_cap_is_advised_for_it(
-    tmp_path: Path, simulate: Simulate, batchgen: Command
+    tmp_path: Path, simulate: Simulate, batchgen: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    simulator = simulate("--speed", "6000", "--instant", faults={"billing": {"missing": 1.0}})
+    monkeypatch.setattr(upkeep, "CHARGE_REQUESTS", 1)
+    simulator = simulate(faults={"billing": {"missing": 1.0}})
     unlisted = {"defaults": {"model": UNLISTED}, "limits": FAST}
     write_manifest(tmp_path / "m.yaml", 2, **unlisted)
     assert batchgen("run", "m.yaml", **simulator.environment).returncode == 0
@@ -196,7 +198,7 @@ def test_a_low_balance_warns_and_stops_nothing(tmp_path: Path, batchgen: Command
 def test_a_selection_limits_what_is_sent_and_the_same_one_means_the_same_jobs(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "6000", "--instant")
+    simulator = simulate()
     database = tmp_path / "batchgen.db"
     write_manifest(tmp_path / "m.yaml", 12)
 
@@ -221,15 +223,17 @@ def test_two_runs_with_different_selections_do_not_rob_each_other(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
     """A selection belongs to its run: the second one must not take the first one's jobs out of it."""
-    simulator = simulate("--speed", "60")
+    simulator = simulate()
     database = tmp_path / "batchgen.db"
-    write_manifest(tmp_path / "m.yaml", 8, limits={"submits_per_minute": 120, "in_flight": 8})
+    write_manifest(tmp_path / "m.yaml", 8)
+    assert batchgen("run", "m.yaml", "--enroll").returncode == 0
+    assert batchgen("pause", "m.yaml").returncode == 0
     options = {"first": ("--only", "clip-[0-3]"), "second": ("--limit", "6"), "third": ("--only", "clip-7")}
     runs = {}
     for name, selection in options.items():
         runs[name] = launch("run", "m.yaml", *selection, **simulator.environment)
         until(lambda: len(rows(database, "SELECT * FROM runs")) == len(runs))
-    assert len(rows(database, "SELECT * FROM runs WHERE ended_at IS NULL")) == 3, "at the same time"
+    assert batchgen("resume", "m.yaml").returncode == 0
     ends = {name: run.end() for name, run in runs.items()}
     assert {name: end.returncode for name, end in ends.items()} == dict.fromkeys(options, 0), ends
     done = {row["key"] for row in rows(database, "SELECT key FROM jobs WHERE state = 'done'")}
@@ -245,7 +249,7 @@ def test_two_runs_with_different_selections_do_not_rob_each_other(
 def test_a_pattern_that_fits_no_job_is_refused_with_the_nearest_ids(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "6000", "--instant")
+    simulator = simulate()
     write_manifest(tmp_path / "m.yaml", [{"id": "harbour-1", "prompt": "x"}, {"id": "sunset", "prompt": "y"}])
     for command in ("run", "plan"):
         ended = batchgen(command, "m.yaml", "--only", "sunset", "--only", "harbor-1", **simulator.environment)
@@ -258,7 +262,7 @@ def test_a_pattern_that_fits_no_job_is_refused_with_the_nearest_ids(
 def test_an_invalid_condition_is_refused_before_anything_is_sent(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "6000", "--instant")
+    simulator = simulate()
     write_manifest(tmp_path / "m.yaml", 2)
     for wrong in ("colour = 'red'", "1) OR (1", "1; DROP TABLE jobs", "1 -- x", "'", "", "state = "):
         ended = batchgen("run", "m.yaml", "--where", wrong, **simulator.environment)
@@ -269,7 +273,7 @@ def test_an_invalid_condition_is_refused_before_anything_is_sent(
 
 
 def test_nothing_is_sent_that_would_not_be_done_in_time(tmp_path: Path, simulate: Simulate, batchgen: Command) -> None:
-    simulator = simulate("--speed", "1", "--instant")
+    simulator = simulate(speed=1)
     write_manifest(tmp_path / "m.yaml", 2)
     ended = batchgen("run", "m.yaml", "--until", "2020-01-01T08:00", **simulator.environment)
     assert ended.returncode == 5
@@ -281,7 +285,7 @@ def test_nothing_is_sent_that_would_not_be_done_in_time(tmp_path: Path, simulate
 def test_a_plan_says_what_a_run_would_do_and_leaves_nothing_behind(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "1", "--instant")
+    simulator = simulate(speed=1)
     public = {"AIMLAPI_BASE_URL": simulator.base_url}  # no key
     manifest = write_manifest(tmp_path / "m.yaml", 9, limits={"in_flight": 3, "submits_per_minute": 60})
     shown = batchgen("plan", "m.yaml", "--max-cost", "6", **public)
@@ -304,7 +308,7 @@ def test_a_plan_says_what_a_run_would_do_and_leaves_nothing_behind(
 def test_a_plan_until_a_time_says_what_would_be_done_by_then_and_what_that_costs(
     minutes: int, in_time: int, shown: str, tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
-    public = {"AIMLAPI_BASE_URL": simulate("--speed", "1", "--instant").base_url}
+    public = {"AIMLAPI_BASE_URL": simulate(speed=1).base_url}
     write_manifest(tmp_path / "m.yaml", 2)
     by = (datetime.now(UTC) + timedelta(minutes=minutes)).isoformat()
     plan = batchgen("plan", "m.yaml", "--until", by, **public).stdout
@@ -320,7 +324,7 @@ def test_a_plan_until_a_time_says_what_would_be_done_by_then_and_what_that_costs
 def test_a_plan_after_a_run_counts_what_is_done_and_edited_and_knows_the_last_prices(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "6000", "--instant")
+    simulator = simulate()
     write_manifest(tmp_path / "m.yaml", 4)
     assert batchgen("run", "m.yaml", "--limit", "1", **simulator.environment).returncode == 0
     before = rows(tmp_path / "batchgen.db", "SELECT * FROM jobs")

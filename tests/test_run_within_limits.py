@@ -29,7 +29,7 @@ def moments(rows_: list[dict[str, object]], column: str) -> list[datetime]:
 def test_submits_per_minute_and_videos_in_flight_are_never_exceeded(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "1200", "--instant")
+    simulator = simulate(speed=1_200)
     per_minute, in_flight = 1500, 3
     write_manifest(tmp_path / "m.yaml", 24, limits={"submits_per_minute": per_minute, "in_flight": in_flight})
     ended = batchgen("run", "m.yaml", **simulator.environment)
@@ -56,7 +56,7 @@ def test_a_429_is_waited_out_as_asked_and_costs_no_attempt(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
     faults = {"create": {"throttle_429": {"count": 2, "retry_after": 2}}}
-    simulator = simulate("--speed", "6000", "--instant", faults=faults)
+    simulator = simulate(faults=faults)
     write_manifest(tmp_path / "m.yaml", 6)
     ended = batchgen("run", "m.yaml", **simulator.environment)
     assert ended.returncode == 0, ended.stderr
@@ -137,7 +137,7 @@ def test_a_refused_key_fails_no_job_and_a_valid_one_completes_the_batch(tmp_path
 def test_when_the_key_is_refused_midway_paid_generations_are_still_collected(
     tmp_path: Path, simulate: Simulate, launch: Launch
 ) -> None:
-    simulator = simulate("--speed", "400", "--instant")
+    simulator = simulate(speed=400)
     database = tmp_path / "batchgen.db"
     write_manifest(tmp_path / "m.yaml", 8, limits={"submits_per_minute": 240, "in_flight": 4})
     running = launch("run", "m.yaml", **simulator.environment)

@@ -24,16 +24,7 @@ from batchgen.manifest.limits import Limits
 from batchgen.reconciler import Reconciler
 from batchgen.scheduler import FAILURES_TO_PROBE, FIRST_LOOK_UP, Scheduler
 from batchgen.services.base import Adoption, Features, Submission
-from batchgen.services.outcomes import (
-    Accepted,
-    Blocked,
-    NotSent,
-    Rejected,
-    SubmitOutcome,
-    Throttled,
-    Trouble,
-    Unknown,
-)
+from batchgen.services.outcomes import Accepted, Blocked, NotSent, Rejected, SubmitOutcome, Throttled, Trouble, Unknown
 from batchgen.services.send_time import is_too_late
 from batchgen.stage import LEASE
 from tests.conftest import NOON

@@ -423,6 +423,7 @@ def test_columns_of_times_and_money_are_named_for_their_types() -> None:
     ("text", "stored"),
     [("a cut pair \ud83d", "a cut pair ?"), ("zero\0byte", "zero?byte"), ("\U0001f3ac é", "\U0001f3ac é")],
 )
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
 def test_text_that_no_database_can_store_is_recorded_with_replacements(table: Table, text: str, stored: str) -> None:
     job = table.bring(State.SUBMITTING)
     assert table.change(submission.rejected, job, Rejected(text, 400), table.now)

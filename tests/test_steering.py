@@ -189,10 +189,7 @@ REFUSED = [
     (("set", "in_flight=off"), '`in_flight` must be a whole number or auto, not "off"'),
     (("set", "inflight=3"), "there is no setting `inflight`; did you mean in_flight?"),
     (("set", "--unset", "mood"), "there is no setting `mood`; known: in_flight"),
-    (
-        ("set", "deadline_minutes=3"),
-        "`deadline_minutes` cannot be set while a run is at work",
-    ),
+    (("set", "deadline_minutes=3"), "`deadline_minutes` cannot be set while a run is at work"),
     (("set", "in_flight"), "'in_flight' is no assignment: write NAME=VALUE"),
     (("set", "in_flight=3", "in-flight=4"), "`in_flight` is there twice"),
     (("set", "until=noon"), "'noon' is not a time such as 08:00"),
@@ -229,7 +226,7 @@ def test_what_is_enrolled_while_a_run_is_at_work_is_compared_with_the_log_before
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
     """The run waits in a pause. Meanwhile a job is added that another table has bought."""
-    service, database = simulate("--speed", "6000", "--instant"), tmp_path / "batchgen.db"
+    service, database = simulate(), tmp_path / "batchgen.db"
     one, two = {"id": "one", "prompt": "A lighthouse."}, {"id": "two", "prompt": "A harbour."}
     (tmp_path / "old").mkdir()
     write_manifest(tmp_path / "old" / "m.yaml", [two])
@@ -254,7 +251,7 @@ def test_what_is_enrolled_while_a_run_is_at_work_is_compared_with_the_log_before
 def test_a_job_that_is_enrolled_while_the_last_clips_are_measured_is_delivered(
     tmp_path: Path, simulate: Simulate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in simulate("--instant", "--speed", "6000").environment.items():
+    for name, value in simulate().environment.items():
         monkeypatch.setenv(name, value)
     one, two = {"id": "one", "prompt": "A lighthouse."}, {"id": "two", "prompt": "A harbour."}
     manifest = write_manifest(tmp_path / "m.yaml", [one])
@@ -289,7 +286,7 @@ def test_a_simulation_is_steered_only_where_it_is_meant_and_commands_to_type_kee
 ) -> None:
     write_manifest(tmp_path / "real.yaml", 2)
     write_manifest(tmp_path / "tried.yaml", 2)
-    environment = simulate("--instant", "--speed", "6000").environment
+    environment = simulate().environment
     assert batchgen("run", "real.yaml", "--enroll").returncode == 0
     assert batchgen("run", "tried.yaml", "--enroll", "--simulate").returncode == 0
     for command in (("cancel",), ("pause",), ("set", "in_flight=3"), ("retry",)):
@@ -480,7 +477,7 @@ def test_the_balance_must_be_enough_for_the_next_job_and_is_asked_for_at_growing
 def test_cancel_and_retry_are_heeded_by_a_run_at_work(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "1", "--instant", faults={"create": {"reject_400": {"count": 1}}})
+    simulator = simulate(faults={"create": {"reject_400": {"count": 1}}}, speed=1)
     database = tmp_path / "batchgen.db"
     write_manifest(tmp_path / "m.yaml", 3, limits={"submits_per_minute": 60_000, "in_flight": 5})
     running = launch("run", "m.yaml", "--json", **simulator.environment)

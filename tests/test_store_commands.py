@@ -36,7 +36,7 @@ def test_every_command_reads_the_videos_in_their_store(
     tmp_path: Path, folder_store: TestStore, batchgen: Command, simulate: Simulate
 ) -> None:
     manifest, names = write(tmp_path, folder_store.url, 3), [f"{folder_store.url}/clip-{n}.mp4" for n in range(3)]
-    environment = simulate("--instant").environment
+    environment = simulate().environment
     log = tmp_path / "log"
     script = f"import sys; open({str(log)!r}, 'a').write(sys.argv[1] + chr(10))"
     hook = f"{shlex.quote(sys.executable)} -c {shlex.quote(script)} {{path}}"
@@ -87,7 +87,7 @@ def test_the_python_api_and_a_simulation_have_places_of_their_own(tmp_path: Path
 def test_a_new_job_table_asks_before_it_pays_for_a_video_that_is_in_the_store(
     tmp_path: Path, folder_store: TestStore, batchgen: Command, simulate: Simulate
 ) -> None:
-    manifest, environment = write(tmp_path, folder_store.url), simulate("--instant").environment
+    manifest, environment = write(tmp_path, folder_store.url), simulate().environment
     folder_store.write(target := f"{folder_store.url}/clip-0.mp4", b"a video")
     refused = batchgen("run", manifest, **environment)
     assert (refused.returncode, Bill(tmp_path / "simulator.ledger").accepted) == (2, [])
@@ -112,18 +112,13 @@ REFUSALS: dict[str, tuple[dict[str, str | None], str]] = {
 
 @pytest.mark.parametrize("name", REFUSALS)
 def test_a_store_that_cannot_be_used_ends_a_run_before_anything_is_sent(
-    name: str,
-    tmp_path: Path,
-    bucket: TestStore,
-    batchgen: Command,
-    simulate: Simulate,
-    monkeypatch: pytest.MonkeyPatch,
+    name: str, tmp_path: Path, bucket: TestStore, batchgen: Command, simulate: Simulate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     variables, sentence = REFUSALS[name]
     for variable, value in variables.items():
         monkeypatch.delenv(variable) if value is None else monkeypatch.setenv(variable, value)
     manifest = write(tmp_path, "s3://no-such-bucket" if name == "a wrong bucket" else bucket.url)
-    ended = batchgen("run", manifest, **simulate("--instant").environment)
+    ended = batchgen("run", manifest, **simulate().environment)
     check_refused(ended.returncode, ended.stderr, tmp_path)
     assert sentence in ended.stderr
     assert batchgen("check", manifest, "--online").returncode == 8
@@ -146,7 +141,7 @@ def test_a_store_that_calls_every_name_taken_is_refused_before_anything_is_sent(
             "AWS_REGION": "us-east-1",
         }.items():
             monkeypatch.setenv(name, value)
-        ended = batchgen("run", write(tmp_path, "s3://clips"), **simulate("--instant").environment)
+        ended = batchgen("run", write(tmp_path, "s3://clips"), **simulate().environment)
     check_refused(ended.returncode, ended.stderr, tmp_path)
     assert "s3://clips: the store refuses a new name, and has nothing under it" in ended.stderr
 
@@ -156,7 +151,7 @@ def test_a_worker_sends_nothing_while_it_cannot_use_the_store(
 ) -> None:
     assert batchgen("run", write(tmp_path, bucket.url), "--enroll").returncode == 0
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    ended = batchgen("worker", **simulate("--instant").environment)
+    ended = batchgen("worker", **simulate().environment)
     assert (ended.returncode, "the store does not answer" in ended.stderr) == (8, True), ended.stderr
     assert rows(tmp_path / "batchgen.db", "SELECT * FROM attempts") == []
 
@@ -165,7 +160,7 @@ def test_no_file_is_called_lost_while_its_store_does_not_answer(
     tmp_path: Path, bucket: TestStore, batchgen: Command, simulate: Simulate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manifest = write(tmp_path, bucket.url)
-    assert batchgen("run", manifest, **simulate("--instant").environment).returncode == 0
+    assert batchgen("run", manifest, **simulate().environment).returncode == 0
     assert batchgen("db", "check", "batchgen.db", "--verify").returncode == 0
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     sentence = f"{split_url(bucket.url).root}: the store does not answer: "
@@ -224,7 +219,7 @@ def test_what_a_store_answers_is_explained_before_anything_is_sent(
 
     with listening_on_a_thread(store) as port:
         endpoint = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
-        ended = batchgen("run", write(tmp_path, bucket.url), **simulate("--instant").environment, **endpoint)
+        ended = batchgen("run", write(tmp_path, bucket.url), **simulate().environment, **endpoint)
     check_refused(ended.returncode, ended.stderr, tmp_path)
     assert sentence in ended.stderr
 
@@ -234,7 +229,7 @@ def test_without_the_library_a_run_says_what_to_install(
 ) -> None:
     for name in ("obstore", "obstore.exceptions", "obstore.store"):
         monkeypatch.setitem(sys.modules, name, None)
-    ended = batchgen("run", write(tmp_path, "s3://clips/spring"), **simulate("--instant").environment)
+    ended = batchgen("run", write(tmp_path, "s3://clips/spring"), **simulate().environment)
     assert (ended.returncode, "pip install 'batchgen[cloud]'" in ended.stderr) == (2, True)
     assert rows(tmp_path / "simulator.ledger", "SELECT * FROM generations") == []
 
@@ -242,7 +237,7 @@ def test_without_the_library_a_run_says_what_to_install(
 def test_a_run_that_is_killed_during_an_upload_leaves_no_object_and_the_next_one_stores_it(
     tmp_path: Path, bucket: TestStore, launch: Launch, batchgen: Command, simulate: Simulate
 ) -> None:
-    environment, uploading = simulate("--instant").environment, Event()
+    environment, uploading = simulate().environment, Event()
     manifest, target = write(tmp_path, bucket.url), f"{bucket.url}/clip-0.mp4"
     port = int(bucket.environment["AWS_ENDPOINT_URL"].rpartition(":")[2])
 
@@ -288,7 +283,7 @@ def test_a_run_that_is_killed_during_an_upload_leaves_no_object_and_the_next_one
 def test_two_runs_at_once_store_every_video_once(
     tmp_path: Path, folder_store: TestStore, launch: Launch, simulate: Simulate
 ) -> None:
-    environment = simulate("--speed", "600").environment
+    environment = simulate(speed=600).environment
     manifest = write(tmp_path, folder_store.url, 12)
     runs = [launch("run", manifest, **environment) for _ in range(2)]
     ended = [run.end() for run in runs]
@@ -302,7 +297,7 @@ def test_two_runs_at_once_store_every_video_once(
 def test_a_json_line_names_the_object(
     tmp_path: Path, folder_store: TestStore, batchgen: Command, simulate: Simulate
 ) -> None:
-    ended = batchgen("run", write(tmp_path, folder_store.url), "--json", **simulate("--instant").environment)
+    ended = batchgen("run", write(tmp_path, folder_store.url), "--json", **simulate().environment)
     delivered = [line for line in map(json.loads, ended.stdout.splitlines()) if line.get("to") == "done"]
     assert [line["detail"] for line in delivered] == [f"{folder_store.url}/clip-0.mp4"]
 
@@ -325,6 +320,6 @@ def test_a_scratch_folder_that_cannot_be_made_is_named(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("BATCHGEN_SCRATCH", str(tmp_path / "file"))
-    ended = batchgen("run", write_manifest(tmp_path / "m.yaml"), **simulate("--instant").environment)
+    ended = batchgen("run", write_manifest(tmp_path / "m.yaml"), **simulate().environment)
     assert (ended.returncode, "Traceback" in ended.stderr) == (8, False), ended.stderr
     assert f"BATCHGEN_SCRATCH={tmp_path / 'file'}: File exists. Nothing has been sent." in ended.stderr

@@ -34,7 +34,7 @@ from batchgen.hooks.delivery_hook import HookResult
 from batchgen.jobs import State
 from batchgen.jobtable import engine, repeats, settings, submission, table_lock
 from batchgen.jobtable.batches import table_location
-from batchgen.jobtable.database import Database, errors_for_people
+from batchgen.jobtable.database import errors_for_people
 from batchgen.jobtable.engine import database_url
 from batchgen.jobtable.sync import SyncResult
 from batchgen.report import hints
@@ -43,7 +43,8 @@ from batchgen.report.terminal import OutputStream, UnawaitedLines, Voice, print_
 from batchgen.runs.upkeep import Upkeep
 from batchgen.services.outcomes import Unknown
 from tests.batches import Bill, check_delivered, write_manifest
-from tests.conftest import NOON, Launch, Simulate, Simulator
+from tests.conftest import NOON, Command, Launch, Simulate, Simulator
+from tests.forks import Fork
 from tests.scripted import ScriptedService, context_of
 from tests.table import Table
 from tests.waiting import rows, until
@@ -62,17 +63,8 @@ def test_a_folder_that_was_deleted_under_the_shell_is_a_sentence(tmp_path: Path)
     assert ended.stderr.startswith("the current folder cannot be used (No such file or directory)")
 
 
-def test_a_time_zone_that_is_none_is_a_sentence(tmp_path: Path) -> None:
-    environment = {**os.environ, "TZ": "XXX-24:59:59YYY,J365"}
-    ended = subprocess.run(
-        [sys.executable, "-m", "batchgen", "status", "m.yaml"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+def test_a_time_zone_that_is_none_is_a_sentence(batchgen_interpreter: Command) -> None:
+    ended = batchgen_interpreter("status", "m.yaml", TZ="XXX-24:59:59YYY,J365")
     assert (ended.returncode, ended.stderr[:39]) == (2, "TZ=XXX-24:59:59YYY,J365 is no time zone")
 
 
@@ -182,7 +174,7 @@ def run_in_shell(folder: Path, command: str, environment: dict[str, str]) -> sub
 @needs_full
 @pytest.mark.parametrize("streams", ["<&- >&- 2>&-", ">/dev/full 2>/dev/full"], ids=["all closed", "both full"])
 def test_a_run_goes_on_without_its_streams(streams: str, tmp_path: Path, simulate: Simulate) -> None:
-    simulator = simulate("--speed", "6000", "--instant")
+    simulator = simulate()
     write_manifest(tmp_path / "m.yaml", 2)
     assert run_in_shell(tmp_path, f"batchgen run m.yaml {streams}", simulator.environment).returncode == 0
     check_delivered(tmp_path, tmp_path / "batchgen.db")
@@ -202,7 +194,7 @@ def test_a_command_whose_result_cannot_be_written_ends_with_a_sentence(tmp_path:
 def test_a_reader_that_does_not_read_holds_up_no_run(
     options: tuple[str, ...], tmp_path: Path, simulate: Simulate, launch: Launch
 ) -> None:
-    simulator = simulate("--speed", "3600", "--instant")
+    simulator = simulate(speed=3_600)
     running = launch("run", write_manifest(tmp_path / "m.yaml", 40), *options, **simulator.environment)
     for stream in (running.process.stdout, running.process.stderr):
         assert stream
@@ -241,10 +233,11 @@ def test_a_signal_ends_what_nobody_reads(
     tmp_path: Path,
     simulate: Simulate,
     launch: Launch,
+    batchgen: Command,
 ) -> None:
-    simulator = simulate("--speed", "1")
+    simulator = simulate(speed=1)
     write_manifest(tmp_path / "m.yaml", 100)
-    assert launch("run", "m.yaml", "--enroll").end().returncode == 0
+    assert batchgen("run", "m.yaml", "--enroll").returncode == 0
     running = launch(*command, **simulator.environment)
     assert running.process.stderr
     fcntl.fcntl(running.process.stderr.fileno(), fcntl.F_SETPIPE_SZ, pipe_bytes)
@@ -293,14 +286,13 @@ async def test_what_hooks_come_to_waits_for_the_reader_and_the_run_does_not(tabl
 
 
 @pytest.mark.slow
-def test_a_summary_that_nobody_reads_holds_up_no_worker(tmp_path: Path, simulate: Simulate, launch: Launch) -> None:
-    simulator = simulate("--speed", "6000", "--instant")
+def test_a_summary_that_nobody_reads_holds_up_no_worker(tmp_path: Path, simulate: Simulate, batchgen: Command) -> None:
+    environment = {**os.environ, **simulate().environment}
     write_manifest(tmp_path / "m.yaml", 1)
-    assert launch("run", "m.yaml", "--enroll").end().returncode == 0
+    assert batchgen("run", "m.yaml", "--enroll").returncode == 0
     with unread_pipe() as (_, stream):
-        command, environment = [sys.executable, "-m", "batchgen", "worker"], {**os.environ, **simulator.environment}
-        ended = subprocess.run(command, stdout=stream, cwd=tmp_path, env=environment, timeout=60, check=False)
-    assert ended.returncode == 0
+        worker = Fork(["-m", "batchgen", "worker"], stdout=stream.fileno(), cwd=tmp_path, env=environment)
+        assert worker.wait(60) == 0
     check_delivered(tmp_path, tmp_path / "batchgen.db")
 
 
@@ -403,7 +395,7 @@ def test_a_run_waits_while_another_program_holds_the_table_and_sends_nothing(
 def test_ctrl_c_ends_a_run_that_waits_for_a_locked_table(
     tmp_path: Path, simulate: Simulate, launch: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    simulator = simulate("--speed", "1", "--instant")
+    simulator = simulate(speed=1)
     manifest = write_manifest(tmp_path / "m.yaml", 2, limits={"in_flight": 1, "submits_per_minute": 60_000})
     running = launch("run", manifest, **simulator.environment)
     until(lambda: rows(tmp_path / "batchgen.db", "SELECT 1 FROM jobs WHERE state = 'generating'"), "one is accepted")
@@ -420,8 +412,6 @@ def test_a_command_on_a_locked_table_reads_or_ends_with_a_sentence(
     tmp_path: Path, simulate: Simulate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hurried(simulate, monkeypatch)
-    monkeypatch.setitem(Database.__init__.__kwdefaults__ or {}, "patience", 2)
-    monkeypatch.setattr(opening.open_manifest, "__defaults__", (2,))
     manifest = write_manifest(tmp_path / "m.yaml", 1)
     assert batchgen.run(manifest).ok
     with closing(locker(tmp_path / "batchgen.db")) as browser:
@@ -443,7 +433,7 @@ def locker(path: Path) -> sqlite3.Connection:
 
 def hurried(simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> Simulator:
     """A simulator in the environment; and locks are tried often, and soon worth a word."""
-    simulator = simulate("--speed", "6000", "--instant")
+    simulator = simulate()
     for name, value in simulator.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(table_lock, "RETRY_SECONDS", 0.01)

@@ -91,7 +91,7 @@ def test_what_a_deleted_journal_had_is_in_the_table_after_the_run_though_another
 def test_a_run_whose_table_is_moved_away_ends_and_the_same_command_does_not_pay_again(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "10")
+    simulator = simulate(speed=10)
     database, bill = tmp_path / "batchgen.db", Bill(simulator.ledger)
     manifest = write_manifest(tmp_path / "m.yaml", 3)
     running = launch("run", manifest, **simulator.environment)
@@ -295,7 +295,7 @@ def test_who_uses_a_table_without_a_write_ahead_log_is_waited_for(
 
 @pytest.mark.slow
 def test_a_reader_of_the_table_holds_up_no_run(tmp_path: Path, simulate: Simulate, batchgen: Command) -> None:
-    simulator = simulate("--speed", "6000", "--instant")
+    simulator = simulate()
     manifest = write_manifest(tmp_path / "m.yaml", 1)
     assert batchgen("run", manifest, **simulator.environment).returncode == 0
     write_manifest(tmp_path / "m.yaml", 2)

@@ -73,7 +73,7 @@ def test_a_run_stores_each_image_once_before_it_sends_a_job(
     content = write_image(tmp_path / "a b.png", 640, 360)
     jobs = [{"id": f"clip-{n}", "prompt": f"Number {n}.", "image_url": "a b.png"} for n in range(3)]
     header = {"defaults": {"model": MASTER, "duration": 5}, "output": f"{folder_store.url}/{{{{ id }}}}.mp4"}
-    manifest, environment = write_manifest(tmp_path / "m.yaml", jobs, **header), simulate("--instant").environment
+    manifest, environment = write_manifest(tmp_path / "m.yaml", jobs, **header), simulate().environment
     stored = f"{folder_store.url}/inputs/{hashlib.sha256(content).hexdigest()}"
 
     assert batchgen("run", manifest, "--max-cost", "0.01", **environment).returncode == 5
@@ -94,6 +94,6 @@ def test_a_worker_sends_a_job_whose_image_is_only_in_the_store(
     write_manifest(tmp_path / "m.yaml", [job], output=f"{folder_store.url}/{{{{ id }}}}.mp4")
     assert batchgen("run", "m.yaml", "--enroll").returncode == 0
     (tmp_path / "dusk.png").unlink()
-    ended = batchgen("worker", **simulate("--instant", "--speed", "6000").environment)
+    ended = batchgen("worker", **simulate().environment)
     assert (ended.returncode, "not here" in ended.stderr) == (0, False), ended.stderr
     assert f"{folder_store.url}/dusk.mp4" in folder_store.objects

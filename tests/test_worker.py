@@ -44,7 +44,7 @@ def test_workers_share_a_batch_on_a_server(
 def test_a_worker_keeps_to_the_cap_of_a_manifest_and_works_on_other_batches_meanwhile(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
-    simulator, database = simulate("--speed", "6000", "--instant"), tmp_path / "batchgen.db"
+    simulator, database = simulate(), tmp_path / "batchgen.db"
     fast = {"submits_per_minute": 60_000, "in_flight": 100}
     write_manifest(tmp_path / "capped.yaml", 3, limits={**fast, "max_cost": 3})
     write_manifest(tmp_path / "free.yaml", [{"id": f"f-{n}", "prompt": f"Free {n}."} for n in range(2)], limits=fast)
@@ -63,7 +63,7 @@ def test_a_worker_keeps_to_the_cap_of_a_manifest_and_works_on_other_batches_mean
 def test_a_worker_on_a_table_that_was_moved_with_its_manifest_delivers_beside_it(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "6000", "--instant")
+    simulator = simulate()
     before, after = tmp_path / "before", tmp_path / "after"
     before.mkdir()
     write_manifest(before / "m.yaml", 1, output="{{ id }}.mp4")
@@ -77,7 +77,7 @@ def test_a_worker_on_a_table_that_was_moved_with_its_manifest_delivers_beside_it
 def test_a_worker_does_not_send_a_job_whose_image_was_edited_since(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
-    simulator, database = simulate("--speed", "6000", "--instant"), tmp_path / "batchgen.db"
+    simulator, database = simulate(), tmp_path / "batchgen.db"
     write_image(tmp_path / "dusk.png", 400, 300)
     job = {"id": "dusk", "model": "klingai/v2.1-master-image-to-video", "prompt": "Dusk.", "image_url": "dusk.png"}
     write_manifest(tmp_path / "m.yaml", [job])
@@ -92,7 +92,7 @@ def test_a_worker_does_not_send_a_job_whose_image_was_edited_since(
 def test_a_worker_that_stays_says_that_it_waits_and_begins_what_is_enrolled_then(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
-    simulator, database = simulate("--speed", "6000", "--instant"), tmp_path / "batchgen.db"
+    simulator, database = simulate(), tmp_path / "batchgen.db"
     with Database(database):
         running = launch("worker", "--stay", "--json", **simulator.environment)
     assert running.process.stdout
@@ -110,7 +110,7 @@ def test_a_worker_that_stays_says_that_it_waits_and_begins_what_is_enrolled_then
 def test_what_was_paid_for_under_another_name_is_not_bought_by_a_worker(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
-    simulator, database = simulate("--speed", "6000", "--instant"), tmp_path / "batchgen.db"
+    simulator, database = simulate(), tmp_path / "batchgen.db"
     write_manifest(tmp_path / "m.yaml", [{"id": "old", "prompt": "One."}])
     assert batchgen("run", "m.yaml", **simulator.environment).returncode == 0
     write_manifest(tmp_path / "m.yaml", [{"id": "new", "prompt": "One."}])
@@ -134,7 +134,7 @@ def test_the_last_line_of_a_worker_that_the_cap_stops_says_what_to_do(tmp_path: 
 def test_what_is_said_of_repeats_when_they_are_enrolled_holds_for_the_workers(
     said: str, bought: int, tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "6000", "--instant", "--lag", "0")
+    simulator = simulate("--lag", "0")
     names = [{"id": f"a-{n}", "prompt": f"A {n}."} for n in range(2)]
     write_manifest(tmp_path / "m.yaml", names)
     assert batchgen("run", "m.yaml", **simulator.environment).returncode == 0
@@ -147,7 +147,7 @@ def test_what_is_said_of_repeats_when_they_are_enrolled_holds_for_the_workers(
 def test_paused_batches_leave_a_worker_its_places_for_others(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
-    simulator, database = simulate("--speed", "6000", "--instant"), tmp_path / "batchgen.db"
+    simulator, database = simulate(), tmp_path / "batchgen.db"
     for number in range(BATCHES_AT_ONCE):
         manifest = write_manifest(tmp_path / f"p{number}.yaml", [{"id": "a", "prompt": f"Paused {number}."}])
         enrolled = asyncio.run(enroll_only(manifest, {}))
@@ -165,7 +165,7 @@ async def test_an_answer_that_was_paid_for_is_recorded_although_another_run_of_t
     tmp_path: Path, simulate: Simulate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The table is locked when the answer comes: the runs of a worker share the patience for that."""
-    service, database = simulate("--instant", "--speed", "1"), tmp_path / "batchgen.db"
+    service, database = simulate(speed=1), tmp_path / "batchgen.db"
     enrolled = [
         await enroll_only(write_manifest(tmp_path / f"{name}.yaml", [{"id": "a", "prompt": f"{name}."}]), {})
         for name in ("slow", "idle")

@@ -23,14 +23,18 @@ CHECK_SECONDS = 0.005
 
 
 def until(condition: Callable[[], T], description: str = "") -> T:
-    """The first true value that `condition` returns. Fails after `TIMEOUT_SECONDS`."""
+    """The first true value that `condition` returns. Fails after `TIMEOUT_SECONDS`.
+
+    A pause is at least as long as the check before it, which would slow down what is waited for.
+    """
     deadline = time.monotonic() + TIMEOUT_SECONDS
     while True:
+        began_at = time.monotonic()
         if value := condition():
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"never came true: {description or condition.__name__}")
-        time.sleep(CHECK_SECONDS)
+        time.sleep(max(CHECK_SECONDS, time.monotonic() - began_at))
 
 
 def rows(database: Path, sql: str, *values: object) -> list[dict[str, Any]]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import struct
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.listening import listening, reset
 
 
 @dataclass(frozen=True)
@@ -92,51 +93,35 @@ async def read_request(reader: asyncio.StreamReader) -> Request:
 async def serving(*script: Answer | Script) -> AsyncIterator[Wire]:
     """Answer the first request with the first of `script`, and so on; the last one answers all that follow."""
     wire = Wire()
-    done = asyncio.Event()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         wire.connections += 1
-        try:
-            request = await read_request(reader)
-            step = script[min(len(wire.requests), len(script) - 1)]
-            wire.requests.append(request)
-            async with wire.changed:
-                wire.changed.notify_all()
-            reply = step(request) if callable(step) else step
-            if reply is HANG:
-                await done.wait()
-            elif isinstance(reply, Reset):
-                writer.write(reply.first)
+        request = await read_request(reader)
+        step = script[min(len(wire.requests), len(script) - 1)]
+        wire.requests.append(request)
+        async with wire.changed:
+            wire.changed.notify_all()
+        reply = step(request) if callable(step) else step
+        if reply is HANG:
+            await asyncio.Event().wait()
+        elif isinstance(reply, Reset):
+            writer.write(reply.first)
+            await writer.drain()
+            reset(writer)
+        elif isinstance(reply, Drip):
+            writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for piece in reply.pieces:
+                writer.write(piece)
                 await writer.drain()
-                peer: socket.socket = writer.get_extra_info("socket")
-                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            elif isinstance(reply, Drip):
-                writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                for piece in reply.pieces:
-                    writer.write(piece)
-                    await writer.drain()
-                    await asyncio.sleep(0.005)  # a packet of its own
-                    if done.is_set():
-                        break
-            else:
-                assert isinstance(reply, bytes)
-                writer.write(reply)
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-            with suppress(ConnectionError):
-                await writer.wait_closed()
+                await asyncio.sleep(0.005)  # a packet of its own
+        else:
+            assert isinstance(reply, bytes)
+            writer.write(reply)
+            await writer.drain()
 
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
-    wire.base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    try:
+    async with listening(handle) as port:
+        wire.base_url = f"http://127.0.0.1:{port}"
         yield wire
-    finally:
-        done.set()
-        server.close()
-        await server.wait_closed()
 
 
 def closed_port() -> int:

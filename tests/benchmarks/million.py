@@ -30,12 +30,7 @@ NAMES = {
     "a claim and its answer": ("claim and answer",),
     "poll and answer": ("poll and answer",),
     "download and delivery": ("download and delivery",),
-    "is anything pending, open, in flight, not charged": (
-        "any pending",
-        "any open",
-        "in flight",
-        "uncharged attempts",
-    ),
+    "is anything pending, open, in flight, not charged": ("any pending", "any open", "in flight", "uncharged attempts"),
     "all that `status` and the progress screen read": SUMMARY,
 }
 

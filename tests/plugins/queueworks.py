@@ -15,16 +15,7 @@ from batchgen import clock
 from batchgen.jobs import ChargeSource, ErrorClass
 from batchgen.services import answers, http
 from batchgen.services.account import Account, Variables
-from batchgen.services.base import (
-    Adoption,
-    Cancelling,
-    Features,
-    Listing,
-    Queueing,
-    SentAttempt,
-    Service,
-    Submission,
-)
+from batchgen.services.base import Adoption, Cancelling, Features, Listing, Queueing, SentAttempt, Service, Submission
 from batchgen.services.client import ApiClient
 from batchgen.services.matching import PastRequest, match
 from batchgen.services.outcomes import (

@@ -126,6 +126,8 @@ async def test_the_log_is_of_the_time_between_two_moments() -> None:
         ("/v2/logs", {"start": "2026-01-01T00:00:00Z", "end": "2026-06-01T00:00:00Z"}, "start"),
         ("/v2/logs", {"start": "2026-01-02T00:00:00Z", "end": "2026-01-01T00:00:00Z"}, "end"),
         ("/v2/logs", {"status": "failed"}, "status"),
+        ("/models/metrics", {"aliases": [f"model-{number}" for number in range(101)]}, "aliases"),
+        ("/models/metrics", {"models": "any"}, "models"),
         ("/v2/billing/transactions", {"cursor": "?"}, "cursor"),
         ("/v2/billing/transactions", {"cursor": "3.0123456789abcdef"}, "cursor"),
         ("/v2/billing/transactions", {"page": "2"}, "page"),

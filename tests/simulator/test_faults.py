@@ -16,18 +16,7 @@ from batchgen.cli import load
 from batchgen.errors import UsageError
 from batchgen.simulator.faults import NAMES, Faults
 
-from .client import (
-    UNIVERSAL,
-    accepted,
-    body,
-    create,
-    fetch,
-    finish,
-    ledger,
-    set_faults,
-    simulated,
-    wait_for_acceptance,
-)
+from .client import UNIVERSAL, accepted, body, create, fetch, finish, ledger, set_faults, simulated, wait_for_acceptance
 
 
 def create_over_socket(base_url: str) -> bytes:

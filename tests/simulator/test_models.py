@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
-from typing import Any
 
 import pytest
 
@@ -85,15 +84,3 @@ async def test_generation_times_are_of_the_repeated_parameter(aliases: list[str]
     async with simulated() as client:
         rows = (await client.get("/models/metrics", params={"aliases": aliases})).json()["models"]
         assert {row["alias"] for row in rows} == listed
-
-
-@pytest.mark.parametrize(
-    ("params", "parameter"),
-    [({"aliases": [f"model-{number}" for number in range(101)]}, "aliases"), ({"models": STANDARD}, "models")],
-    ids=["101 aliases", "another parameter"],
-)
-async def test_a_wrong_query_for_generation_times_is_refused(params: dict[str, Any], parameter: str) -> None:
-    async with simulated() as client:
-        response = await client.get("/models/metrics", params=params)
-        assert response.status_code == 400
-        assert response.json()["message"].startswith(f"{parameter}: ")
