@@ -129,8 +129,7 @@ def print_status_json(status: BatchStatus, manifest: Path | None) -> None:
     elif status.runs:
         advice = hints.advice(f"{at_work(status)}; this shows what it does", to_type("status --watch"))
     else:
-        lost, before = bool(status.lost.files), step_after(status)
-        step = next_of(summary, has_lost_files=lost, outdated=status.outdated, given_up=status.given_up, last=before)
+        step = next_step(status)
         advice = hints.advice(step.hint, step.command and to_type(step.command))
     document = words.summary_json(status.batch.name, summary, status.blockers, to_type)
     for wait in document["waits"]:
@@ -153,7 +152,7 @@ def print_status(status: BatchStatus, manifest: Path | None) -> None:
     lines += words.lost_lines(status.lost, to_type("retry"))
     lines += words.remark_lines(status.remarks, REMARKS_READ, reasons(State.DONE))
     lines += words.suspect_lines(status.suspects, to_type("review"))
-    step = next_of(summary, outdated=status.outdated, given_up=status.given_up)
+    step = next_step(status)
     if (step.command in BY_A_PERSON or step is BY_THE_MANIFEST) and not (status.move or status.runs):
         lines.append(f"Next: {step.hint}: `{to_type(step.command)}`")
     if status.move:
@@ -236,6 +235,12 @@ def condition(before: LastEnding | None, to_type: hints.CommandLine) -> str:
         return CONDITIONS[before.code]
     step = after(*before)
     return f", with {RAISED[before.hold]}{f': `{to_type(step.command)}`' if step.command else ''}"
+
+
+def next_step(status: BatchStatus) -> NextStep:
+    """What a person does, where no run is at work."""
+    lost, last = bool(status.lost.files), step_after(status)
+    return next_of(status.summary, has_lost_files=lost, outdated=status.outdated, given_up=status.given_up, last=last)
 
 
 def step_after(status: BatchStatus) -> NextStep | None:
