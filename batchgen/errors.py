@@ -47,6 +47,11 @@ class ExitCode(IntEnum):
         return member
 
     @property
+    def recurs(self) -> bool:
+        """Whether the next run would end so as well, until a person has done what the hint says."""
+        return self.hint not in ("", GOES_ON) and self not in (ExitCode.DELIVERED, ExitCode.INTERNAL_ERROR)
+
+    @property
     def is_repeatable(self) -> bool:
         """The same command goes on, once the reason is gone."""
         return self.command == "run"

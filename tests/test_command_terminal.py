@@ -54,7 +54,7 @@ def test_a_terminal_gets_a_live_display_that_leaves_no_trace(tmp_path: Path, sim
     assert stdout.startswith("m: 3 done; ")
     assert COLOUR.search(shown)
     assert "3 generating" in shown
-    display, _, said_after = shown.partition("3 clips look wrong: ")
+    display, _, said_after = shown.partition("  3 clips look wrong: ")
     assert display.endswith("A\r\x1b[J")
     assert "\x1b" not in said_after
     frames = display.partition("batchgen.db\r\n")[2].split("\x1b[J")  # after the place of the new job table

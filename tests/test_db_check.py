@@ -65,6 +65,11 @@ def test_a_sound_table_holds(folder: Path, batchgen: Command, words: tuple[str, 
     assert result.findings[-1]["message"].startswith("spring: its rows agree, and each of 1 file is there with")
 
 
+def test_the_table_of_a_manifest_that_was_run_and_is_gone_is_compared(folder: Path, batchgen: Command) -> None:
+    (folder / "spring.yaml").unlink()
+    assert [batchgen("db", "check", name).returncode for name in ("spring.yaml", "sprung.yaml")] == [0, 2]
+
+
 def test_rows_of_every_kind_hold(table: Table) -> None:
     fill(table)
     found = table.database.read_now(violations, table.batch_id)

@@ -14,7 +14,6 @@ import pytest
 import yaml
 
 from batchgen.cli import load
-from batchgen.cli.status import CONDITIONS
 from batchgen.errors import ExitCode
 from batchgen.files.output_paths import is_url
 from batchgen.files.placing import SCRATCH_VARIABLE
@@ -118,7 +117,9 @@ def test_a_worker_has_time_to_end_in_good_order_and_a_job_stops_only_for_a_perso
     assert services()["worker"]["stop_grace_period"] == "5m"
     rules = {rule["action"]: rule for rule in read("job.yaml")["spec"]["podFailurePolicy"]["rules"]}
     codes = set(rules["FailJob"]["onExitCodes"]["values"])
-    assert codes == CONDITIONS.keys() - {ExitCode.UNREACHABLE}  # a service that does not answer may in a new pod
+    assert codes == {code for code in ExitCode if code.recurs} - {
+        ExitCode.UNREACHABLE
+    }  # a service that does not answer may in a new pod
     assert pod()["restartPolicy"] == "Never"  # a policy for failures needs it
 
 

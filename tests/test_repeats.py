@@ -323,6 +323,9 @@ def test_a_redo_of_an_edited_job_buys_nothing_that_was_not_shown(shop: Shop) -> 
     with pytest.raises(ManifestChanged, match=r"one \(done\)") as refused:
         shop.run()
     assert "second: paid for as job two of batch m (done)\nkeep takes these over as well" in str(refused.value)
+    with pytest.raises(ManifestChanged, match=r"one \(done\)") as refused:
+        shop.run(only=["one"])
+    assert "second" not in str(refused.value), "it is not to be sent"
     with pytest.raises(ManifestChanged, match=r"redo is noted for 1 edited job.*\n  second: paid for as job two"):
         shop.run(changed="redo")
     assert shop.bought() == 2

@@ -238,7 +238,7 @@ async def test_pending_jobs_wait_for_a_free_place_unless_the_run_says_why_it_sen
 
 def test_a_run_names_what_lists_all_failures() -> None:
     lines = advice(batch_summary(failed=36), ["a failed: x"] * 5, "`batchgen sql m.yaml …`", "`batchgen retry m.yaml`")
-    assert lines == ["  a failed: x"] * 5 + ["  and 31 more; `batchgen sql m.yaml …` lists them all"]
+    assert lines == ["a failed: x"] * 5 + ["and 31 more; `batchgen sql m.yaml …` lists them all"]
 
 
 def test_remarks_that_are_not_all_say_what_lists_them() -> None:

@@ -347,7 +347,7 @@ def test_what_is_set_is_shown_with_where_it_comes_from(table: Table, batchgen: C
     (wait,) = status["waits"]
     assert wait["for"].startswith("`batchgen resume` (paused at ")
     assert wait["next"].startswith("batchgen resume ")
-    assert "`batchgen resume spring.yaml` goes on" in batchgen("status", "spring.yaml").stdout
+    assert "`batchgen resume spring.yaml` ends the pause" in batchgen("status", "spring.yaml").stdout
     event = check_events(batchgen("resume", "spring.yaml", "--json").stdout)[-1]
     assert (event["event"], event["paused_at"]) == ("settings", None)
     assert "not paused" in batchgen("resume", "spring.yaml").stdout

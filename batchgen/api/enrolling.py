@@ -50,7 +50,7 @@ async def prepare_run(database: Database, manifest: Manifest, options: RunOption
     now, chosen = clock.utcnow(), None
     if on_changed == "redo" and not selection.is_everything:  # An edited job that is not sent now is not made again.
         chosen = await database.write(chosen_keys, batch, manifest, selection, now, digests)
-    synced = await database.write(enroll, batch, manifest, now, on_changed, digests, chosen)
+    synced = await database.write(enroll, batch, manifest, selection, now, on_changed, digests, chosen)
     job_count, models = len(manifest.jobs), tuple(sorted({job.model for job in manifest.jobs}))
     manifest.jobs.clear()  # They are rows now; a run of many hours need not keep them in memory.
     # The condition comes from a person, so it is evaluated on a connection that cannot write.
@@ -91,6 +91,7 @@ def enroll(
     connection: Connection,
     batch: Batch,
     manifest: Manifest,
+    selection: Selection,
     now: datetime,
     on_changed: OnChanged,
     digests: FileDigests,
@@ -100,7 +101,8 @@ def enroll(
     try:
         synced = sync.sync_manifest(connection, batch, manifest.jobs, now, on_changed, digests, chosen=chosen)
     except ManifestChanged as error:
-        raise ManifestChanged(f"{error}{repeats_beside(connection, batch, manifest, now, digests)}") from None
+        beside = repeats_beside(connection, batch, manifest, selection, now, digests)
+        raise ManifestChanged(f"{error}{beside}") from None
     # By their keys, which stay when the batch moves to another table.
     edited = keys_of(connection, synced.edited_after)
     enrolled = Enrolled(manifest.limits, keys_of(connection, synced.orphans), edited)
@@ -116,15 +118,16 @@ def enroll(
 
 
 def repeats_beside(
-    connection: Connection, batch: Batch, manifest: Manifest, now: datetime, digests: FileDigests
+    connection: Connection, batch: Batch, manifest: Manifest, selection: Selection, now: datetime, digests: FileDigests
 ) -> str:
     """What a person who is asked about edited jobs should know of repeats, in a transaction that is rolled back: keep
     is said of both, and redo of the edited jobs alone."""
     synced = sync.sync_manifest(connection, batch, manifest.jobs, now, digests=digests, is_trial=True)
-    search = RepeatSearch(synced.batch_id, batch.service, manifest.folder, synced.orphans)
-    found = compare(connection, search).repeats
+    selected = select_jobs(connection, synced.batch_id, selection, synced.gone_after)
+    search = RepeatSearch(synced.batch_id, batch.service, manifest.folder, synced.orphans, selected=selected)
+    matches = compare(connection, search).repeats
     keep = "\nkeep takes these over as well; after redo, you are asked about them."
-    return f"\nBesides, {takeover.named(found)}{keep}" if found else ""
+    return f"\nBesides, {takeover.list_repeats(matches)}{keep}" if matches else ""
 
 
 async def store_inputs(manifest: Manifest, digests: FileDigests) -> None:

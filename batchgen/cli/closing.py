@@ -61,12 +61,12 @@ async def show_result(opened: OpenRun, ending: Ending, began_at: datetime, *, as
     folder = common_folder(opened.spec.folder, await database.read(statistics.delivered_paths, batch_id))
     line = words.summary_line(batch.name, batch.service, ending.batch_summary)
     OutputStream(sys.stdout).write(f"{line}; {ending.message}")
-    print_lines(
+    lines = [
         *remarkable_lines(batch.name, ending, failures, remarks, suspects),
-        *filter(None, [closing_line(bill, options.command_to_type)]),
+        closing_line(bill, options.command_to_type),
         *closing_lines(opened, ending, folder, failed, lasted),
-        err=True,
-    )
+    ]
+    print_lines(*(f"  {line}" for line in lines if line), err=True)
 
 
 def closing_lines(
@@ -90,7 +90,7 @@ def closing_lines(
     if step.hint:
         command = command_of(step, ending.lost)
         lines.append(f"Next: {step.hint}{f': `{command}`' if command else ''}")
-    return [f"  {line}" for line in lines if line]
+    return lines
 
 
 def command_of(step: NextStep, lost: LostFiles) -> str | None:
@@ -134,13 +134,14 @@ def remarkable_lines(
     """What a person should know about clips and jobs, and can do about it."""
     retry = options.command_to_type("retry")
     reasons = partial(words.reasons_command, options.command_to_type("sql"), batch)
-    lines = [f"  {line}" for line in words.remark_lines(remarks, LINES_SHOWN, reasons(State.DONE))]
+    following = next_step(ending).command  # which is the last line
+    lines = words.remark_lines(remarks, LINES_SHOWN, reasons(State.DONE))
     waiting = [words.blocker_line(blocker, clock.utcnow()) for blocker in ending.blockers]
-    lines += [f"  {line}" for line in waiting if line not in ending.message]  # the result has that of most jobs
-    is_next = next_step(ending).command == "retry --download"
+    lines += [line for line in waiting if line not in ending.message]  # the result has that of most jobs
+    is_next = following == "retry --download"
     if not (is_next and len(ending.lost.files) == 1):  # which the result names
-        lines += [f"  {line}" for line in words.lost_lines(ending.lost, "" if is_next else retry)]
-    lines += words.suspect_lines(suspects, options.command_to_type("review"))
+        lines += words.lost_lines(ending.lost, "" if is_next else retry)
+    lines += words.suspect_lines(suspects, "" if following == "review" else options.command_to_type("review"))
     if ending.exit_code is ExitCode.INCOMPLETE:
         lines += advice(ending.batch_summary, failures, reasons(State.FAILED), f"`{retry}`")
     return lines
@@ -149,9 +150,9 @@ def remarkable_lines(
 def advice(summary: BatchSummary, failures: list[str], reasons: str, retry: str) -> list[str]:
     """What a person can do about jobs that are not delivered. `reasons` lists why all of them failed."""
     failed = summary.counts[State.FAILED]
-    lines = [f"  {line}" for line in words.failure_lines(failures, failed, reasons)]
+    lines = words.failure_lines(failures, failed, reasons)
     if failed and summary.held:  # without held jobs, it is the next step
-        lines.append(f"  {retry} makes the failed jobs pending again; then run.")
+        lines.append(f"{retry} makes the failed jobs pending again; then run.")
     if late := summary.late + summary.stuck:
         lines.append(f"{plural(late, 'job')} may still be delivered: run the same command again later.")
         lines.append(f"{options.quoted_command('cancel')} with an id gives one up, whatever it waits for.")

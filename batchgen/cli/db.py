@@ -10,7 +10,7 @@ import click
 
 from batchgen.cli import options
 from batchgen.errors import UsageError
-from batchgen.files.spelling import MANIFESTS, require_manifest
+from batchgen.files.spelling import MANIFESTS
 
 if TYPE_CHECKING:
     from batchgen.jobtable.row_copy import Digest
@@ -118,7 +118,6 @@ def check(location: str | None, verify: bool, as_json: bool) -> None:
     from batchgen.jobtable.batches import table_location
 
     manifest = Path(location) if location and location.endswith(MANIFESTS) else None
-    require_manifest(manifest)
     db = None if manifest else location
     place = table_location(db, manifest or Path("batchgen.db"))
     show_all(examine(place, manifest, partial(mending_command, db), verify=verify), as_json=as_json)

@@ -14,7 +14,7 @@ import click
 
 from batchgen import clock
 from batchgen.advice.command_line import options_of
-from batchgen.advice.next_step import BY_THE_MANIFEST, RAISED, NextStep, after, next_of
+from batchgen.advice.next_step import BY_THE_MANIFEST, NextStep, after, next_of
 from batchgen.api import standing
 from batchgen.api.standing import BatchStatus
 from batchgen.catalogue.wording import plural
@@ -41,17 +41,6 @@ OTHERWISE_SHOWN = (ExitCode.DELIVERED, ExitCode.INCOMPLETE, ExitCode.INTERNAL_ER
 
 BY_A_PERSON = ("resolve", "retry")
 """Commands for jobs that no run goes on with."""
-CONDITIONS = {
-    ExitCode.USAGE: "; with --changed redo it pays once more",
-    ExitCode.ACCOUNT: ", once the account is topped up or the key is valid",
-    ExitCode.LIMIT_REACHED: ", with a higher max_cost or a later until",
-    ExitCode.UNREACHABLE: ", once the service answers",
-    ExitCode.STORAGE: ", once there is a place for the videos",
-}
-"""On what the next run goes on, by the ending of the last one that would come again."""
-WHEN_CHARGED = ", without max_cost, or once the service shows what it charged"
-"""Likewise, of a run that awaited a charge."""
-SELECTION_SENT = "all that the last run selected has been sent"
 
 
 @click.argument("manifest", type=click.Path(path_type=Path), required=False)
@@ -130,8 +119,7 @@ def print_status_json(status: BatchStatus, manifest: Path | None) -> None:
     elif status.runs:
         advice = hints.advice(f"{at_work(status)}; this shows what it does", to_type("status --watch"))
     else:
-        lost, before = bool(status.lost.files), step_after(status)
-        step = next_of(summary, has_lost_files=lost, outdated=status.outdated, given_up=status.given_up, last=before)
+        step = next_step(status)
         advice = hints.advice(step.hint, step.command and to_type(step.command))
     document = words.summary_json(status.batch.name, summary, status.blockers, to_type)
     for wait in document["waits"]:
@@ -154,7 +142,7 @@ def print_status(status: BatchStatus, manifest: Path | None) -> None:
     lines += words.lost_lines(status.lost, to_type("retry"))
     lines += words.remark_lines(status.remarks, REMARKS_READ, reasons(State.DONE))
     lines += words.suspect_lines(status.suspects, to_type("review"))
-    step = next_of(summary, outdated=status.outdated, given_up=status.given_up)
+    step = next_step(status)
     if (step.command in BY_A_PERSON or step is BY_THE_MANIFEST) and not (status.move or status.runs):
         lines.append(f"Next: {step.hint}: `{to_type(step.command)}`")
     if status.move:
@@ -178,13 +166,11 @@ def standstill_lines(status: BatchStatus, now: datetime, to_type: hints.CommandL
     last = status.last_run
     if last and last.ended_at and last.message and last.exit_code not in OTHERWISE_SHOWN:
         yield from f"the last run ended {local_time(last.ended_at, now)}: {last.message}".split("\n")
-    before = last_ending(status)
-    then = ", once the pause has ended" if status.in_force.pause else condition(before, to_type)
-    run = "run --changed keep" if before and before.code is ExitCode.USAGE else "run"
-    if is_selection_sent(status):
-        yield f"no run is at work; {SELECTION_SENT}: `{to_type(run)}` sends the rest{then}"
+    step, run = step_after(status), to_type("run")
+    if status.in_force.pause or not step:
+        yield f"no run is at work: `{run}` goes on{', once the pause has ended' if status.in_force.pause else ''}"
     else:
-        yield f"no run is at work: `{to_type(run)}` goes on{then}"
+        yield f"no run is at work; {step.hint}: `{to_type(step.command) if step.command else run}`"
 
 
 def commands_after(status: BatchStatus, manifest: Path | None) -> hints.CommandLine:
@@ -216,7 +202,7 @@ class LastEnding(NamedTuple):
 def last_ending(status: BatchStatus) -> LastEnding | None:
     """What ended the last run, and would end the next one."""
     last, values = status.last_run, status.in_force.set_values
-    if not last or not last.ended_at or last.exit_code not in CONDITIONS:
+    if not last or not last.ended_at or last.exit_code not in [code for code in ExitCode if code.recurs]:
         return None
     is_changed = any(value.set_at and value.set_at > last.ended_at for value in values)
     is_charged = last.hold is Hold.PRICE and not status.summary.unpriced
@@ -226,16 +212,10 @@ def last_ending(status: BatchStatus) -> LastEnding | None:
     return LastEnding(ExitCode(last.exit_code), last.hold, is_limit_set)
 
 
-def condition(before: LastEnding | None, to_type: hints.CommandLine) -> str:
-    """On what the next run goes on; "" where nothing keeps it from that."""
-    if not before:
-        return ""
-    if before.hold is Hold.PRICE:
-        return WHEN_CHARGED
-    if not before.hold:
-        return CONDITIONS[before.code]
-    step = after(*before)
-    return f", with {RAISED[before.hold]}{f': `{to_type(step.command)}`' if step.command else ''}"
+def next_step(status: BatchStatus) -> NextStep:
+    """What a person does, where no run is at work."""
+    lost, last = bool(status.lost.files), step_after(status)
+    return next_of(status.summary, has_lost_files=lost, outdated=status.outdated, given_up=status.given_up, last=last)
 
 
 def step_after(status: BatchStatus) -> NextStep | None:
@@ -243,7 +223,8 @@ def step_after(status: BatchStatus) -> NextStep | None:
     if before := last_ending(status):
         return after(*before)
     if is_selection_sent(status):
-        return NextStep(f"{SELECTION_SENT}; a run without the selection sends the rest", "run")
+        sent = "all that the last run selected has been sent"
+        return NextStep(f"{sent}; a run without the selection sends the rest", "run")
     return None
 
 

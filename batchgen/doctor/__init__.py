@@ -14,7 +14,6 @@ from batchgen.doctor.machine import examine_machine, examine_output_folders, exa
 from batchgen.doctor.service import examine_service
 from batchgen.doctor.table import Command, TableExam
 from batchgen.errors import ExitCode, ManifestInvalid
-from batchgen.files.spelling import require_manifest
 from batchgen.jobs import JobSpec
 from batchgen.services.registry import DEFAULT, SIMULATOR
 
@@ -29,9 +28,8 @@ def examine(location: str | Path, manifest: Path | None, command: Command) -> It
     """
     folder = manifest.absolute().parent if manifest else Path.cwd()
     exam = TableExam(location, manifest, command)
+    exam.refuse_unknown_manifest()
     is_gone = bool(manifest and not manifest.exists())
-    if is_gone and not (exam.services and exam.own_batches()):
-        require_manifest(manifest)
     yield from examine_machine(folder)
     service = min(exam.services - {SIMULATOR} or exam.services or {DEFAULT})
     specs: list[JobSpec] = []

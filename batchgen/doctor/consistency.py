@@ -29,6 +29,7 @@ def examine(location: str | Path, manifest: Path | None, command: Command, *, ve
     Raises `UsageError` where there is no job table, `StorageError` where it cannot be read.
     """
     exam = TableExam(location, manifest, command)
+    exam.refuse_unknown_manifest()
     if exam.path and (finding := exam.examine_place(exam.path)):
         if finding.is_ok:
             raise UsageError(f"{exam.path}: there is no job table")

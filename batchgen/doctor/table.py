@@ -13,9 +13,10 @@ from batchgen.advice.command_line import with_ids
 from batchgen.catalogue.wording import plural
 from batchgen.doctor.findings import Finding, move_aside, ok, problem, shell
 from batchgen.doctor.machine import examine_output_folders, examine_parts, examine_rights, is_readable_by_others
-from batchgen.errors import ExitCode, StorageError
+from batchgen.errors import ExitCode, StorageError, UsageError
 from batchgen.files import liveness
 from batchgen.files.safe_open import DATABASE_SUFFIXES, UnsafePath
+from batchgen.files.spelling import no_such_manifest
 from batchgen.jobs import JobSpec
 from batchgen.jobtable import pricelist, submission
 from batchgen.jobtable.batches import StoredBatch, made_by, table_exists
@@ -80,6 +81,11 @@ class TableExam:
     def is_readable(self) -> bool:
         """Whether its batches can be read."""
         return self.condition.is_current and not self.condition.faults
+
+    def refuse_unknown_manifest(self) -> None:
+        """Raise `UsageError` for a manifest that is not there, and of which the table knows nothing."""
+        if self.manifest and not self.manifest.exists() and not (self.services and self.own_batches()):
+            raise UsageError(no_such_manifest(self.manifest))
 
     def own_batches(self) -> list[StoredBatch]:
         """The batches of the manifest, or all of them."""

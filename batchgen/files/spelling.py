@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from batchgen.catalogue.wording import did_you_mean
-from batchgen.errors import INIT_WRITES, UsageError
+from batchgen.errors import INIT_WRITES
 from batchgen.files.output_paths import folded
 
 LISTED = 200_000
@@ -89,12 +89,6 @@ def similar_manifest(path: Path, read_before: Container[Path] = ()) -> str:
 def no_such_manifest(path: Path) -> str:
     """What to say of a manifest that is not there."""
     return f"{path}: there is no such manifest; {similar_manifest(path) or INIT_WRITES}"
-
-
-def require_manifest(path: Path | None) -> None:
-    """Raise `UsageError` for a manifest that was typed and is not there."""
-    if path and not path.exists():
-        raise UsageError(no_such_manifest(path))
 
 
 def spellings(path: str) -> Iterator[str]:

@@ -48,7 +48,7 @@ def in_force_lines(in_force: InForce, now: datetime, command_line: CommandLine, 
 
 def pause_line(pause: Setting, now: datetime, command_line: CommandLine) -> str:
     by = f"at {local_time(pause.set_at, now)} by {pause.set_by}"
-    return f"paused {by}: nothing is sent; `{command_line('resume')}` goes on"
+    return f"paused {by}: nothing is sent; `{command_line('resume')}` ends the pause"
 
 
 def pause_notice(pause: Setting, in_flight: int, now: datetime, command_line: CommandLine) -> str:
@@ -57,7 +57,7 @@ def pause_notice(pause: Setting, in_flight: int, now: datetime, command_line: Co
     if in_flight:
         rest = f"{plural(in_flight, 'job')} in flight {'goes' if in_flight == 1 else 'go'} on"
     by = f"by `batchgen pause` at {local_time(pause.set_at, now)} ({pause.set_by})"
-    return f"paused {by}: {rest}; `{command_line('resume')}` goes on"
+    return f"paused {by}: {rest}; `{command_line('resume')}` ends the pause"
 
 
 def runs_line(runs: int) -> str:

@@ -212,7 +212,7 @@ def lost_json(lost: LostFiles) -> list[Lost]:
 
 
 def suspect_lines(suspects: SuspectClips, review: str) -> list[str]:
-    """Which delivered clips look wrong, and why. `review` is the command that shows them."""
+    """Which delivered clips look wrong, and why. `review` shows them; "" where that is said elsewhere."""
     if not suspects.number:
         return []
     subject = "1 clip looks" if suspects.number == 1 else f"{suspects.number:,} clips look"
@@ -220,7 +220,8 @@ def suspect_lines(suspects: SuspectClips, review: str) -> list[str]:
     parts = [f"{key}: {', '.join(map(problem_words, problems))}" for key, problems in islice(clips, SHOWN)]
     if suspects.number > len(parts):
         parts.append(f"and {suspects.number - len(parts):,} more")
-    return [f"{subject} wrong: {'; '.join(parts)}", f"`{review}` shows {'it' if suspects.number == 1 else 'them'}"]
+    shows = [f"`{review}` shows {'it' if suspects.number == 1 else 'them'}"] if review else []
+    return [f"{subject} wrong: {'; '.join(parts)}", *shows]
 
 
 def problem_words(problem: ClipProblem) -> str:
