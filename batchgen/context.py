@@ -16,9 +16,8 @@ from batchgen import clock
 from batchgen.errors import BatchgenError, ServiceUnreachable, StorageError
 from batchgen.jobs import Job, State
 from batchgen.jobtable import ledger, pricelist, submission
-from batchgen.jobtable.batches import Batch, StoredBatch
+from batchgen.jobtable.batches import Batch, EnrolledBatch, StoredBatch
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.enrolled import EnrolledBatch
 from batchgen.jobtable.kinds import Hold
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.jobtable.selection import Selected, Selection

@@ -18,8 +18,8 @@ from batchgen.files.output_paths import is_url
 from batchgen.jobtable import fingerprint, settings, sync, takeover
 from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.enrolled import ids_of, keys_of
 from batchgen.jobtable.repeats import RepeatSearch, compare
+from batchgen.jobtable.rows import ids_of, keys_of
 from batchgen.jobtable.selection import Selection, select_jobs, selected_of
 from batchgen.jobtable.sync import OnChanged, SyncResult
 from batchgen.limits.steering import Enrolled

@@ -20,9 +20,9 @@ from batchgen.api.opening import open_account
 from batchgen.context import RunSpec
 from batchgen.errors import BatchgenError, ExitCode, TableLocked
 from batchgen.files.local_files import FileDigests
-from batchgen.jobtable import enrolled, fingerprint, statistics
+from batchgen.jobtable import batches, fingerprint, rows, selection, statistics
+from batchgen.jobtable.batches import EnrolledBatch
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.enrolled import EnrolledBatch
 from batchgen.jobtable.fingerprint import JobWithFiles
 from batchgen.jobtable.selection import Selected
 from batchgen.jobtable.sync import SyncResult
@@ -112,7 +112,7 @@ class Worker:
             if task.done():
                 del self.tasks[batch_id]
                 task.result()
-        for batch in await self.database.read(enrolled.open_batches):
+        for batch in await self.database.read(batches.open_batches):
             if batch.id in self.tasks:
                 await self.select_again(batch)
             elif self.is_workable(batch) and len(self.tasks) - self.paused_run_count < BATCHES_AT_ONCE:
@@ -171,10 +171,10 @@ class Worker:
         spec = RunSpec(
             batch=batch,
             jobs=len(ids) + len(absent),
-            synced=SyncResult(batch.id, orphans=await read(enrolled.ids_of, batch.id, enrolled_limits.orphans)),
+            synced=SyncResult(batch.id, orphans=await read(rows.ids_of, batch.id, enrolled_limits.orphans)),
             folder=folder,
             limits=enrolled_limits.limits,
-            models=await read(enrolled.models_of, batch.id),
+            models=await read(batches.models_of, batch.id),
             selected=Selected(ids),
             is_worker=True,
             waits_for_credits=self.waits_for_credits,
@@ -204,7 +204,7 @@ class Worker:
 
     async def sendable(self, batch: EnrolledBatch, folder: Path) -> tuple[list[int], list[JobWithFiles]]:
         """The jobs that this machine can send, and those that it cannot, because their local files are not here."""
-        with_files = await self.database.read(enrolled.jobs_with_files, batch.id)
+        with_files = await self.database.read(fingerprint.jobs_with_files, batch.id)
         recorded = await self.database.read(fingerprint.recorded_digests, batch.name) if with_files else []
 
         def find_absent() -> list[JobWithFiles]:
@@ -212,7 +212,7 @@ class Worker:
             return [job for job in with_files if not job.is_whole(digests.of)]
 
         absent = await asyncio.to_thread(find_absent)
-        ids = await self.database.read(enrolled.ids_without, batch.id, [job.id for job in absent])
+        ids = await self.database.read(selection.ids_without, batch.id, [job.id for job in absent])
         return ids, absent
 
     async def select_again(self, batch: EnrolledBatch) -> None:
@@ -222,7 +222,7 @@ class Worker:
             return
         context = run.runner.context
         ids, absent = await self.sendable(batch, context.spec.folder)
-        models = await self.database.read(enrolled.models_of, batch.id)
+        models = await self.database.read(batches.models_of, batch.id)
         if self.runs.get(batch.id) is not run or run.runner.over.is_set():
             return  # The next run takes it up.
         run.absent = absent

@@ -22,9 +22,9 @@ from batchgen.cli.notices import notice_of
 from batchgen.cli.signals import signals_handled
 from batchgen.errors import BatchgenError, ExitCode, ManifestChanged, UsageError
 from batchgen.jobtable import batches
+from batchgen.jobtable.batches import EnrolledBatch
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.engine import shown
-from batchgen.jobtable.enrolled import EnrolledBatch
 from batchgen.jobtable.fingerprint import JobWithFiles, local_names
 from batchgen.report import hints
 from batchgen.report.formats import shortened

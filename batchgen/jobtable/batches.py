@@ -1,4 +1,4 @@
-"""Where the job table of a manifest is, which of its batches the manifest made, and the row of a batch."""
+"""Where the job table of a manifest is, which of its batches the manifest made, and the rows of batches."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from batchgen.catalogue.wording import listed
 from batchgen.errors import UsageError
 from batchgen.files.local_files import FileDigests
 from batchgen.files.spelling import no_such_manifest, similar_manifest
-from batchgen.jobs import JobSpec
-from batchgen.jobtable import moves
+from batchgen.jobs import JobSpec, State
+from batchgen.jobtable import moves, settings
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.engine import file_of, shown
 from batchgen.jobtable.fingerprint import fingerprint_of
@@ -45,10 +45,36 @@ class Batch:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class EnrolledBatch:
+    """A batch with jobs that have not ended."""
+
+    id: int
+    name: str
+    service: str
+    manifest_path: str
+    synced_at: datetime
+    setting: int
+    """The newest setting of a person."""
+
+
 def stored_batches(connection: Connection) -> list[StoredBatch]:
     """Every batch in the job table."""
-    columns = (batches.c.id, batches.c.name, batches.c.service, batches.c.manifest_path, batches.c.synced_at)
-    return list(connection.execute(select(*columns).order_by(batches.c.id)))
+    return list(connection.execute(STORED))
+
+
+def open_batches(connection: Connection) -> list[EnrolledBatch]:
+    """The batches with jobs that have not ended, as they were first enrolled; none that was moved to another table."""
+    unended = [state for state in State if not state.is_terminal]
+    has_open = select(jobs.c.id).where(jobs.c.batch_id == batches.c.id, jobs.c.state.in_(unended)).exists()
+    rows = connection.execute(STORED.where(has_open)).all()
+    away = {batch_id for move in moves.departures(connection) for batch_id in move.names}
+    return [EnrolledBatch(*row, setting=settings.newest(connection, row.id)) for row in rows if row.id not in away]
+
+
+def models_of(connection: Connection, batch_id: int) -> tuple[str, ...]:
+    models = connection.execute(select(jobs.c.model).where(jobs.c.batch_id == batch_id).distinct()).scalars()
+    return tuple(sorted(models))
 
 
 def is_at(batch: StoredBatch, manifest: Path) -> bool:
@@ -197,3 +223,8 @@ def is_same_manifest(
     fingerprints = {row.fingerprint for row in rows.values()}
     sent = {key: row.input_digests for key, row in rows.items()}
     return not rows or any(fingerprint_of(spec, digests, sent.get(spec.key)) in fingerprints for spec in specs)
+
+
+STORED = select(
+    *(batches.c.id, batches.c.name, batches.c.service, batches.c.manifest_path, batches.c.synced_at)
+).order_by(batches.c.id)

@@ -60,9 +60,9 @@ def copy(
     An earlier copy that was broken off goes on. Raises `UsageError` where a batch cannot be copied, or a run is at work
     on it; `StorageError` where a table cannot be used. After an error the batches run in `source` again.
     """
-    url = database_url(location)
-    refuse_same(source, url)
-    place = place_of(url)
+    place = place_of(database_url(location))
+    if place == place_of(source.url):
+        raise UsageError(f"{place}: FROM and TO are the same database")
     move = source.read_now(choose, name, place, now)
     if move.moved_at:
         return Copied(list(move.names.values()), place)
@@ -100,18 +100,6 @@ def abort(source: Database, location: str | Path, now: datetime) -> list[str]:
         refuse_other_place(target, move, place)
         target.write_now(take_back, source, move, now)
     return list(move.names.values())
-
-
-def refuse_same(source: Database, url: URL) -> None:
-    """Raise `UsageError` if a database would be copied into itself."""
-    path = path_of(url)
-    if source.path and path:
-        is_same = path.exists() and source.path.samefile(path)
-    else:
-        parts = [(place.host, place.port, place.database, place.query.get("host")) for place in (source.url, url)]
-        is_same = bool(source.path) == bool(path) and parts[0] == parts[1]
-    if is_same:
-        raise UsageError(f"{place_of(url)}: FROM and TO are the same database")
 
 
 def choose(connection: Connection, name: str | None, place: str, now: datetime) -> Departure:

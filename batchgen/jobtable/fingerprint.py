@@ -14,9 +14,10 @@ from sqlalchemy import Connection, select
 
 from batchgen.catalogue.pointers import parent_of
 from batchgen.files.local_files import FileDigests
-from batchgen.jobs import Job, JobSpec
+from batchgen.files.output_paths import is_url
+from batchgen.jobs import Job, JobSpec, State
 from batchgen.jobtable.joins import ATTEMPTS
-from batchgen.jobtable.schema import attempts, batches
+from batchgen.jobtable.schema import attempts, batches, jobs
 
 DIGITS = 16
 """How many digits of a fingerprint a client request id carries: 64 bits, too many to coincide by chance."""
@@ -76,6 +77,22 @@ def recorded_digests(connection: Connection, batch: str) -> list[str | None]:
     digests = select(attempts.c.input_digests).select_from(ATTEMPTS).join(batches).distinct()
     sent = digests.where(batches.c.name == batch, attempts.c.input_digests.is_not(None))
     return list(connection.execute(sent).scalars())
+
+
+def jobs_with_files(connection: Connection, batch_id: int) -> list[JobWithFiles]:
+    """The jobs that name local files and may still be sent, at once or when a person retries them."""
+    sendable = [state for state in State if not state.is_accepted]
+    columns = (jobs.c.id, jobs.c.endpoint, jobs.c.request, jobs.c.input_pointers, jobs.c.input_files)
+    where = (jobs.c.batch_id == batch_id, jobs.c.state.in_(sendable), jobs.c.input_pointers != "[]")
+    rows = connection.execute(select(*columns, jobs.c.output_path, jobs.c.fingerprint, jobs.c.take).where(*where))
+    return [
+        JobWithFiles(
+            *(row.id, row.endpoint, row.request, tuple(json.loads(row.input_pointers))),
+            *(row.fingerprint, row.take),
+            stored=json.loads(row.input_files or "{}") if is_url(row.output_path) else {},
+        )
+        for row in rows
+    ]
 
 
 def read_digests(folder: Path, specs: Sequence[JobSpec], recorded: Sequence[str | None]) -> FileDigests:

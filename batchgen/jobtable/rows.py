@@ -60,6 +60,16 @@ def rows_among(
         yield from connection.execute(statement.where(column.in_(chunk)), params)
 
 
+def keys_of(connection: Connection, ids: Collection[int]) -> frozenset[str]:
+    return frozenset(row.key for row in rows_among(connection, select(jobs.c.key), jobs.c.id, ids))
+
+
+def ids_of(connection: Connection, batch_id: int, keys: Collection[str]) -> frozenset[int]:
+    """The row ids of a batch's jobs by their keys; a key that is not in the batch is missing."""
+    of_batch = select(jobs.c.id).where(jobs.c.batch_id == batch_id)
+    return frozenset(row.id for row in rows_among(connection, of_batch, jobs.c.key, keys))
+
+
 def may_be_charged(row: Any) -> bool:
     """Whether a job without a video may have cost money: the service has its generation, or may have it. A cost of 0
     proves nothing of a failure such as an expired result: only what was made and paid for expires."""

@@ -127,6 +127,14 @@ def selected_of(connection: Connection, ids: Sequence[int]) -> Selected:
     return selected
 
 
+def ids_without(connection: Connection, batch_id: int, left_out: Sequence[int]) -> list[int]:
+    """The row ids of a batch's jobs but for some, in the order in which they are sent."""
+    order = (jobs.c.rank.desc(), jobs.c.priority.desc(), jobs.c.id)
+    absent = set(left_out)
+    ids = connection.execute(select(jobs.c.id).where(jobs.c.batch_id == batch_id).order_by(*order)).scalars()
+    return [job_id for job_id in ids if job_id not in absent]
+
+
 def find(connection: Connection, batch_id: int, selection: Selection, gone: Collection[int] = ()) -> list[int]:
     """The row ids of the selected jobs, none of them cancelled, in the manifest's order and by its priorities.
 

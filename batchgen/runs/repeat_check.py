@@ -16,8 +16,8 @@ from batchgen.context import RunContext
 from batchgen.errors import ManifestChanged
 from batchgen.jobs import ErrorClass
 from batchgen.jobtable import repeats, settings, submission, takeover
-from batchgen.jobtable.enrolled import ids_of
 from batchgen.jobtable.repeats import Repeat
+from batchgen.jobtable.rows import ids_of
 from batchgen.jobtable.sync import SyncResult
 from batchgen.limits.rate import backoff
 from batchgen.limits.steering import read_enrolled, read_steering
