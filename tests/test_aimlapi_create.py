@@ -236,6 +236,14 @@ async def test_a_local_file_travels_in_its_place_as_a_data_uri() -> None:
 WHOLE = answer(201, {**CREATED, "more": "x" * 40}, {"x-inference-id": "g-1", "x-aimlapi-usd-spent": "0.28"})
 
 
+def test_a_service_that_takes_bare_base64_gets_a_local_file_without_a_prefix() -> None:
+    submission = replace(
+        SUBMISSION, request='{"image": "cat.png"}', files={"/image": LocalFile("cat.png", "image/png", b"png")}
+    )
+    body = submission.body(lambda file: base64.b64encode(file.content).decode())
+    assert json.loads(body) == {"image": "cG5n"}
+
+
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
 async def test_an_answer_cut_at_any_byte_is_never_taken_for_not_sent(reset: bool) -> None:
     cuts = range(len(WHOLE))

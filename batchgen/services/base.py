@@ -8,11 +8,12 @@ from __future__ import annotations
 import base64
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any
 
 from batchgen.catalogue import pointers
@@ -194,14 +195,15 @@ class Submission:
     handle: Mapping[str, Any] = field(default_factory=dict)
     """What `Service.prepare` returned."""
 
-    def body(self) -> bytes:
-        """The parameters as JSON, with each local file in its place as a data URI."""
+    def body(self, encode: Callable[[LocalFile], str] = attrgetter("data_uri")) -> bytes:
+        """The parameters as JSON, with each local file in its place as `encode` writes it: some services take bare
+        base64."""
         if not self.files:
             return self.request.encode()
         document = json.loads(self.request)
         for pointer, file in self.files.items():
             container, key = pointers.parent_of(document, pointer)
-            container[key] = file.data_uri
+            container[key] = encode(file)
         return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
