@@ -1,11 +1,13 @@
-"""Waiting for a job table that another program has locked, or whose server restarts: for how long, and what is said."""
+"""Waiting for a job table that another program has locked, or whose server restarts: who holds it, and for how long."""
 
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -29,6 +31,8 @@ PATIENCE_TRIES = 40
 """Tries of a command that somebody waits for: ten seconds at least. A run waits for as long as the lock is held."""
 OUTAGE = timedelta(minutes=30)
 """How long a run waits for a server that does not answer: its restart and its maintenance take minutes."""
+WRITE_LOCK_BYTE = 120
+"""The byte of the file `-shm` that a writer locks (the WAL-index of SQLite's file format)."""
 LOCK_CODES = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 LOCK_STATES = frozenset({"55P03", "40001", "40P01"})  # of PostgreSQL: lock not available, serialization, deadlock
 QUERY_CANCELED = "57014"
@@ -128,5 +132,30 @@ class TableLock:
         if self.path is None:
             gone, locked = "the server of the job table does not answer", "the job table is locked by another session"
             return f"{self.shown}: {gone if self.is_gone else locked}"
-        browser = "perhaps a database browser with an edit that is not saved"
-        return f"{self.shown}: the job table is locked by another program, {browser}"
+        holder = " and ".join(lock_holders(self.path)) or "another program"
+        hint = "" if "batchgen" in holder else ", perhaps a database browser with an edit that is not saved"
+        return f"{self.shown}: the job table is locked by {holder}{hint}"
+
+
+def lock_holders(path: Path) -> list[str]:
+    """The other processes that keep a database from being written, as Linux lists them, in words."""
+    holders: dict[str, str] = {}
+    with suppress(OSError, ValueError, AttributeError):
+        for pid in lock_owners(path):
+            if int(pid) not in (os.getpid(), 0, -1):
+                command = Path(f"/proc/{pid}/comm").read_text("utf-8", "replace").strip()
+                holders[pid] = f"process {pid} ({command!a})"
+    return list(holders.values())
+
+
+def lock_owners(path: Path) -> Iterator[str]:
+    """The process ids of whoever has a write lock on the database itself, or on the write-ahead log's index."""
+    journal = path.with_name(f"{path.name}-shm")
+    inodes = {str(file.stat().st_ino): file for file in (path, journal) if file.exists()}
+    for line in Path("/proc/locks").read_text("utf-8").splitlines():
+        _, kind, _, access, pid, file, first, last, *_ = line.split()
+        locked = inodes.get(file.rpartition(":")[2])
+        if kind != "POSIX" or access != "WRITE" or locked is None:
+            continue
+        if locked == path or int(first) <= WRITE_LOCK_BYTE <= (int(last) if last.isdigit() else WRITE_LOCK_BYTE):
+            yield pid
