@@ -159,7 +159,7 @@ def begin_run(connection: Connection, service: str, now: datetime) -> None:
     It learns anew the rate of polls, a very small number in flight, and how seldom a higher limit is tried.
     """
     for row in connection.execute(OF_SERVICE, {"key_service": service}).all():
-        key = LimitKey(row.service, LimitKind(row.kind), row.account, row.model)
+        key = LimitKey(row.service, row.kind, row.account, row.model)
         if row.paused_until and row.paused_until > now:
             # In the row of a whole service, `used_at` is when a run last sent such a request, or is about to.
             try_at = now
@@ -195,7 +195,7 @@ def learned_by_model(connection: Connection, service: str, since: datetime) -> d
     """What was learned of each model since then, with the account that was used last."""
     by_account: dict[tuple[str, str], dict[LimitKind, LearnedLimit]] = {}
     for row in connection.execute(LEARNED, {"key_service": service, "since": since}):
-        by_account.setdefault((row.model, row.account), {})[LimitKind(row.kind)] = to_learned(row)
+        by_account.setdefault((row.model, row.account), {})[row.kind] = to_learned(row)
     unknown = LearnedLimit()
     return {
         model: LearnedLimits(kinds.get(LimitKind.IN_FLIGHT, unknown), kinds.get(LimitKind.SUBMITS, unknown))
