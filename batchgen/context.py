@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -130,8 +131,8 @@ class RunContext:
     """Why pending jobs are not submitted although the limits have capacity. Empty while they are (`hold_back`)."""
     hold_until: datetime | None = None
     """When the hold ends, where that is known."""
-    awaits_prices: bool = False
-    """Set while the prices are asked for that a cap on the cost needs. Nothing is submitted before they are there."""
+    has_prices: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once the price list has come, or is not to be had."""
     awaits_history: bool = False
     """Set while the service's log is read, to see what was paid for before. Nothing is submitted before."""
     uncompared: str = ""
@@ -170,6 +171,11 @@ class RunContext:
     @property
     def until_in_force(self) -> datetime | None:
         return self.steering.until(self.spec.until)
+
+    @property
+    def awaits_prices(self) -> bool:
+        """The prices are asked for that a cap on the cost needs. Nothing is submitted before they are there."""
+        return self.limits_in_force.max_cost is not None and not self.has_prices.is_set()
 
     @property
     def may_leave_jobs(self) -> bool:

@@ -113,20 +113,16 @@ class Downloader(Stage):
             fault = await self.deliver_outputs(job)
         except Abandoned:
             return
+        write, run_id, now = self.context.database.write, self.context.run_id, clock.utcnow()
         if fault is None:
             self.context.obstacles.pop(job.key, None)
         elif isinstance(fault, GenerationEnded):
-            write, run_id = self.context.database.write, self.context.run_id
-            await write(polling.failed, job, run_id, fault.outcome, clock.utcnow(), leaving=State.DOWNLOADING)
+            await write(polling.failed, job, run_id, fault.outcome, now, leaving=State.DOWNLOADING)
         elif isinstance(fault, OBSTACLES):
-            await self.leave_to_next_run(job, fault)
+            self.context.obstacles[job.key] = str(fault)
+            await write(delivery.left_to_next_run, job, run_id, str(fault), now + OBSTACLE_PAUSE)
         else:
             await self.postpone(job, fault)
-
-    async def leave_to_next_run(self, job: Job, fault: Exception) -> None:
-        reason, due_at = str(fault), clock.utcnow() + OBSTACLE_PAUSE
-        self.context.obstacles[job.key] = reason
-        await self.context.database.write(delivery.left_to_next_run, job, self.context.run_id, reason, due_at)
 
     async def postpone(self, job: Job, fault: Exception) -> None:
         """Let a job wait for its next try, longer after each failure in a row."""

@@ -18,15 +18,15 @@ from sqlalchemy import Connection, Row, bindparam, select, text
 
 from batchgen.files.local_files import FileDigests
 from batchgen.jobs import JobSpec, Outcome, State, TimingKind, timing_kind
-from batchgen.jobtable import ledger, pricelist, selection, statistics, submission, sync, timings
+from batchgen.jobtable import pricelist, selection, statistics, submission, sync, timings
 from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.joins import ATTEMPT_IS_IN_FLIGHT
-from batchgen.jobtable.ledger import Totals
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.jobtable.repeats import Repeat, RepeatSearch, compare
 from batchgen.jobtable.schema import attempts, jobs
 from batchgen.jobtable.selection import Selection
+from batchgen.jobtable.statistics import BatchSummary
 from batchgen.jobtable.submission import Candidate
 from batchgen.jobtable.sync import SyncResult
 from batchgen.jobtable.timings import Timing
@@ -36,6 +36,7 @@ from batchgen.limits.admission import MOST_PER_MINUTE
 from batchgen.limits.forecast import Forecast, forecast
 from batchgen.limits.generation_times import GenerationTimes
 from batchgen.manifest.limits import AUTO, Limits
+from batchgen.services.base import Features
 
 LEARNED_FOR = timedelta(days=30)  # older limits say little about what the account may do today
 ALL_JOBS = 1_000_000_000  # more jobs than there are: a plan reads every pending job
@@ -56,12 +57,9 @@ class PlanRequest:
     until: datetime | None
     medians: Mapping[str, float]
     """The service's median generation times: seconds by model."""
-    speed: float
-    """How many times faster than documented the service is."""
+    features: Features
     has_live_prices: bool
     """Whether the stored price list was fetched from the service just now."""
-    keeps_results_for: timedelta | None = None
-    """How long the service keeps a finished file."""
     warnings: tuple[str, ...] = ()
 
 
@@ -91,9 +89,7 @@ class Snapshot:
     """All that a plan needs of the job table, at one moment, as it would be once the manifest is synced."""
 
     synced: SyncResult
-    states: dict[State, int]
-    held: int
-    """Unconfirmed jobs that wait for a person."""
+    summary: BatchSummary
     pending: list[Candidate]
     """The selected jobs that wait to be sent, in their order."""
     repeats: list[Repeat]
@@ -106,7 +102,6 @@ class Snapshot:
     """Pending jobs that are not selected."""
     generating: Sequence[Row[Any, Any, Any]]
     """Model, clip length and time of submission of each generation that the service is working on."""
-    totals: Totals
     prices: PriceList
     timings: Mapping[TimingKind, Timing]
     learned: list[LearnedLimits]
@@ -141,7 +136,7 @@ class Plan:
     @property
     def has_end(self) -> bool:
         """Whether anything is left that ends: a job that would be sent, or one at the service."""
-        return bool(self.in_time or self.table.states[State.GENERATING])
+        return bool(self.in_time or self.table.summary.counts[State.GENERATING])
 
 
 async def make_plan(database: Database, request: PlanRequest, now: datetime) -> Plan:
@@ -152,7 +147,7 @@ async def make_plan(database: Database, request: PlanRequest, now: datetime) -> 
     costs = [
         prices.corrected(quote, job.model, job.clip_seconds) for quote, job in zip(quotes, table.pending, strict=True)
     ]
-    affordable, affordable_cost = within_cap(costs, table.totals, request.limits.max_cost)
+    affordable, affordable_cost = within_cap(costs, table.summary, request.limits.max_cost)
     in_flight, per_minute = assumed_limits(table.learned, request.limits)
     finish = forecast_finish(table, request, affordable, in_flight, per_minute, now)
     return Plan(
@@ -188,18 +183,15 @@ def read_snapshot(connection: Connection, request: PlanRequest, now: datetime) -
         repeated = {repeat.job.id for repeat in compared.repeats}
         ready = submission.ready(connection, batch_id, ALL_JOBS, selected)
         pending = [job for job in ready if job.id not in repeated]
-        summary = statistics.batch_summary(connection, batch_id, now)
         snapshot = Snapshot(
             synced=synced,
             repeats=compared.repeats,
             beside=compared.beside,
-            states=summary.counts,
-            held=summary.held,
+            summary=statistics.batch_summary(connection, batch_id, now),
             pending=pending,
             prompts=first_prompts(connection, pending),
             left_out=selection.left_out(connection, batch_id, selected),
             generating=connection.execute(GENERATING, {"of_service": service, "now": now}).all(),
-            totals=ledger.totals(connection, batch_id),
             prices=pricelist.load(connection, service),
             timings=timings.load(connection, service),
             learned=list(rate.learned_by_model(connection, service, now - LEARNED_FOR).values()),
@@ -222,11 +214,11 @@ def first_prompts(connection: Connection, pending: Sequence[Candidate]) -> list[
     return [FirstPrompt(keys[job_id], prompt) for prompt, job_id in first.items()]
 
 
-def within_cap(costs: Sequence[Decimal | None], totals: Totals, cap: Decimal | None) -> tuple[int, Decimal]:
+def within_cap(costs: Sequence[Decimal | None], summary: BatchSummary, cap: Decimal | None) -> tuple[int, Decimal]:
     """How many of the jobs, in their order, fit under the cap, and what they cost. Unknown prices count nothing."""
-    spent = Decimal(0)
+    committed, spent = summary.cost_usd + summary.reserved_usd, Decimal(0)
     for number, cost in enumerate(costs):
-        if cap is not None and totals.committed + spent + (cost or 0) > cap:
+        if cap is not None and committed + spent + (cost or 0) > cap:
             return number, spent
         spent += cost or 0
     return len(costs), spent
@@ -265,7 +257,7 @@ def forecast_finish(
     table: Snapshot, request: PlanRequest, affordable: int, in_flight: int, per_minute: float, now: datetime
 ) -> Forecast:
     """Simulate the affordable jobs beside all that the service is working on already."""
-    generation_times = GenerationTimes(request.medians, table.timings, request.speed)
+    generation_times = GenerationTimes(request.medians, table.timings, request.features.speed)
     waiting = [generation_times.times(*job.kind) for job in table.pending[:affordable]]
     ages = (max((now - row.answered_at).total_seconds(), 0) for row in table.generating)
     kinds = (timing_kind(row.model, row.clip_seconds) for row in table.generating)

@@ -129,9 +129,8 @@ class Runner:
 
         Most answers come within a moment, for which the run waits: then even its first polls are planned well.
         """
-        self.context.awaits_prices = self.context.limits_in_force.max_cost is not None
         self.context.awaits_history = True
-        repeats = RepeatCheck(self.context, self.wait, self.upkeep.has_prices)
+        repeats = RepeatCheck(self.context, self.wait)
         questions = [repeats.check, self.poller.learn_medians, self.upkeep.ask_money]
         tasks = [asyncio.create_task(self.until_over(question)) for question in questions]
         try:

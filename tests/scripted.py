@@ -98,7 +98,9 @@ class ScriptedService(Service):
 def context_of(table: Table, service: ScriptedService, limits: Limits | None = None, run: str = RUN) -> RunContext:
     limits = limits or Limits()
     spec = RunSpec(batch=table.batch, synced=SyncResult(table.batch_id), folder=table.folder, limits=limits)
-    return RunContext(table.database, service, spec, run, limits, GenerationTimes({}, {}))
+    context = RunContext(table.database, service, spec, run, limits, GenerationTimes({}, {}))
+    context.has_prices.set()
+    return context
 
 
 def change_spec(context: RunContext, **values: Any) -> None:

@@ -22,6 +22,7 @@ from batchgen.limits.adaptive import LearnedLimit, LearnedLimits
 from batchgen.limits.admission import MOST_PER_MINUTE
 from batchgen.manifest.limits import AUTO, Limits
 from batchgen.report.plan import job_counts, plan_lines
+from batchgen.services.base import Adoption, Features
 from tests.table import MODEL, Table, spec
 
 
@@ -48,7 +49,10 @@ class MeasuredWhileOthersWrite(Mapping[str, float]):
 
 def request_for(table: Table, medians: Mapping[str, float]) -> PlanRequest:
     specs, digests = [spec("mona"), spec("lisa")], FileDigests(table.folder)
-    return PlanRequest(table.batch, specs, digests, Limits(), Selection(), None, medians, 1.0, has_live_prices=False)
+    features = Features(Adoption.NONE)
+    return PlanRequest(
+        table.batch, specs, digests, Limits(), Selection(), None, medians, features, has_live_prices=False
+    )
 
 
 async def test_another_connection_can_write_while_the_forecast_is_simulated(table: Table) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
@@ -52,11 +51,8 @@ def past(table: Table, key: str, at: datetime = NOON - HOUR, **fields: Any) -> P
 def repeat_check(
     context: RunContext, synced: SyncResult, on_changed: OnChanged, wait: Callable[[float], Awaitable[bool]]
 ) -> RepeatCheck:
-    """The check of a run whose price list has come."""
     change_spec(context, synced=synced, on_changed=on_changed)
-    has_prices = asyncio.Event()
-    has_prices.set()
-    return RepeatCheck(context, wait, has_prices)
+    return RepeatCheck(context, wait)
 
 
 async def never_over(_seconds: float) -> bool:

@@ -129,7 +129,7 @@ async def test_a_person_is_asked_about_repeats_once_the_prices_are_there(table: 
     service.histories = [
         History([PastGeneration(id_, f"g-{id_}", NOON - timedelta(days=3)) for id_ in request_ids], NOON)
     ]
-    run.upkeep.has_prices = Prices()
+    run.context.has_prices = Prices()
     with pytest.raises(ManifestChanged, match=r"pay for these once more: 2 clips for about 0\.5 USD"):
         await run.run()
 

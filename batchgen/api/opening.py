@@ -145,9 +145,8 @@ async def plan_run(database: Database, manifest: Manifest, options: RunOptions) 
         selection=selection,
         until=steering.until(until_of(options)),
         medians=medians,
-        speed=service.features.speed,
+        features=service.features,
         has_live_prices=has_prices,
-        keeps_results_for=service.features.keeps_results_for,
         warnings=manifest.warnings,
     )
     return await make_plan(database, request, clock.utcnow())

@@ -42,6 +42,7 @@ class Collector(Runner):
     @asynccontextmanager
     async def background_questions(self) -> AsyncIterator[None]:
         """What a run asks in the background is about jobs that are to be sent."""
+        self.context.has_prices.set()
         yield
 
     async def can_advance(self) -> bool:

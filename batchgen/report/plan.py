@@ -39,7 +39,7 @@ def plan_lines(plan: Plan, now: datetime) -> Iterator[str]:
     if plan.has_end:
         half, late = (f"{duration(at - now)} ({local_time(at, now)})" for at in (plan.p50_at, plan.p90_at))
         yield f"  done in about {half}, nine times out of ten within {late}, with {assumed_limits(plan)}"
-    if (kept := plan.request.keeps_results_for) and plan.to_send:
+    if (kept := plan.request.features.keeps_results_for) and plan.to_send:
         yield f"  the service keeps a finished file for {duration(kept)}: a run must be at work within that time"
     if (until := plan.request.until) and plan.to_send:
         sent, cost = plan.in_time or "none", f", for {dollars(plan.in_time_cost)}" if plan.in_time_cost else ""
@@ -66,7 +66,7 @@ def prompt_lines(plan: Plan) -> Iterator[str]:
 
 
 def job_counts(plan: Plan) -> str:
-    table = plan.table
+    table, summary = plan.table, plan.table.summary
     parts = [
         ("to send", plan.to_send),
         ("of them new", table.synced.new),
@@ -74,13 +74,10 @@ def job_counts(plan: Plan) -> str:
         ("changed after being sent (run asks for --changed)", len(table.synced.changed)),
         ("paid for before, or with a video already (run asks for --changed)", len(table.repeats)),
         ("not selected", table.left_out),
-        ("in flight", sum(number for state, number in table.states.items() if state.is_active) - table.held),
-        ("held for a person", table.held),
-        *((str(state), table.states[state]) for state in State if state.is_terminal),
-        (
-            "of them earlier versions, or no longer in the manifest",
-            sum(table.states.values()) - len(plan.request.specs),
-        ),
+        ("in flight", sum(number for state, number in summary.counts.items() if state.is_active) - summary.held),
+        ("held for a person", summary.held),
+        *((str(state), summary.counts[state]) for state in State if state.is_terminal),
+        ("of them earlier versions, or no longer in the manifest", summary.total - len(plan.request.specs)),
     ]
     return counts(parts) or "none"
 
@@ -97,10 +94,10 @@ def model_cost(model: ModelCost) -> str:
 
 def total_cost(plan: Plan) -> str:
     """What the jobs to send would cost, and what the batch has cost or reserved already."""
-    totals = plan.table.totals
-    spent = f"; {dollars(totals.spent)} spent already" if totals.spent else ""
-    reserved = f"; {dollars(totals.reserved)} reserved" if totals.reserved else ""
-    unknown = f"; {unknown_charges(totals.unpriced)}" if totals.unpriced else ""
+    summary = plan.table.summary
+    spent = f"; {dollars(summary.cost_usd)} spent already" if summary.cost_usd else ""
+    reserved = f"; {dollars(summary.reserved_usd)} reserved" if summary.reserved_usd else ""
+    unknown = f"; {unknown_charges(summary.unpriced)}" if summary.unpriced else ""
     already = f"{spent}{reserved}{unknown}"
     priced = plan.to_send - plan.unpriced
     if not priced:
@@ -141,22 +138,22 @@ def assumed_limits(plan: Plan) -> str:
 
 def plan_json(plan: Plan, run_command: str) -> Planned:
     """A plan for programs; `run_command` is the run that it is of, to type."""
-    request, table, until = plan.request, plan.table, plan.request.until
-    following = advice("there is nothing to send")
+    request, table, summary, until = plan.request, plan.table, plan.table.summary, plan.request.until
+    kept, following = request.features.keeps_results_for, advice("there is nothing to send")
     if table.synced.changed or table.repeats:
         following = advice(HINTS[ManifestChanged], f"{run_command} --changed keep")
-    elif plan.to_send or sum(table.states[state] for state in State if state.is_active) > table.held:
+    elif plan.to_send or sum(summary.counts[state] for state in State if state.is_active) > summary.held:
         following = advice("`run` does what is planned here", run_command)
     return {
         "event": "planned",
         "batch": request.batch.name,
-        "jobs": sum(table.states.values()),
+        "jobs": summary.total,
         "new": table.synced.new,
         "edited": table.synced.edited,
         "changed": [change.key for change in table.synced.changed],
         "repeats": [repeat.job.key for repeat in table.repeats],
         "gone": table.synced.gone,
-        "states": dict(table.states),
+        "states": dict(summary.counts),
         "to_send": plan.to_send,
         "not_selected": table.left_out,
         "prices": [cast("PlannedModel", asdict(model)) for model in plan.models],
@@ -167,11 +164,11 @@ def plan_json(plan: Plan, run_command: str) -> Planned:
         "cost_usd": plan.cost if plan.unpriced < plan.to_send or not plan.to_send else None,
         "unknown": plan.unpriced,
         "by_charges": plan.by_charges,
-        "spent_usd": table.totals.spent,
-        "reserved_usd": table.totals.reserved,
+        "spent_usd": summary.cost_usd,
+        "reserved_usd": summary.reserved_usd,
         "max_cost_usd": request.limits.max_cost,
         "within_max_cost": {"jobs": plan.affordable, "cost_usd": plan.affordable_cost},
-        "results_kept_seconds": request.keeps_results_for.total_seconds() if request.keeps_results_for else None,
+        "results_kept_seconds": kept.total_seconds() if kept else None,
         "finish": {"p50": plan.p50_at, "p90": plan.p90_at} if plan.has_end else None,
         "until": {"at": until, "jobs": plan.in_time, "cost_usd": plan.in_time_cost} if until else None,
         **following,

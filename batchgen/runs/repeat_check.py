@@ -37,12 +37,8 @@ REFUSED = (400, 401, 403, 404, 405, 501)
 class RepeatCheck:
     """Looks for pending jobs that were paid for before, and does with them what a person said."""
 
-    def __init__(
-        self, context: RunContext, wait: Callable[[float], Awaitable[bool]], has_prices: asyncio.Event
-    ) -> None:
+    def __init__(self, context: RunContext, wait: Callable[[float], Awaitable[bool]]) -> None:
         self.context = context
-        self.has_prices = has_prices
-        """A person who is asked whether to pay again is told how much."""
         self.synced = context.spec.synced
         self.on_changed = context.spec.on_changed
         """What a person said of the repeats that the first comparison shows. Nobody was asked about later ones."""
@@ -156,8 +152,8 @@ class RepeatCheck:
         adopter = takeover.Adopter(*sender, self.handle_of, now, deadline)
         if matches:
             said = takeover.said_of(matches, self.on_changed, self.synced.redone)
-            if said == "refuse":
-                await self.has_prices.wait()
+            if said == "refuse":  # A person who is asked whether to pay again is told how much.
+                await context.has_prices.wait()
             redone = self.synced.redone
             await context.database.write(takeover.settle, matches, context.spec.folder, adopter, said, redone)
         if matches and self.on_changed == "keep":

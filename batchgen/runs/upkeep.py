@@ -46,8 +46,6 @@ class Upkeep:
         """The newest setting that was heeded, and the newest change of the order."""
         self.standstill = ""
         """Why nothing is submitted, as the table has it."""
-        self.has_prices = asyncio.Event()
-        """Set once the price list has come, or is not to be had."""
         self.charge_requests = 0
 
     def intervals(self) -> list[tuple[Callable[[], Awaitable[None]], float]]:
@@ -144,8 +142,7 @@ class Upkeep:
             if prices := await accounting.learn_prices(context.database, context.service, clock.utcnow()):
                 context.prices = prices
         finally:
-            context.awaits_prices = False
-            self.has_prices.set()
+            context.has_prices.set()
             self.wake()
 
     async def ask_credits(self) -> None:
