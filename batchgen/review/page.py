@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -40,30 +40,29 @@ class PageData:
     batch: str
     document: Mapping[str, Any]
     charts: str
-    posters: Mapping[str, str]
-    """The SHA-256 of delivered files with a poster, by their short names on the page."""
+    posters: Mapping[str, bytes]
+    """Those that belong to it, by their short names on the page."""
 
 
-def read_page(
-    connection: Connection, batch: StoredBatch, has_poster: Callable[[str], bool], *, served: bool
-) -> PageData:
-    data, chart_data, posters = ClipData(has_poster), ChartData(), {}
+def read_page(connection: Connection, batch: StoredBatch, posters: Mapping[str, bytes] | None = None) -> PageData:
+    """The page of a batch with these posters, by the SHA-256 of their files; without any, the page that is served."""
+    data, chart_data, named = ClipData(posters), ChartData(), {}
     marks = clip_rows.newest(connection, batch.id)
     for clip in clip_rows.clips(connection, batch.id):
         data.add(clip)
         chart_data.add(clip)
-        if clip.files and has_poster(clip.files[0].sha256):
-            posters[clip.files[0].sha256[:CLIP_DIGITS]] = clip.files[0].sha256
+        if posters and clip.files and (poster := posters.get(clip.files[0].sha256)):
+            named[clip.files[0].sha256[:CLIP_DIGITS]] = poster
     document = {
         **data.document(),
         "batch": batch.name,
         "simulated": batch.service == SIMULATOR,
-        "served": served,
+        "served": posters is None,
         "began": round(min(chart_data.sent).timestamp()) if chart_data.sent else 0,
         "marks": marks,
         "uncharged": uncharged(connection, batch.id),
     }
-    return PageData(batch.name, document, charts(chart_data, ledger.spend_by_model(connection, batch.id)), posters)
+    return PageData(batch.name, document, charts(chart_data, ledger.spend_by_model(connection, batch.id)), named)
 
 
 def uncharged(connection: Connection, batch_id: int) -> str:

@@ -70,7 +70,7 @@ class Review:
         self.token = secrets.token_urlsafe(24)
 
     async def page(self, _request: Request) -> Response:
-        page = await self.database.read(read_page, self.batch, lambda _sha256: True, served=True)
+        page = await self.database.read(read_page, self.batch)
         html = await to_thread.run_sync(render, page, page.document)
         allowed = policy(media="'self'", connect="'self'")
         headers = {"content-security-policy": f"{allowed}; frame-ancestors 'none'"}
@@ -106,7 +106,7 @@ class Review:
             rows, marks = await self.database.read(clips.changed_since, self.batch.id, marks)
         except (ValueError, TypeError, OverflowError, RecursionError):
             raise HTTPException(400) from None
-        data = ClipData(lambda _sha256: True)
+        data = ClipData()
         for clip in await self.database.read(self.read_clips, rows) if rows else ():
             data.add(clip)
         rest = {"uncharged": await self.database.read(uncharged, self.batch.id), "most": CHANGES_AT_ONCE}
