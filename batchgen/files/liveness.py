@@ -92,8 +92,7 @@ def make_lock_file(directory: Directory, name: str) -> int:
 def leave_trace(directory: Directory, name: str) -> None:
     """Make sure that the next run sees that one was at work here."""
     if directory.stat(name) is None:
-        with os.fdopen(directory.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
-            file.write(RECORDED)
+        directory.make(name, RECORDED)
 
 
 def remove_locked(directory: Directory, name: str | None, descriptor: int) -> None:
