@@ -208,14 +208,14 @@ def test_a_wrong_option_is_refused_before_anything_is_sent(
 
 
 def test_a_missing_extra_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    from batchgen.hooks.metrics import serve
+    from batchgen.hooks.metrics import MetricsServer
 
     for name in ("apprise", "prometheus_client"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(UsageError, match=r'pip install "batchgen\[notify\]"'):
         receivers_of(["json://localhost"])
     with pytest.raises(UsageError, match=r'pip install "batchgen\[metrics\]"'):
-        serve(0)
+        MetricsServer(0)
 
 
 HOSTILE = ["--delete", "$(touch owned)", "a; touch owned", "a'b\"c", "`touch owned`", "größe 大"]

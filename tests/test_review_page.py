@@ -20,7 +20,7 @@ pytest.importorskip("playwright", reason="playwright is not installed")
 from playwright.sync_api import Browser
 
 from batchgen.jobs import JobSpec, State, Verdict
-from batchgen.jobtable import verdicts
+from batchgen.jobtable import clips, verdicts
 from batchgen.jobtable.batches import stored_batches
 from batchgen.jobtable.clips import Clip, ClipFile
 from batchgen.jobtable.database import Database
@@ -92,9 +92,9 @@ def write(batch: ReviewBatch, path: Path, inline_bytes: float = 1e6) -> str:
     from batchgen.files.posters import Posters
 
     (stored,) = batch.database.read_now(stored_batches)
-    posters = Posters(batch.folder)
-    page = batch.database.read_now(read_page, stored, lambda sha: posters.read(sha) is not None, served=False)
-    write_report(page, path, batch.folder, posters.read, inline_bytes)
+    stills, files = Posters(batch.folder), batch.database.read_now(clips.first_files, stored.id)
+    posters = {file.sha256: poster for file in files if (poster := stills.read(file.sha256))}
+    write_report(batch.database.read_now(read_page, stored, posters), path, batch.folder, inline_bytes)
     return path.as_uri()
 
 
@@ -406,13 +406,13 @@ def clip_of(spec: JobSpec, number: int) -> Clip:
 @pytest.fixture(scope="module")
 def large_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("large") / "large.html"
-    data, chart_data = ClipData(lambda _: False), ChartData()
+    data, chart_data = ClipData(posters=()), ChartData()
     for number, spec in enumerate(matrix_jobs(10_000)):
         data.add(clip_of(spec, number))
         chart_data.add(clip_of(spec, number))
     fields = {"batch": "large", "simulated": False, "served": False, "began": 0, "marks": (0, 0, "")}
     document = {**data.document(), **fields}
-    write_report(PageData("large", document, charts(chart_data, {}), {}), path, path.parent, lambda _: None, 0)
+    write_report(PageData("large", document, charts(chart_data, {}), {}), path, path.parent, 0)
     return path
 
 

@@ -190,7 +190,7 @@ def test_texts_without_end_are_cut_and_cannot_leave_the_data(batch: ReviewBatch)
     clip = replace(
         mona, request=request, error=HOSTILE * 50_000, tags=(HOSTILE * 1_000,) * 1_000, model=HOSTILE * 1_000
     )
-    data = ClipData(lambda _: True)
+    data = ClipData()
     data.add(clip)
     text = as_script(data.document())
     assert len(text) < 25_000
@@ -207,7 +207,7 @@ def params() -> dict[str, str]:
     "request_", ["", "[]", "null", '{"prompt": 5}', '{"prompt": null}', '{"image_url": [1, {}]}', "[" * 9_999]
 )
 def test_a_request_that_is_none_is_shown_as_far_as_it_goes(batch: ReviewBatch, request_: str) -> None:
-    data = ClipData(lambda _: True)
+    data = ClipData()
     data.add(replace(read_clips(batch)[0], request=request_))
     assert json.loads(as_script(data.document()))["rows"][0][1] == "mona"
 

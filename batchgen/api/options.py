@@ -142,9 +142,9 @@ def hooks_of(options: RunOptions, manifest: Path) -> RunHooks:
     hook = DeliveryHook(command, manifest.parent, again=again) if command is not None else None
     server = None
     if port is not None:
-        from batchgen.hooks.metrics import serve  # Imported here: only `--metrics` needs it.
+        from batchgen.hooks.metrics import MetricsServer  # Imported here: only `--metrics` needs it.
 
-        server = serve(port)
+        server = MetricsServer(port)
     simulate, db = options.get("simulate", False), options.get("db")
     db = Path(db).absolute() if db and "://" not in str(db) else db  # it is read on another machine, in another folder
     return RunHooks(

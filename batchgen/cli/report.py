@@ -54,8 +54,8 @@ def command(manifest: Path, db: str | None, simulate: bool, output: Path | None,
         path = output or folder / f"{name_in_path(batch.name)}-report.html"
         judge(path, MARK)  # before anything is read
         posters = asyncio.run(read_posters(PosterSource(folder), database.read_now(clips.first_files, batch.id)))
-        page = database.read_now(read_page, batch, posters.__contains__, served=False)
-    report = write_report(page, path, folder, posters.get, inline * MEGABYTE)
+        page = database.read_now(read_page, batch, posters)
+    report = write_report(page, path, folder, inline * MEGABYTE)
     place = report.poster_folder or "the page"
     with_posters = f", {plural(report.posters, 'poster')} in {place}" if report.posters else ""
     jobs = plural(len(page.document["rows"]), "job")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from contextlib import suppress
 from typing import Any
 
@@ -53,7 +52,7 @@ def read(folder: Directory, name: str) -> bytes | None:
     """The content of a file; None where nothing has the name. Raises `UnsafePath` for what is no file, `OSError`."""
     if folder.stat(name) is None:
         return None
-    with os.fdopen(folder.open(name, os.O_RDONLY), "rb") as file:
+    with folder.reader(name) as file:
         return file.read(BYTES_MAX + 1)
 
 

@@ -69,7 +69,7 @@ class Shards:
     def samples_in(self, name: str) -> set[str]:
         path = self.folder.path / name
         try:
-            with os.fdopen(self.folder.open(name, os.O_RDONLY), "rb") as file, tarfile.open(fileobj=file) as shard:
+            with self.folder.reader(name) as file, tarfile.open(fileobj=file) as shard:
                 return {member.name.partition(".")[0] for member in shard}
         except (tarfile.TarError, OSError, EOFError) as error:
             raise StorageError(

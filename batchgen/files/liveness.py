@@ -64,8 +64,9 @@ def file_lock_held(database: Path, run_id: str) -> Iterator[FileLock]:
             yield lock
         finally:
             if lock.stays:
-                with suppress(OSError, UnsafePath):  # whoever took the table may have taken this file as well
-                    leave_trace(directory, name)
+                # Whoever took the table may have taken this file as well: the next run must see that one was here.
+                with suppress(OSError, UnsafePath):
+                    directory.make(name, RECORDED)
             remove_locked(directory, None if lock.stays else name, descriptor)
 
 
@@ -87,13 +88,6 @@ def make_lock_file(directory: Directory, name: str) -> int:
         f"{directory.path / name}: the lock of this run cannot be made ({reason}). Choose another --db, in a folder"
         " that can be written, on a disk whose file system has locks"
     )
-
-
-def leave_trace(directory: Directory, name: str) -> None:
-    """Make sure that the next run sees that one was at work here."""
-    if directory.stat(name) is None:
-        with os.fdopen(directory.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
-            file.write(RECORDED)
 
 
 def remove_locked(directory: Directory, name: str | None, descriptor: int) -> None:

@@ -5,7 +5,6 @@ They are made as clips arrive and can be made again at any time: nothing is lost
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from batchgen.files.safe_open import PRIVATE_FOLDER, Directory, UnsafePath, open_below
@@ -23,7 +22,7 @@ class Posters:
     def read(self, sha256: str) -> bytes | None:
         """The poster of a clip, as WebP; None where there is none."""
         try:
-            with self.open_folder(sha256) as folder, os.fdopen(folder.open(name_of(sha256), os.O_RDONLY), "rb") as file:
+            with self.open_folder(sha256) as folder, folder.reader(name_of(sha256)) as file:
                 poster = file.read(POSTER_BYTES_MAX + 1)
         except (OSError, UnsafePath):
             return None

@@ -16,6 +16,7 @@ import secrets
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
+from io import BufferedReader
 from pathlib import Path
 
 from batchgen.errors import StorageError, os_reason
@@ -58,9 +59,6 @@ class Directory:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
         if self.descriptor is not None:
             os.close(self.descriptor)
             self.descriptor = None
@@ -113,13 +111,23 @@ class Directory:
             raise
         return descriptor
 
+    def reader(self, name: str) -> BufferedReader:
+        """A regular file, to read. Raises `UnsafePath`, `OSError`."""
+        return os.fdopen(self.open(name, os.O_RDONLY), "rb")
+
+    def make(self, name: str, content: bytes, mode: int = PRIVATE) -> None:
+        """Make a small file under a free name. It is not synced. Raises `FileExistsError`, `UnsafePath`, `OSError`."""
+        with os.fdopen(self.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
+            file.write(content)
+            set_mode(file.fileno(), mode)
+
     def digest_of(self, name: str) -> str | None:
         """The SHA-256 of a regular file; None for what is not one, or may not be read."""
         try:
-            descriptor = self.open(name, os.O_RDONLY)
+            file = self.reader(name)
         except (OSError, UnsafePath):
             return None
-        with os.fdopen(descriptor, "rb") as file:
+        with file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def holds(self, name: str, size: int, sha256: str) -> bool:
@@ -172,9 +180,7 @@ class Directory:
         part = f".{name}.{os.getpid()}.part"
         self.unlink(part)
         try:
-            with os.fdopen(self.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
-                file.write(content)
-                set_mode(file.fileno(), mode)
+            self.make(part, content, mode)
             self.rename(part, name)
         finally:
             self.unlink(part)
@@ -188,8 +194,7 @@ class Directory:
         """Make a small file, and remove it. Raises `OSError` where files cannot be made."""
         name = f".batchgen-trial.{secrets.token_hex(6)}"  # other runs and machines may try at the same time
         try:
-            with os.fdopen(self.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
-                file.write(bytes(TRIAL_BYTES))
+            self.make(name, bytes(TRIAL_BYTES))
         finally:
             self.unlink(name)
 
@@ -286,7 +291,7 @@ def create_database(path: Path) -> None:
     Raises `StorageError`.
     """
     try:
-        os.close(Directory(path.parent, None).open(path.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        Directory(path.parent, None).make(path.name, b"")
     except FileExistsError:
         return
     except OSError as error:

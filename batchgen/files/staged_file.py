@@ -124,7 +124,7 @@ def judge(path: Path, mark: str) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
         if status := directory.stat(path.name):
             directory.judge(path.name, status)
-            with os.fdopen(directory.open(path.name, os.O_RDONLY), "rb") as file:
+            with directory.reader(path.name) as file:
                 if mark.encode() not in file.read(HEAD_BYTES):
                     raise unsafe(path, "was not made by this command", "nothing of yours is overwritten")
     except OSError as error:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from batchgen import clock
 from batchgen.errors import UsageError
@@ -62,32 +62,27 @@ class RunMetrics:
         yield requests
 
 
-def serve(port: int) -> MetricsServer:
-    """Take a port for metrics; 0 is any that is free. Raises `UsageError` where that cannot be done."""
-    try:
-        import prometheus_client  # Imported here: only `--metrics` needs it.
-    except ImportError:
-        raise UsageError(
-            'metrics need the Prometheus client: pip install "batchgen[metrics]". Nothing has been sent.'
-        ) from None
-    registry = prometheus_client.CollectorRegistry()
-    try:
-        server, thread = prometheus_client.start_http_server(port, LOOPBACK, registry)
-    except OSError as error:
-        raise UsageError(
-            f"--metrics {port}: the port cannot be used ({error.strerror}). Another run may serve its own there: name"
-            " another one, or 0 for any that is free. Nothing has been sent."
-        ) from None
-    return MetricsServer(server, thread, registry)
-
-
-@dataclass(frozen=True, slots=True)
 class MetricsServer:
-    """A port on loopback with the metrics of a run; nothing until a collector is registered."""
+    """A port on loopback with the metrics of a run; nothing until a collector is registered.
 
-    server: Any
-    thread: Any
-    registry: Any
+    0 is any port that is free. Raises `UsageError` where none can be taken.
+    """
+
+    def __init__(self, port: int) -> None:
+        try:
+            import prometheus_client  # Imported here: only `--metrics` needs it.
+        except ImportError:
+            raise UsageError(
+                'metrics need the Prometheus client: pip install "batchgen[metrics]". Nothing has been sent.'
+            ) from None
+        self.registry = prometheus_client.CollectorRegistry()
+        try:
+            self.server, self.thread = prometheus_client.start_http_server(port, LOOPBACK, self.registry)
+        except OSError as error:
+            raise UsageError(
+                f"--metrics {port}: the port cannot be used ({error.strerror}). Another run may serve its own there:"
+                " name another one, or 0 for any that is free. Nothing has been sent."
+            ) from None
 
     @property
     def url(self) -> str:

@@ -6,7 +6,7 @@ Whatever comes from a manifest, a service or a file is bounded here. It reaches 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Container, Hashable, Iterable, Mapping
 from hashlib import sha256
 from typing import Any
 
@@ -41,8 +41,9 @@ the generation took. `ended` and `judged` are Unix times. `more` has the paths o
 class ClipData:
     """The rows of clips, and the values that they share."""
 
-    def __init__(self, has_poster: Callable[[str], bool]) -> None:
-        self.has_poster = has_poster
+    def __init__(self, posters: Container[str] | None = None) -> None:
+        self.posters = posters
+        """The SHA-256 of the files that have one; None for a page that asks for each."""
         self.rows: list[list[Any]] = []
         names = ("model", "prompt", "image", "params", "folder", "error")
         self.shared: dict[str, dict[Hashable, tuple[int, Any]]] = {name: {} for name in names}
@@ -91,7 +92,7 @@ class ClipData:
             folder, _, name = first.path.rpartition("/")
             values |= {
                 "clip": first.sha256[:CLIP_DIGITS],
-                "poster": int(self.has_poster(first.sha256)),
+                "poster": int(self.posters is None or first.sha256 in self.posters),
                 "folder": self.number("folder", folder),
                 "name": "" if name == f"{clip.id}.mp4" else name,
                 "width": first.width,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -19,6 +19,7 @@ from batchgen.files.verdicts_file import CLIP_DIGITS
 from batchgen.jobtable import clips as clip_rows
 from batchgen.jobtable import ledger
 from batchgen.jobtable.batches import StoredBatch
+from batchgen.jobtable.clips import CHANGES_AT_ONCE, Marks
 from batchgen.report.words import uncharged_words
 from batchgen.review.charts import ChartData, charts
 from batchgen.review.data import ClipData, as_script
@@ -40,30 +41,39 @@ class PageData:
     batch: str
     document: Mapping[str, Any]
     charts: str
-    posters: Mapping[str, str]
-    """The SHA-256 of delivered files with a poster, by their short names on the page."""
+    posters: Mapping[str, bytes]
+    """Those that belong to it, by their short names on the page."""
 
 
-def read_page(
-    connection: Connection, batch: StoredBatch, has_poster: Callable[[str], bool], *, served: bool
-) -> PageData:
-    data, chart_data, posters = ClipData(has_poster), ChartData(), {}
+def read_page(connection: Connection, batch: StoredBatch, posters: Mapping[str, bytes] | None = None) -> PageData:
+    """The page of a batch with these posters, by the SHA-256 of their files; without any, the page that is served."""
+    data, chart_data, by_name = ClipData(posters), ChartData(), {}
     marks = clip_rows.newest(connection, batch.id)
     for clip in clip_rows.clips(connection, batch.id):
         data.add(clip)
         chart_data.add(clip)
-        if clip.files and has_poster(clip.files[0].sha256):
-            posters[clip.files[0].sha256[:CLIP_DIGITS]] = clip.files[0].sha256
+        if posters and clip.files and (poster := posters.get(clip.files[0].sha256)):
+            by_name[clip.files[0].sha256[:CLIP_DIGITS]] = poster
     document = {
         **data.document(),
         "batch": batch.name,
         "simulated": batch.service == SIMULATOR,
-        "served": served,
+        "served": posters is None,
         "began": round(min(chart_data.sent).timestamp()) if chart_data.sent else 0,
         "marks": marks,
         "uncharged": uncharged(connection, batch.id),
     }
-    return PageData(batch.name, document, charts(chart_data, ledger.spend_by_model(connection, batch.id)), posters)
+    return PageData(batch.name, document, charts(chart_data, ledger.spend_by_model(connection, batch.id)), by_name)
+
+
+def read_changes(connection: Connection, batch_id: int, marks: Marks) -> dict[str, Any]:
+    """What has changed since the marks of a served page. Raises `ValueError` for a mark that is no time."""
+    rows, marks = clip_rows.changed_since(connection, batch_id, marks)
+    data = ClipData()
+    for clip in clip_rows.clips(connection, batch_id, rows) if rows else ():
+        data.add(clip)
+    rest = {"uncharged": uncharged(connection, batch_id), "most": CHANGES_AT_ONCE, "marks": marks}
+    return {**data.document(), **rest}
 
 
 def uncharged(connection: Connection, batch_id: int) -> str:

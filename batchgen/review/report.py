@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -28,14 +28,12 @@ class WrittenReport:
     """Where the posters are; None where they are in the page."""
 
 
-def write_report(
-    page: PageData, path: Path, folder: Path, read_poster: Callable[[str], bytes | None], inline_bytes: float
-) -> WrittenReport:
+def write_report(page: PageData, path: Path, folder: Path, inline_bytes: float) -> WrittenReport:
     """Write the page of a batch whose videos lie below `folder`. Raises `UnsafePath`, `StorageError`.
 
     Posters are in the page where all of them together take at most `inline_bytes` in it.
     """
-    posters = {name: poster for name, sha256 in page.posters.items() if (poster := read_poster(sha256))}
+    posters = page.posters
     is_inline = sum(map(len, posters.values())) * BASE64_GROWTH <= inline_bytes
     poster_folder = None if is_inline or not posters else path.with_name(f"{path.stem}-posters")
     document = {

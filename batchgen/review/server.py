@@ -37,10 +37,9 @@ from batchgen.files.safe_open import UnsafePath
 from batchgen.files.verdicts_file import judged_clip
 from batchgen.jobtable import clips, moves, verdicts
 from batchgen.jobtable.batches import StoredBatch
-from batchgen.jobtable.clips import CHANGES_AT_ONCE, Clip, ClipFile, Marks
+from batchgen.jobtable.clips import ClipFile, Marks
 from batchgen.jobtable.database import Database
-from batchgen.review.data import ClipData
-from batchgen.review.page import policy, read_page, render, uncharged
+from batchgen.review.page import policy, read_changes, read_page, render
 from batchgen.review.posters import PosterSource
 from batchgen.review.video import video_response
 
@@ -70,7 +69,7 @@ class Review:
         self.token = secrets.token_urlsafe(24)
 
     async def page(self, _request: Request) -> Response:
-        page = await self.database.read(read_page, self.batch, lambda _sha256: True, served=True)
+        page = await self.database.read(read_page, self.batch)
         html = await to_thread.run_sync(render, page, page.document)
         allowed = policy(media="'self'", connect="'self'")
         headers = {"content-security-policy": f"{allowed}; frame-ancestors 'none'"}
@@ -103,17 +102,10 @@ class Review:
         try:
             event, verdict, measured_at = json.loads(request.query_params.get("marks", ""))
             marks = Marks(int(event), int(verdict), str(measured_at))
-            rows, marks = await self.database.read(clips.changed_since, self.batch.id, marks)
+            document = await self.database.read(read_changes, self.batch.id, marks)
         except (ValueError, TypeError, OverflowError, RecursionError):
             raise HTTPException(400) from None
-        data = ClipData(lambda _sha256: True)
-        for clip in await self.database.read(self.read_clips, rows) if rows else ():
-            data.add(clip)
-        rest = {"uncharged": await self.database.read(uncharged, self.batch.id), "most": CHANGES_AT_ONCE}
-        return JSONResponse({**data.document(), **rest, "marks": marks})
-
-    def read_clips(self, connection: Any, rows: list[int]) -> list[Clip]:
-        return list(clips.clips(connection, self.batch.id, rows))
+        return JSONResponse(document)
 
     async def judge(self, request: Request) -> Response:
         """Store a verdict on the clip that the page has shown. 409 where the job has another one by now, or its batch
