@@ -55,24 +55,29 @@ class ServiceKeys:
 
 def closed(keys: Mapping[str, Schema], defaults: Any) -> Schema:
     """The schema of a mapping with these keys only, each with its default."""
-    properties = {name: dict(sorted({"default": getattr(defaults, name), **key}.items())) for name, key in keys.items()}
+    properties = {name: {"default": getattr(defaults, name), **key} for name, key in keys.items()}
     return {"additionalProperties": False, "properties": properties, "type": "object"}
 
 
 LIMITS = closed(LIMIT_KEYS, Limits())
 
 
+def optional(description: str, *kinds: Schema, default: object = None) -> Schema:
+    """The schema of a key that may be of these kinds, or null."""
+    return {"anyOf": [*kinds, {"type": "null"}], "default": default, "description": description}
+
+
 @cache
 def header_keys(services: tuple[str, ...]) -> dict[str, Schema]:
     """Each key with its type, default and meaning, where these services are installed."""
-    null, text, manifest = {"type": "null"}, {"type": "string"}, {"pattern": r"\S", "type": "string"}
-    name, styles = {"enum": list(services)}, {"enum": list(get_args(register.Style)), "type": "string"}
+    name, manifest = {"enum": list(services)}, {"pattern": r"\S", "type": "string"}
+    styles = {"enum": list(get_args(register.Style)), "type": "string"}
     endpoint = {"description": "legacy: each vendor's own path.", **styles}
     return {
         "batch": {
             "default": None,
             "description": "The batch's name in the job table. Default: the file's name.",
-            **dict(sorted(NAME_SCHEMA.items())),
+            **NAME_SCHEMA,
         },
         "service": {
             "anyOf": [name, closed({"name": name, "endpoint": endpoint}, ServiceKeys())],
@@ -80,27 +85,20 @@ def header_keys(services: tuple[str, ...]) -> dict[str, Schema]:
             "description": f"The service that makes the videos: {registry.DEFAULT} (the default),"
             f" {registry.SIMULATOR}, or an installed plug-in.",
         },
-        "output": {"anyOf": [text, null], "default": OUTPUT, "description": OUTPUT_HELP},
-        "limits": {
-            "anyOf": [LIMITS, LEARNED, null],
-            "default": asdict(Limits()),
-            "description": "What a run may do at once, and what it may cost; auto: learned from the service's answers.",
-        },
-        "include": {
-            "anyOf": [manifest, {"items": {"title": "the name of a manifest", **manifest}, "type": "array"}, null],
-            "default": None,
-            "description": "Manifests with further jobs of this batch; paths are relative to this file.",
-        },
-        "defaults": {
-            "anyOf": [{"type": "object"}, null],
-            "default": None,
-            "description": "Keys for every job of this file; a job overrides them, and drops one with null.",
-        },
-        "jobs": {
-            "anyOf": [{"type": "array"}, null],
-            "default": None,
-            "description": "One entry for each job, or for all jobs of its rows, matrix and count.",
-        },
+        "output": optional(OUTPUT_HELP, {"type": "string"}, default=OUTPUT),
+        "limits": optional(
+            "What a run may do at once, and what it may cost; auto: learned from the service's answers.",
+            *(LIMITS, LEARNED),
+            default=asdict(Limits()),
+        ),
+        "include": optional(
+            "Manifests with further jobs of this batch; paths are relative to this file.",
+            *(manifest, {"items": {"title": "the name of a manifest", **manifest}, "type": "array"}),
+        ),
+        "defaults": optional(
+            "Keys for every job of this file; a job overrides them, and drops one with null.", {"type": "object"}
+        ),
+        "jobs": optional("One entry for each job, or for all jobs of its rows, matrix and count.", {"type": "array"}),
     }
 
 
