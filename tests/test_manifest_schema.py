@@ -98,8 +98,8 @@ def test_every_key_of_a_job_is_read(key: str, tmp_path: Path) -> None:
     assert specs(**EXAMPLES[key]) != specs(), f"`manifest/job_builder.py` does not read `{key}`"
 
 
-def test_neither_the_help_of_the_command_nor_the_reader_of_manifests_loads_pydantic() -> None:
-    code = "import sys, batchgen.cli, batchgen.manifest.reader; assert 'pydantic' not in sys.modules"
+def test_the_help_of_the_command_does_not_load_pydantic() -> None:
+    code = "import sys, batchgen.cli; assert 'pydantic' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -1,26 +1,32 @@
 """The keys at the top of a manifest: all but its jobs.
 
-Each is one entry of `header_keys`: its type, default and meaning, for the reader and for the schema of editors.
+Each is one field of `HeaderKeys`: its type, default and meaning, for the reader and for the schema of editors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from decimal import Decimal
-from functools import cache
 from pathlib import Path, PurePath
-from typing import Any, get_args
+from typing import Annotated, Any
 
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    WithJsonSchema,
+)
 from yaml.error import Mark
 
 from batchgen.catalogue import register
 from batchgen.catalogue.wording import listed, nearest_hint, suggestion
 from batchgen.errors import UsageError
 from batchgen.manifest.diagnostics import Diagnostics
-from batchgen.manifest.job_keys import MULTIPLIERS, NAME_SCHEMA, NO_DEFAULTS, OUTPUT_HELP, Schema, name_fault
-from batchgen.manifest.key_errors import mistakes, sound
-from batchgen.manifest.limits import AUTO, LEARNED, LIMIT_KEYS, Limits
+from batchgen.manifest.job_keys import MULTIPLIERS, NAME_SCHEMA, NO_DEFAULTS, OUTPUT_HELP, name_fault
+from batchgen.manifest.key_errors import key_error, validated
+from batchgen.manifest.limits import Auto, Limits, limits_of
 from batchgen.manifest.nodes import Node
 from batchgen.manifest.scalars import resolve
 from batchgen.manifest.source import Marked, SourceText
@@ -29,13 +35,58 @@ from batchgen.services import registry
 INCLUDED_KEYS = ("include", "defaults", "jobs")
 """Keys of a manifest that another one includes. The main manifest has the others, once for the whole batch."""
 BUILT_IN = (registry.DEFAULT, registry.SIMULATOR)
+BUILT_IN_NAMES = f"{registry.DEFAULT} (the default), {registry.SIMULATOR}"
 OUTPUT = "{{ batch }}/{{ id }}.mp4"
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceKeys:
-    name: str = registry.DEFAULT
-    endpoint: register.Style = "universal"
+def batch_name(value: object, info: ValidationInfo[Node]) -> object:
+    """The name as the manifest writes it: 007 stays 007."""
+    if value is None or isinstance(value, list | dict):
+        return value
+    if fault := name_fault(info.context.text):
+        raise key_error(f"`batch` {fault}")
+    return info.context.text
+
+
+def service_name(name: str) -> str:
+    if name not in BUILT_IN and name not in registry.names():  # The names of plug-ins take 20 ms to read.
+        raise key_error(f"there is no service `{name[:100]}`", suggestion(name, registry.names()))
+    return name
+
+
+def default_key(key: str) -> str:
+    if key == "id":
+        raise key_error("an `id` cannot be a default", "give every job its own", at_key=True)
+    if key in NO_DEFAULTS:
+        raise key_error(f"`{key}` cannot be a default", "write it in the job", at_key=True)
+    return key
+
+
+def service_keys(value: object) -> object:
+    """`service: x` is short for `service: {name: x}`."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+def include_list(value: object) -> object:
+    """`include: a.yaml` is short for `include: [a.yaml]`."""
+    return [value] if isinstance(value, str) else value
+
+
+def name_services(schema: dict[str, Any]) -> None:
+    """Name the installed services in a schema. They are read only for a schema, since that takes 20 ms."""
+    schema.pop("type")
+    schema["enum"] = list(registry.names())
+
+
+ServiceName = Annotated[str, AfterValidator(service_name), Field(json_schema_extra=name_services)]
+ManifestName = Annotated[str, StringConstraints(pattern=r"\S"), Field(title="the name of a manifest")]
+
+
+class ServiceKeys(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: ServiceName = Field(default=registry.DEFAULT)
+    endpoint: register.Style = Field(default="universal", description="legacy: each vendor's own path.")
 
     @property
     def is_catalogued(self) -> bool:
@@ -53,56 +104,38 @@ class ServiceKeys:
         return register.UNIVERSAL if self.is_catalogued else ""
 
 
-def closed(keys: Mapping[str, Schema], defaults: Any) -> Schema:
-    """The schema of a mapping with these keys only, each with its default."""
-    properties = {name: {"default": getattr(defaults, name), **key} for name, key in keys.items()}
-    return {"additionalProperties": False, "properties": properties, "type": "object"}
+class HeaderKeys(BaseModel):
+    """One field a key. Validation has the node of the key as its context."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    batch: Annotated[str | None, BeforeValidator(batch_name), WithJsonSchema(NAME_SCHEMA)] = Field(
+        default=None, description="The batch's name in the job table. Default: the file's name."
+    )
+    service: Annotated[ServiceKeys, BeforeValidator(service_keys, json_schema_input_type=ServiceName | ServiceKeys)] = (
+        Field(
+            default=ServiceKeys(),
+            description=f"The service that makes the videos: {BUILT_IN_NAMES}, or an installed plug-in.",
+        )
+    )
+    output: str | None = Field(default=OUTPUT, description=OUTPUT_HELP)
+    limits: Annotated[Limits, BeforeValidator(limits_of, json_schema_input_type=Limits | Auto | None)] = Field(
+        default=Limits(),
+        description="What a run may do at once, and what it may cost; auto: learned from the service's answers.",
+    )
+    include: Annotated[
+        list[ManifestName] | None,
+        BeforeValidator(include_list, json_schema_input_type=str | list[ManifestName] | None),
+    ] = Field(default=None, description="Manifests with further jobs of this batch; paths are relative to this file.")
+    defaults: dict[Annotated[str, AfterValidator(default_key)], Any] | None = Field(
+        default=None, description="Keys for every job of this file; a job overrides them, and drops one with null."
+    )
+    jobs: list[Any] | None = Field(
+        default=None, description="One entry for each job, or for all jobs of its rows, matrix and count."
+    )
 
 
-LIMITS = closed(LIMIT_KEYS, Limits())
-
-
-def optional(description: str, *kinds: Schema, default: object = None) -> Schema:
-    """The schema of a key that may be of these kinds, or null."""
-    return {"anyOf": [*kinds, {"type": "null"}], "default": default, "description": description}
-
-
-@cache
-def header_keys(services: tuple[str, ...]) -> dict[str, Schema]:
-    """Each key with its type, default and meaning, where these services are installed."""
-    name, manifest = {"enum": list(services)}, {"pattern": r"\S", "type": "string"}
-    styles = {"enum": list(get_args(register.Style)), "type": "string"}
-    endpoint = {"description": "legacy: each vendor's own path.", **styles}
-    return {
-        "batch": {
-            "default": None,
-            "description": "The batch's name in the job table. Default: the file's name.",
-            **NAME_SCHEMA,
-        },
-        "service": {
-            "anyOf": [name, closed({"name": name, "endpoint": endpoint}, ServiceKeys())],
-            "default": asdict(ServiceKeys()),
-            "description": f"The service that makes the videos: {registry.DEFAULT} (the default),"
-            f" {registry.SIMULATOR}, or an installed plug-in.",
-        },
-        "output": optional(OUTPUT_HELP, {"type": "string"}, default=OUTPUT),
-        "limits": optional(
-            "What a run may do at once, and what it may cost; auto: learned from the service's answers.",
-            *(LIMITS, LEARNED),
-            default=asdict(Limits()),
-        ),
-        "include": optional(
-            "Manifests with further jobs of this batch; paths are relative to this file.",
-            *(manifest, {"items": {"title": "the name of a manifest", **manifest}, "type": "array"}),
-        ),
-        "defaults": optional(
-            "Keys for every job of this file; a job overrides them, and drops one with null.", {"type": "object"}
-        ),
-        "jobs": optional("One entry for each job, or for all jobs of its rows, matrix and count.", {"type": "array"}),
-    }
-
-
-KEYS = tuple(header_keys(BUILT_IN))
+KEYS = tuple(HeaderKeys.model_fields)
 
 
 class Typed:
@@ -115,22 +148,12 @@ def read_limit(name: str, text: str) -> Any:
     """The value of a limit, as a manifest with `name: text` under `limits` has it. Raises `UsageError`."""
     if (typed := resolve(text)) is None:
         raise UsageError(f"`{name}` has no value")  # nobody means to have no cap by a variable that is not set
-    limits = {name: Node(typed, text, Typed())}
-    for _, message, hint in mistakes(LIMITS, "limits", Node(limits, "", Typed(), {name: Typed()})):
+    limits = Node({name: Node(typed, text, Typed())}, "", Typed(), {name: Typed()})
+    keys, mistakes = validated(HeaderKeys, "limits", Typed(), limits)
+    if mistakes:
+        _, message, hint = mistakes[0]
         raise UsageError(f"{message}; {hint}" if hint else message)
-    return getattr(limits_of(limits), name)
-
-
-def limits_of(nodes: Mapping[str, Node]) -> Limits:
-    """The limits of sound values. An amount has all digits of the manifest's text, of which a float would keep 15."""
-    values: dict[str, Any] = {}
-    for name, node in nodes.items():
-        is_whole = type(node.value) is int
-        if name == "max_cost":
-            values[name] = Decimal(node.value if is_whole else node.text)
-        else:
-            values[name] = float(node.value) if is_whole and name not in ("in_flight", "downloads") else node.value
-    return Limits(**values)
+    return getattr(keys.limits, name)
 
 
 class ManifestFile:
@@ -171,68 +194,24 @@ class ManifestFile:
         if key not in names:
             self.diagnostics.add(mark, *unknown_key(key, names))
             return
-        if node.value is None and key != "service":
-            return  # the default stands
+        keys, mistakes = validated(HeaderKeys, key, mark, node)
+        for mistake in mistakes:
+            self.diagnostics.add(*mistake)
         match key:
+            case "batch":
+                self.batch = keys.batch or self.batch
             case "service":
-                self.read_service(node)
+                self.service = keys.service
+            case "output" if type(node.value) is str:
+                self.output = node
             case "limits":
-                self.read_limits(node)
+                self.limits = keys.limits
             case "include":
-                self.report_mistakes(key, node)
                 nodes = node.value if type(node.value) is list else [node]
                 self.includes += [item for item in nodes if type(item.value) is str and item.value.strip()]
-            case _ if self.report_mistakes(key, node):
-                pass
-            case "batch" if fault := name_fault(node.text):
-                self.diagnostics.add(node, f"`batch` {fault}")
-            case "batch":
-                self.batch = node.text  # as it is written: 007 stays 007
-            case "output":
-                self.output = node
-            case "defaults":
-                for name in filter(NO_DEFAULTS.__contains__, node.value):
-                    self.diagnostics.add(node.keys[name], *no_default(name))
+            case "defaults" if type(node.value) is dict:
                 self.defaults = {name: value for name, value in node.value.items() if name not in NO_DEFAULTS}
                 self.default_keys = node.keys
-
-    def report_mistakes(self, key: str, node: Node, services: tuple[str, ...] = BUILT_IN) -> bool:
-        """Whether anything is wrong with the value of a key, or with members of it, which is reported."""
-        wrong = list(mistakes(header_keys(services)[key], key, node))
-        for mistake in wrong:
-            self.diagnostics.add(*mistake)
-        return bool(wrong)
-
-    def read_service(self, node: Node) -> None:
-        """`service: x` is short for {name: x}. The names of plug-ins take 20 ms to read: a built-in one needs none."""
-        keys = {"name": node} if type(node.value) is str else node.value
-        name = keys.get("name") if type(keys) is dict else None
-        services = BUILT_IN if name and name.value in BUILT_IN else registry.names()
-        if name and type(name.value) is str and name.value not in services:
-            self.diagnostics.add(name, f"there is no service `{name.value[:100]}`", suggestion(name.value, services))
-            keys = {key: child for key, child in keys.items() if child is not name}
-        mapping = Node(keys, "", node, node.keys)
-        self.report_mistakes("service", mapping, services)
-        if type(keys) is dict:
-            rest = sound(header_keys(services)["service"]["anyOf"][1], mapping)
-            self.service = ServiceKeys(**{key: child.value for key, child in rest.items()})
-
-    def read_limits(self, node: Node) -> None:
-        """`limits: auto` sets both limits that can be learned; a null leaves the default."""
-        if type(node.value) is dict:
-            limits = {name: limit for name, limit in node.value.items() if limit.value is not None}
-            node = Node(limits, "", node, node.keys)
-            self.limits = limits_of(sound(LIMITS, node))
-        elif node.value == AUTO:
-            self.limits = Limits(submits_per_minute=AUTO, in_flight=AUTO)
-        self.report_mistakes("limits", node)
-
-
-def no_default(key: str) -> tuple[str, str]:
-    """What to say of a key that every job has for itself, and what to do about it."""
-    if key == "id":
-        return "an `id` cannot be a default", "give every job its own"
-    return f"`{key}` cannot be a default", "write it in the job"
 
 
 def unknown_key(key: str, names: tuple[str, ...]) -> tuple[str, str]:

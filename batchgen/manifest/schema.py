@@ -1,16 +1,16 @@
 """The JSON Schema of manifests, for editors: every key with its description, and the parameters of each model.
 
-The header's keys come from `header_keys`, the job's keys from `JOB_KEYS`. The schema accepts a little more than
-`batchgen check`: a missing parameter shows only when templates and defaults are filled in.
+The header's keys come from `HeaderKeys` and `Limits`, the job's keys from `JOB_KEYS`. The schema accepts a little more
+than `batchgen check`: a missing parameter shows only when templates and defaults are filled in.
 """
 
 import json
 from copy import deepcopy
 
 from batchgen.catalogue import conversion, register
-from batchgen.manifest.header import LIMITS, header_keys
-from batchgen.manifest.job_keys import JOB_KEYS, NO_DEFAULTS, TEMPLATE, Schema
-from batchgen.services import registry
+from batchgen.manifest.header import HeaderKeys
+from batchgen.manifest.job_keys import JOB_KEYS, NO_DEFAULTS, TEMPLATE
+from batchgen.manifest.key_errors import Schema, schema_of
 
 NUMBER_TEXT: Schema = {"type": "string", "pattern": r"^([-+]?[0-9.]+([eE][-+]?[0-9]+)?|true|false)$"}
 
@@ -28,10 +28,9 @@ def text() -> str:
 def schema() -> Schema:
     """The schema as JSON Schema of draft 7, which all editors read."""
     models = register.models()
-    keys = deepcopy(header_keys(registry.names()))
+    header = deepcopy(schema_of(HeaderKeys))
+    keys = header["properties"]
     job_keys = {name: key for name, key in JOB_KEYS.items() if name not in NO_DEFAULTS}
-    service, keys["service"]["anyOf"][1] = keys["service"]["anyOf"][1], _ref("ServiceKeys")
-    keys["limits"]["anyOf"][0] = _ref("Limits")
     keys["defaults"] |= {"anyOf": [_ref("defaults"), {"type": "null"}]}
     keys["jobs"] |= {"anyOf": [{"type": "array", "items": _ref("job")}, {"type": "null"}]}
     return {
@@ -50,8 +49,7 @@ def schema() -> Schema:
             for model in models
         ],
         "definitions": {
-            "Limits": LIMITS,
-            "ServiceKeys": service,
+            **header["definitions"],
             "template_or_null": {"anyOf": [TEMPLATE, {"type": "null"}]},
             "number_as_text": {"anyOf": [TEMPLATE, NUMBER_TEXT, {"type": "null"}]},
             "defaults": {
