@@ -25,7 +25,6 @@ from batchgen.jobs import ErrorClass, State
 from batchgen.jobtable import delivery, measuring, statistics
 from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.measuring import SuspectClips
-from batchgen.jobtable.statistics import BatchSummary
 from batchgen.report import hints, words
 from batchgen.report.bill import closing_line
 from batchgen.report.formats import counts, duration
@@ -143,15 +142,15 @@ def remarkable_lines(
         lines += words.lost_lines(ending.lost, "" if is_next else retry)
     lines += words.suspect_lines(suspects, "" if following == "review" else options.command_to_type("review"))
     if ending.exit_code is ExitCode.INCOMPLETE:
-        lines += advice(ending.batch_summary, failures, reasons(State.FAILED), f"`{retry}`")
+        lines += advice(ending, failures, reasons(State.FAILED), f"`{retry}`")
     return lines
 
 
-def advice(summary: BatchSummary, failures: list[str], reasons: str, retry: str) -> list[str]:
+def advice(ending: Ending, failures: list[str], reasons: str, retry: str) -> list[str]:
     """What a person can do about jobs that are not delivered. `reasons` lists why all of them failed."""
-    failed = summary.counts[State.FAILED]
+    summary, failed = ending.batch_summary, ending.batch_summary.counts[State.FAILED]
     lines = words.failure_lines(failures, failed, reasons)
-    if failed and summary.held:  # without held jobs, it is the next step
+    if failed > ending.outdated + ending.given_up and summary.held:  # without held jobs, it is the next step
         lines.append(f"{retry} makes the failed jobs pending again; then run.")
     if late := summary.late + summary.stuck:
         lines.append(f"{plural(late, 'job')} may still be delivered: run the same command again later.")

@@ -89,8 +89,7 @@ class Progress:
             while True:
                 await self.until_read(ended)
                 is_last = ended.is_set()
-                await self.show_events(view, ended)
-                self.show_notice(view)
+                await self.show_news(view, ended)
                 await self.show_hooks(ended)
                 await self.show_settings(view)
                 await self.show_summary(view)
@@ -117,9 +116,10 @@ class Progress:
         """Wait until it is time to read the table again, or the run has ended. A new notice is shown meanwhile."""
         for _ in range(round(READ_SECONDS / NOTICE_SECONDS)):
             is_over = await wait_for(ended, NOTICE_SECONDS)
-            if not self.display and self.notice()[0] != self.shown_notice:
-                await self.show_events(view, ended)  # lines stand in the order of their times
-            self.show_notice(view)
+            if self.display:
+                self.show_notice(view, *self.notice())
+            elif self.notice()[0] != self.shown_notice:
+                await self.show_news(view, ended)
             if is_over:
                 return
 
@@ -136,6 +136,12 @@ class Progress:
             if ended.is_set() and self.runner and self.runner.signal:
                 await asyncio.to_thread(drop_unread)
             await asyncio.sleep(NOTICE_SECONDS)
+
+    async def show_news(self, view: LiveView, ended: asyncio.Event) -> None:
+        """Show every event since the last read, and the notice under what has happened before it."""
+        notice = self.notice()
+        await self.show_events(view, ended)
+        self.show_notice(view, *notice)
 
     async def show_events(self, view: LiveView, ended: asyncio.Event) -> None:
         """Show every event since the last read, a page at a time."""
@@ -189,8 +195,7 @@ class Progress:
             wait = blocker_json(blocker, self.command_line)
             self.print(Waiting(event="waiting", batch=self.batch, at=now, **wait))
 
-    def show_notice(self, view: LiveView) -> None:
-        notice, what_to_do = self.notice()
+    def show_notice(self, view: LiveView, notice: str, what_to_do: Advice) -> None:
         if notice == self.shown_notice or not self.is_read:
             return
         self.shown_notice = view.notice = notice
