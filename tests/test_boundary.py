@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import repeat
 from typing import Any
 
 import pytest
@@ -87,10 +88,16 @@ def behind(answer: Any) -> BoundedService:
     return BoundedService(Plugin(answer), KEY)
 
 
+class SpeechlessError(Exception):
+    def __str__(self) -> str:
+        raise ValueError("it says nothing")
+
+
 CIRCLE: dict[str, Any] = {}
 CIRCLE["x"] = CIRCLE
 RAISED: list[BaseException] = [ValueError(f"Bearer {KEY}"), RecursionError(), OverflowError(), MemoryError()]
 RAISED += [KeyError("\ud800"), asyncio.CancelledError(), SystemExit(0), BaseExceptionGroup("", [SystemExit(0)])]
+RAISED += [SpeechlessError()]
 NOTHING: Any = None
 NONSENSE: list[Any] = [None, 0, "text", {"a": object()}, [], object, object(), Working, Finished(NOTHING)]
 ODD_IDS: dict[str, Any] = {
@@ -240,7 +247,9 @@ async def test_one_address_is_one_file() -> None:
 
 
 async def test_a_generation_has_at_most_a_hundred_files() -> None:
-    assert isinstance(await behind(Finished(("https://a.test/v.mp4",) * 101)).fetch({}), Unavailable)
+    for files in (("https://a.test/v.mp4",) * 101, repeat("https://a.test/v.mp4")):
+        answer = await behind(Finished(files)).fetch({})  # type: ignore[arg-type]
+        assert answer == Unavailable("the answer cannot be used: it names more than 100 files")
 
 
 @pytest.mark.parametrize(

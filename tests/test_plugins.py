@@ -87,7 +87,7 @@ def test_an_entry_point_that_leads_nowhere_is_told(tmp_path: Path, monkeypatch: 
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(f"[{registry.GROUP}]\n{name} = {target}\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(UsageError, match="'gone' cannot be loaded: No module named"):
+    with pytest.raises(UsageError, match="'gone' cannot be loaded: ModuleNotFoundError: No module named"):
         registry.plugin("gone")
     with pytest.raises(UsageError, match="'odd' cannot be used"):
         registry.plugin("odd")

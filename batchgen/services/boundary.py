@@ -17,6 +17,7 @@ from dataclasses import fields, is_dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
+from itertools import islice
 from types import UnionType
 from typing import Any, TypeVar
 
@@ -50,7 +51,7 @@ from batchgen.services.outcomes import (
     Unavailable,
     Unknown,
 )
-from batchgen.services.text import MESSAGE_CHARS, one_line, without_key
+from batchgen.services.text import MESSAGE_CHARS, one_line, told_by, without_key
 
 LOG = logging.getLogger("batchgen.services")
 T = TypeVar("T")
@@ -170,7 +171,7 @@ class BoundedService(Service):
         except BaseException as error:  # Only here: an answer, or a plug-in, can be odd in any way.
             if is_of_this_process(error):
                 raise
-            detail = str(error) if isinstance(error, OutOfBounds) else f"{type(error).__name__}: {error}"
+            detail = str(error) if isinstance(error, OutOfBounds) else told_by(error)
             reason = f"the answer cannot be used: {detail}"
             if limit.expired():
                 reason = f"no answer within {seconds:g} seconds"
@@ -262,9 +263,9 @@ class BoundedService(Service):
         return generation_id
 
     def _addresses(self, files: Sequence[str]) -> tuple[str, ...]:
-        files = (files,) if isinstance(files, str) else tuple(files)
+        files = (files,) if isinstance(files, str) else tuple(islice(files, FILES_MAX + 1))
         if len(files) > FILES_MAX:
-            raise OutOfBounds(f"it names {len(files)} files")
+            raise OutOfBounds(f"it names more than {FILES_MAX} files")
         for address in files:
             if not self._is_plain(address, ADDRESS_CHARS):
                 raise OutOfBounds(f"the address of a file is none: {self._text(address, WORD_CHARS)!r}")

@@ -17,7 +17,7 @@ from batchgen.errors import BatchgenError, UsageError
 from batchgen.services.account import Account, Variables
 from batchgen.services.base import Service
 from batchgen.services.boundary import BoundedService, is_of_this_process
-from batchgen.services.text import MESSAGE_CHARS, one_line, without_key
+from batchgen.services.text import MESSAGE_CHARS, one_line, told_by, without_key
 
 LOG = logging.getLogger("batchgen.services")
 GROUP = "batchgen.services"
@@ -73,7 +73,7 @@ async def leave(connection: AbstractAsyncContextManager[Service], key: str) -> N
 
 
 def describe(error: BaseException, key: str) -> str:
-    return one_line(without_key(f"{type(error).__name__}: {error}", key), MESSAGE_CHARS)
+    return one_line(without_key(told_by(error), key), MESSAGE_CHARS)
 
 
 @cache
@@ -91,7 +91,7 @@ def plugin(name: str) -> Plugin:
     try:
         loaded = next(iter(points)).load()
     except (Exception, SystemExit) as error:
-        raise UsageError(f"the service {name!r} cannot be loaded: {error}") from error
+        raise UsageError(f"the service {name!r} cannot be loaded: {describe(error, '')}") from error
     if not isinstance(loaded, Plugin) or not isinstance(loaded.variables, Variables):
         raise UsageError(f"the service {name!r} cannot be used: its entry point leads to no `Plugin`")
     return replace(loaded, handle_of=partial(handle_of, loaded), name=name)

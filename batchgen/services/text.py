@@ -76,3 +76,11 @@ def without_key(text: str, api_key: str) -> str:
 def body_without_key(body: bytes, api_key: str) -> bytes:
     """The same for an answer's body."""
     return body.replace(api_key.encode(), BLOT.encode()) if len(api_key) >= KEY_CHARS_MIN else body
+
+
+def told_by(error: BaseException) -> str:
+    """The kind of an error of a plug-in, and what it says, if it can."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return type(error).__name__
