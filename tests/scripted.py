@@ -9,7 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from batchgen import clock
+from freezegun.api import FrozenDateTimeFactory as Clock
+
+from batchgen.clock import utcnow
 from batchgen.context import RunContext
 from batchgen.jobs import ChargeSource
 from batchgen.jobtable.database import Database
@@ -78,7 +80,7 @@ class ScriptedService(Service):
     async def find(self, attempts: Sequence[SentAttempt]) -> Mapping[str, FindOutcome] | Unavailable | Throttled:
         number = len(self.searched)
         self.searched.append(attempts)
-        asked_at = clock.utcnow()
+        asked_at = utcnow()
         await self._wire()
         answer = self.findings[min(number, len(self.findings) - 1)] if self.findings else Absent(asked_at)
         if isinstance(answer, Unavailable | Throttled | Mapping):
@@ -104,7 +106,7 @@ def context_of(table: Table, service: ScriptedService, limits: Limits | None = N
 
 async def turn(stage: Stage) -> datetime | None:
     """One tick, and all the work that it began. Returns when the stage next wants to be turned."""
-    due = await stage.tick(clock.utcnow())
+    due = await stage.tick(utcnow())
     await settle(stage)
     return due
 
@@ -114,3 +116,13 @@ async def settle(stage: Stage) -> None:
         await asyncio.wait(stage.tasks)
     if stage.failure:
         raise stage.failure
+
+
+async def turn_when_due(stage: Stage, table: Table, clock: Clock, times: int) -> None:
+    """So many turns, each when the job is due."""
+    for _ in range(times):
+        due = table.row().next_at
+        if due and due > utcnow():
+            clock.move_to(due)
+        table.now = max(table.now, utcnow())
+        await turn(stage)

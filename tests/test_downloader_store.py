@@ -24,8 +24,8 @@ from batchgen.jobtable.schema import jobs
 from batchgen.runs.ending import judge
 from batchgen.services.outcomes import Finished
 from tests.conftest import NOON
-from tests.fileserver import CLIP, OTHER, PAGE, downloading, full_answer, run_tries, undecodable_clip
-from tests.scripted import ScriptedService, context_of, turn
+from tests.fileserver import CLIP, OTHER, PAGE, downloading, full_answer, undecodable_clip
+from tests.scripted import ScriptedService, context_of, turn, turn_when_due
 from tests.stores import TestStore
 from tests.table import RUN, Table, spec
 from tests.wire import answer, serving
@@ -150,7 +150,7 @@ async def test_a_store_that_does_not_answer_costs_no_second_download(
             error = table.row().error
             assert error.startswith(f"{target}: the store does not answer: ")
             assert (table.row().state, stage.context.disk, len(wire.requests)) == ("downloading", None, 1)
-            await run_tries(stage, table, clock, 1)
+            await turn_when_due(stage, table, clock, 1)
     assert len(wire.requests) == 1
     assert bucket.objects == {target: CLIP}
     assert table.row().state == "done"
@@ -176,7 +176,7 @@ async def test_what_does_not_play_is_kept_in_the_store(table: Table, folder_stor
         target = finished(table, folder_store, f"{wire.base_url}/v.mp4")
         service = ScriptedService(fetches=[Finished((f"{wire.base_url}/v.mp4",))])
         async with downloading(context_of(table, service)) as stage:
-            await run_tries(stage, table, clock, SAME_BYTES)
+            await turn_when_due(stage, table, clock, SAME_BYTES)
     assert table.row().state == "done"
     assert folder_store.objects == {target: damaged}
 
@@ -187,7 +187,7 @@ async def test_what_is_no_video_is_kept_under_another_name(table: Table, folder_
         target = finished(table, folder_store, f"{wire.base_url}/v.mp4")
         service = ScriptedService(fetches=[Finished((f"{wire.base_url}/v.mp4",))])
         async with downloading(context_of(table, service)) as stage:
-            await run_tries(stage, table, clock, SAME_BYTES)
+            await turn_when_due(stage, table, clock, SAME_BYTES)
     assert table.row().state == "failed"
     assert folder_store.objects == {f"{target}.unplayable": PAGE}
 
