@@ -28,7 +28,7 @@ from tests.fileserver import CLIP, OTHER, PAGE, downloading, full_answer, undeco
 from tests.scripted import ScriptedService, context_of, turn, turn_when_due
 from tests.stores import TestStore
 from tests.table import RUN, Table, spec
-from tests.wire import answer, serving
+from tests.wire import serving
 
 DIGEST = hashlib.sha256(CLIP).hexdigest()
 NOWHERE = "http://127.0.0.1:9/v.mp4"
@@ -170,26 +170,21 @@ async def test_a_bucket_that_is_gone_stops_all_downloads_of_the_run(table: Table
     assert len(parts(table)) == 1
 
 
-async def test_what_does_not_play_is_kept_in_the_store(table: Table, folder_store: TestStore, clock: Clock) -> None:
-    damaged = undecodable_clip()
-    async with serving(full_answer(damaged)) as wire:
+@pytest.mark.parametrize(
+    ("content", "state", "ending"),
+    [(undecodable_clip(), "done", ""), (PAGE, "failed", ".unplayable")],
+    ids=["a video that does not play", "no video, under another name"],
+)
+async def test_what_does_not_play_is_kept_in_the_store(
+    table: Table, folder_store: TestStore, clock: Clock, content: bytes, state: str, ending: str
+) -> None:
+    async with serving(full_answer(content)) as wire:
         target = finished(table, folder_store, f"{wire.base_url}/v.mp4")
         service = ScriptedService(fetches=[Finished((f"{wire.base_url}/v.mp4",))])
         async with downloading(context_of(table, service)) as stage:
             await turn_when_due(stage, table, clock, SAME_BYTES)
-    assert table.row().state == "done"
-    assert folder_store.objects == {target: damaged}
-
-
-async def test_what_is_no_video_is_kept_under_another_name(table: Table, folder_store: TestStore, clock: Clock) -> None:
-    page = answer(200, PAGE, {"ETag": '"v1"', "Content-Type": "video/mp4"})
-    async with serving(page) as wire:
-        target = finished(table, folder_store, f"{wire.base_url}/v.mp4")
-        service = ScriptedService(fetches=[Finished((f"{wire.base_url}/v.mp4",))])
-        async with downloading(context_of(table, service)) as stage:
-            await turn_when_due(stage, table, clock, SAME_BYTES)
-    assert table.row().state == "failed"
-    assert folder_store.objects == {f"{target}.unplayable": PAGE}
+    assert table.row().state == state
+    assert folder_store.objects == {f"{target}{ending}": content}
 
 
 async def test_downloads_wait_in_the_scratch_folder_that_a_person_names(
