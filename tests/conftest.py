@@ -29,7 +29,6 @@ from batchgen.services import registry
 from tests import dialects  # noqa: F401  It replaces those of SQLAlchemy.
 from tests.events import check_events  # here, as its schema of times cannot be made while a test freezes them
 from tests.forks import Fork
-from tests.forks import run as run_fork
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 Simulate = Callable[..., "Simulator"]
@@ -314,19 +313,8 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def batchgen_process(tmp_path: Path) -> Command:
-    """Run the command as a user would, in `tmp_path`, to its end, in a process of its own."""
-
-    def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-        command = ["-m", "batchgen", *map(str, arguments)]
-        return run_fork(command, cwd=tmp_path, env={**os.environ, **environment}, timeout=100)
-
-    return run
-
-
-@pytest.fixture
 def batchgen_interpreter(tmp_path: Path) -> Command:
-    """The same in an interpreter that starts anew, for what it reads when it does."""
+    """Run the command to its end in an interpreter that starts anew, for what that reads when it does."""
 
     def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "batchgen", *map(str, arguments)]
@@ -342,7 +330,7 @@ def batchgen_interpreter(tmp_path: Path) -> Command:
 def batchgen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Run the command's entry point in `tmp_path`, in this process: starting one takes longer than most errors.
 
-    What only a process shows (signals, streams, its environment) needs the fixture `batchgen_process`. With `--json`,
+    What only a process shows (signals, streams, its environment) needs the fixture `launch`. With `--json`,
     every line must be an event, as `batchgen schema --events` says. A run has `SHORT_PAUSES`.
     """
     from batchgen.cli import main

@@ -19,7 +19,7 @@ from batchgen.jobs import State
 from batchgen.jobtable import delivery
 from batchgen.services.outcomes import Finished
 from batchgen.simulator.rendering import tiny
-from tests.scripted import ScriptedService, context_of, turn
+from tests.scripted import ScriptedService, context_of, turn, turn_when_due
 from tests.table import RUN, Table
 from tests.wire import Wire, answer
 
@@ -107,16 +107,6 @@ def part_of(table: Table) -> Path:
     return Part(OutputFolder(table.folder), "mona.mp4", table.attempt().client_request_id).path
 
 
-async def run_tries(stage: Downloader, table: Table, clock: Clock, times: int) -> None:
-    """Run so many tries, each when the job is due."""
-    for _ in range(times):
-        due = table.row().next_at
-        if due and due > table.now:
-            table.now = due
-            clock.move_to(due)
-        await turn(stage)
-
-
 async def download(
     table: Table,
     wire: Wire,
@@ -131,5 +121,5 @@ async def download(
     target = finished_generation(table, url, part, etag)
     service = ScriptedService(fetches=[Finished((url,))])
     async with downloading(context_of(table, service)) as stage:
-        await (run_tries(stage, table, clock, tries) if clock else turn(stage))
+        await (turn_when_due(stage, table, clock, tries) if clock else turn(stage))
     return target

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from batchgen import clock
+from freezegun.api import FrozenDateTimeFactory as Clock
+
+from batchgen.clock import utcnow
 from batchgen.context import RunContext, RunSpec
 from batchgen.jobs import ChargeSource
 from batchgen.jobtable.sync import SyncResult
@@ -77,7 +79,7 @@ class ScriptedService(Service):
     async def find(self, attempts: Sequence[SentAttempt]) -> Mapping[str, FindOutcome] | Unavailable | Throttled:
         number = len(self.searched)
         self.searched.append(attempts)
-        asked_at = clock.utcnow()
+        asked_at = utcnow()
         await self._wire()
         answer = self.findings[min(number, len(self.findings) - 1)] if self.findings else Absent(asked_at)
         if isinstance(answer, Unavailable | Throttled | Mapping):
@@ -110,7 +112,7 @@ def change_spec(context: RunContext, **values: Any) -> None:
 
 async def turn(stage: Stage) -> datetime | None:
     """One tick, and all the work that it began. Returns when the stage next wants to be turned."""
-    due = await stage.tick(clock.utcnow())
+    due = await stage.tick(utcnow())
     await settle(stage)
     return due
 
@@ -120,3 +122,13 @@ async def settle(stage: Stage) -> None:
         await asyncio.wait(stage.tasks)
     if stage.failure:
         raise stage.failure
+
+
+async def turn_when_due(stage: Stage, table: Table, clock: Clock, times: int) -> None:
+    """So many turns, each when the job is due."""
+    for _ in range(times):
+        due = table.row().next_at
+        if due and due > utcnow():
+            clock.move_to(due)
+        table.now = max(table.now, utcnow())
+        await turn(stage)

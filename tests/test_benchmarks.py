@@ -16,6 +16,7 @@ from tests.conftest import Simulate
 from tests.readme_blocks import block_names, read_block, write_block
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.what)
 def test_every_peer_delivers_its_jobs(peer: Peer, simulate: Simulate) -> None:
     if not peer.is_installed:

@@ -17,7 +17,7 @@ from batchgen.catalogue import register, validation
 from batchgen.report.models import describe, model_lines
 from batchgen.services.model_documents import fetch_schemas
 from tests.batches import STANDARD, TEXT_MODEL
-from tests.conftest import Command, Simulate
+from tests.conftest import Command, Launch, Simulate
 from tests.waiting import rows
 from tests.wire import Request, answer, serving
 
@@ -188,9 +188,7 @@ async def test_a_document_that_cannot_be_decoded_keeps_no_other_one_away(body: b
 
 
 @pytest.mark.slow
-async def test_refresh_takes_the_schema_of_a_new_model_from_its_live_document(
-    tmp_path: Path, batchgen_process: Command
-) -> None:
+async def test_refresh_takes_the_schema_of_a_new_model_from_its_live_document(tmp_path: Path, launch: Launch) -> None:
     pricing = {"kind": "fixed", "units": [{"name": "video", "measure": "count", "price": 0.5, "per": 1}]}
     video = {"type": "internal/video-generations/submit", "pricing": pricing}
     requests: list[Request] = []
@@ -213,10 +211,14 @@ async def test_refresh_takes_the_schema_of_a_new_model_from_its_live_document(
         path.write_text(json.dumps({"jobs": [{"id": "a", "model": model, "prompt": "x", **params}]}))
         return path
 
-    assert "there is no model `kling/v10`" in batchgen_process("check", job("kling/v10")).stderr
+    async def run(*words: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Each command in a process of its own, which remembers nothing."""
+        return await asyncio.to_thread(launch(*words, **variables).end)
+
+    assert "there is no model `kling/v10`" in (await run("check", job("kling/v10"))).stderr
     async with serving(respond) as wire:
         key = {"AIMLAPI_BASE_URL": wire.base_url, "AIMLAPI_API_KEY": "sk-never-sent"}
-        listed = await asyncio.to_thread(batchgen_process, "models", "--refresh", "kling/", **key)
+        listed = await run("models", "--refresh", "kling/", **key)
     assert sorted(request.path for request in requests[1:]) == ["/odd.json", "/v10.json"]
     assert not any("authorization" in request.headers for request in requests)
     lines = {line.split()[0]: line for line in listed.stdout.splitlines()}
@@ -228,19 +230,19 @@ async def test_refresh_takes_the_schema_of_a_new_model_from_its_live_document(
     schemas = json.loads(stored["schemas"])
     assert "pattern" not in stored["schemas"]
     for name in ("kling/v10", "kling-ten"):
-        checked = batchgen_process("check", job(name, duration="10"))
+        checked = await run("check", job(name, duration="10"))
         assert checked.returncode == 0
         assert f"warning: {name}: checked by its live document of 20" in checked.stderr
-    assert "`duration` must be 5 or 10, not 7" in batchgen_process("check", job("kling-ten", duration=7)).stderr
-    assert "did you mean seed?" in batchgen_process("check", job("kling/v10", sed=7)).stderr
-    assert batchgen_process("check", job("vendor:text")).returncode == 0
-    assert "there is no model" in batchgen_process("check", job("kling/odd")).stderr
+    assert "`duration` must be 5 or 10, not 7" in (await run("check", job("kling-ten", duration=7))).stderr
+    assert "did you mean seed?" in (await run("check", job("kling/v10", sed=7))).stderr
+    assert (await run("check", job("vendor:text"))).returncode == 0
+    assert "there is no model" in (await run("check", job("kling/odd"))).stderr
     with closing(sqlite3.connect(tmp_path / "batchgen.db")) as table, table:
         table.execute("UPDATE prices SET schemas = '{\"/x\": [1]}' WHERE model = 'kling/v10'")
-    assert "there is no model `kling/v10`" in batchgen_process("check", job("kling/v10")).stderr
+    assert "there is no model `kling/v10`" in (await run("check", job("kling/v10"))).stderr
     with closing(sqlite3.connect(tmp_path / "batchgen.db")) as table, table:
         table.execute("UPDATE prices SET schemas = ? WHERE model = 'kling/v10'", [json.dumps(schemas)])
-    planned = batchgen_process("plan", job("kling-ten"), AIMLAPI_BASE_URL="http://127.0.0.1:9")
+    planned = await run("plan", job("kling-ten"), AIMLAPI_BASE_URL="http://127.0.0.1:9")
     assert planned.returncode == 0
     assert "0.50" in planned.stdout
 

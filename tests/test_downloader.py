@@ -35,11 +35,10 @@ from tests.fileserver import (
     partial_answer,
     range_from,
     requested_ranges,
-    run_tries,
     undecodable_clip,
     unsatisfiable,
 )
-from tests.scripted import ScriptedService, context_of, turn
+from tests.scripted import ScriptedService, context_of, turn, turn_when_due
 from tests.table import RUN, Table, spec
 from tests.wire import HANG, Drip, Request, Reset, answer, serving
 
@@ -182,7 +181,7 @@ async def test_a_video_arrives_whole(table: Table, clock: Clock, case: Case) -> 
     async with serving(*case.answers) as wire:
         target = finished_generation(table, f"{wire.base_url}/v.mp4", case.part, case.etag)
         async with downloading(context_of(table, service)) as stage:
-            await run_tries(stage, table, clock, case.tries)
+            await turn_when_due(stage, table, clock, case.tries)
     assert requested_ranges(wire) == list(case.ranges)
     assert table.row().state == "done", table.row().error
     assert target.read_bytes() == case.content

@@ -25,9 +25,8 @@ from tests.fileserver import (
     partial_answer,
     range_from,
     requested_ranges,
-    run_tries,
 )
-from tests.scripted import ScriptedService, context_of, turn
+from tests.scripted import ScriptedService, context_of, turn, turn_when_due
 from tests.table import Table
 from tests.wire import answer, serving
 
@@ -70,7 +69,7 @@ async def test_an_address_that_the_service_does_not_give_now_is_requested_later(
             assert table.row().failures == 1
             assert "new address" in table.row().error
             assert part_of(table).read_bytes() == CLIP[:HALF]
-            await run_tries(stage, table, clock, 1)
+            await turn_when_due(stage, table, clock, 1)
     assert target.read_bytes() == CLIP
 
 
@@ -79,7 +78,7 @@ async def test_a_video_whose_address_never_works_is_never_given_up(table: Table,
         service = ScriptedService(fetches=[Finished((f"{wire.base_url}/v.mp4",))])
         finished_generation(table, f"{wire.base_url}/v.mp4")
         async with downloading(context_of(table, service)) as stage:
-            await run_tries(stage, table, clock, statistics.STUCK_FAILURES)
+            await turn_when_due(stage, table, clock, statistics.STUCK_FAILURES)
     assert (table.row().state, table.row().failures) == ("downloading", statistics.STUCK_FAILURES)
     assert table.database.read_now(statistics.batch_summary, table.batch_id, table.now).stuck == 1
     assert table.row().next_at - table.now <= timedelta(minutes=5)
@@ -103,7 +102,7 @@ async def test_an_unusable_address_is_replaced(table: Table, clock: Clock, url: 
         service = ScriptedService(fetches=[Finished((f"{wire.base_url}/v.mp4",))])
         target = finished_generation(table, url)
         async with downloading(context_of(table, service)) as stage:
-            await run_tries(stage, table, clock, 3)
+            await turn_when_due(stage, table, clock, 3)
     assert target.read_bytes() == CLIP
 
 
@@ -124,7 +123,7 @@ async def test_endless_redirects_are_a_failed_try(table: Table, clock: Clock) ->
         async with downloading(context_of(table, ScriptedService())) as stage:
             await turn(stage)
             assert table.row().failures == 1
-            await run_tries(stage, table, clock, 1)
+            await turn_when_due(stage, table, clock, 1)
     assert target.read_bytes() == CLIP
 
 

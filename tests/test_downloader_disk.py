@@ -40,9 +40,8 @@ from tests.fileserver import (
     part_of,
     range_from,
     requested_ranges,
-    run_tries,
 )
-from tests.scripted import ScriptedService, context_of, turn
+from tests.scripted import ScriptedService, context_of, turn, turn_when_due
 from tests.table import RUN, Table
 from tests.waiting import until
 from tests.wire import answer, serving
@@ -99,11 +98,11 @@ async def check_stops_downloads_and_loses_nothing(
                 assert row.error == context.disk_fault
                 assert stage.capacity == 0
                 requests = len(wire.requests)
-                await run_tries(stage, table, clock, 3)
+                await turn_when_due(stage, table, clock, 3)
                 assert len(wire.requests) == requests, "no more downloads in this run"
                 assert not part_of(table).exists()
         async with downloading(context_of(table, service)) as stage:
-            await run_tries(stage, table, clock, 1)
+            await turn_when_due(stage, table, clock, 1)
     assert table.row().state == "done"
     assert target.read_bytes() == CLIP
 

@@ -14,8 +14,8 @@ from batchgen.jobtable import delivery, polling
 from batchgen.services.base import Adoption, Features
 from batchgen.services.outcomes import Failed, FetchOutcome, Finished, Working
 from tests.conftest import NOON
-from tests.fileserver import CLIP, OTHER, PAGE, V2, downloading, finished_generation, full_answer, run_tries
-from tests.scripted import ScriptedService, context_of, turn
+from tests.fileserver import CLIP, OTHER, PAGE, V2, downloading, finished_generation, full_answer
+from tests.scripted import ScriptedService, context_of, turn, turn_when_due
 from tests.table import HOUR, MINUTE, RUN, Table, spec
 from tests.wire import Request, answer, serving
 
@@ -78,7 +78,7 @@ async def test_a_file_that_was_delivered_is_not_requested_again_for_the_sake_of_
             await turn(stage)
             assert table.row().state == "downloading"
             assert [bool(file.delivered_at) for file in table.outputs()] == [True, False]
-            await run_tries(stage, table, clock, 1)
+            await turn_when_due(stage, table, clock, 1)
     assert [request.path for request in wire.requests] == ["/1.mp4", "/2.mp4", "/2.mp4"]
     assert table.row().state == "done"
     assert not (table.folder / "mona~1.mp4").exists()
@@ -116,7 +116,7 @@ async def test_a_bad_file_keeps_no_other_one_of_its_generation_away(
         context = context_of(table, ScriptedService(fetches=[fetched or Finished(tuple(urls))]))
         async with downloading(context) as stage:
             for state in states:
-                await run_tries(stage, table, clock, 1)
+                await turn_when_due(stage, table, clock, 1)
                 assert table.row().state == state
                 delivered = [name for name, row in zip(files, table.outputs(), strict=True) if row.delivered_at]
                 assert delivered == [name for name, content in files.items() if content in (CLIP, OTHER)]

@@ -39,10 +39,9 @@ from tests.fileserver import (
     partial_answer,
     range_from,
     requested_ranges,
-    run_tries,
     undecodable_clip,
 )
-from tests.scripted import ScriptedService, context_of, settle, turn
+from tests.scripted import ScriptedService, context_of, settle, turn, turn_when_due
 from tests.table import RUN, Table, spec
 from tests.wire import Drip, serving
 
@@ -166,7 +165,7 @@ async def test_an_error_of_a_sync_beside_the_stream_is_not_lost(
         assert (table.row().state, table.row().failures) == ("downloading", 1)
         assert not part_of(table).exists(), "another try would believe what lies there"
         async with downloading(context_of(table, ScriptedService())) as stage:
-            await run_tries(stage, table, clock, 1)
+            await turn_when_due(stage, table, clock, 1)
     assert requested_ranges(wire) == [NO_RANGE, NO_RANGE]
     assert target.read_bytes() == CLIP
 
@@ -234,7 +233,7 @@ async def test_the_same_undecodable_bytes_are_delivered_at_the_third_time(table:
         service = ScriptedService(fetches=[Finished((f"{wire.base_url}/v.mp4",))])
         target = finished_generation(table, f"{wire.base_url}/v.mp4")
         async with downloading(context_of(table, service)) as stage:
-            await run_tries(stage, table, clock, SAME_BYTES)
+            await turn_when_due(stage, table, clock, SAME_BYTES)
     assert len(wire.requests) == SAME_BYTES
     assert target.read_bytes() == bad
     assert table.row().state == "done"

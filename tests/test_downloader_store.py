@@ -24,11 +24,11 @@ from batchgen.jobtable.schema import jobs
 from batchgen.runs.ending import judge
 from batchgen.services.outcomes import Finished
 from tests.conftest import NOON
-from tests.fileserver import CLIP, OTHER, PAGE, downloading, full_answer, run_tries, undecodable_clip
-from tests.scripted import ScriptedService, context_of, turn
+from tests.fileserver import CLIP, OTHER, PAGE, downloading, full_answer, undecodable_clip
+from tests.scripted import ScriptedService, context_of, turn, turn_when_due
 from tests.stores import TestStore
 from tests.table import RUN, Table, spec
-from tests.wire import answer, serving
+from tests.wire import serving
 
 DIGEST = hashlib.sha256(CLIP).hexdigest()
 NOWHERE = "http://127.0.0.1:9/v.mp4"
@@ -150,7 +150,7 @@ async def test_a_store_that_does_not_answer_costs_no_second_download(
             error = table.row().error
             assert error.startswith(f"{target}: the store does not answer: ")
             assert (table.row().state, stage.context.disk_fault, len(wire.requests)) == ("downloading", None, 1)
-            await run_tries(stage, table, clock, 1)
+            await turn_when_due(stage, table, clock, 1)
     assert len(wire.requests) == 1
     assert bucket.objects == {target: CLIP}
     assert table.row().state == "done"
@@ -170,26 +170,21 @@ async def test_a_bucket_that_is_gone_stops_all_downloads_of_the_run(table: Table
     assert len(parts(table)) == 1
 
 
-async def test_what_does_not_play_is_kept_in_the_store(table: Table, folder_store: TestStore, clock: Clock) -> None:
-    damaged = undecodable_clip()
-    async with serving(full_answer(damaged)) as wire:
+@pytest.mark.parametrize(
+    ("content", "state", "ending"),
+    [(undecodable_clip(), "done", ""), (PAGE, "failed", ".unplayable")],
+    ids=["a video that does not play", "no video, under another name"],
+)
+async def test_what_does_not_play_is_kept_in_the_store(
+    table: Table, folder_store: TestStore, clock: Clock, content: bytes, state: str, ending: str
+) -> None:
+    async with serving(full_answer(content)) as wire:
         target = finished(table, folder_store, f"{wire.base_url}/v.mp4")
         service = ScriptedService(fetches=[Finished((f"{wire.base_url}/v.mp4",))])
         async with downloading(context_of(table, service)) as stage:
-            await run_tries(stage, table, clock, SAME_BYTES)
-    assert table.row().state == "done"
-    assert folder_store.objects == {target: damaged}
-
-
-async def test_what_is_no_video_is_kept_under_another_name(table: Table, folder_store: TestStore, clock: Clock) -> None:
-    page = answer(200, PAGE, {"ETag": '"v1"', "Content-Type": "video/mp4"})
-    async with serving(page) as wire:
-        target = finished(table, folder_store, f"{wire.base_url}/v.mp4")
-        service = ScriptedService(fetches=[Finished((f"{wire.base_url}/v.mp4",))])
-        async with downloading(context_of(table, service)) as stage:
-            await run_tries(stage, table, clock, SAME_BYTES)
-    assert table.row().state == "failed"
-    assert folder_store.objects == {f"{target}.unplayable": PAGE}
+            await turn_when_due(stage, table, clock, SAME_BYTES)
+    assert table.row().state == state
+    assert folder_store.objects == {f"{target}{ending}": content}
 
 
 async def test_downloads_wait_in_the_scratch_folder_that_a_person_names(

@@ -163,19 +163,12 @@ CHARGED = Failed("finished, but without a file", "completed", ErrorClass.NO_FILE
 """What the poller makes of a generation that is finished and stays without a file."""
 
 
-def test_a_generation_finished_without_a_video_was_charged(table: Table) -> None:
+def test_a_generation_without_a_video_was_charged_and_is_counted_twice_once_it_is_paid_again(table: Table) -> None:
     table.sync("mona")
     table.accept(table.intend()[0], "g-1", "0.50")
     (job,) = table.claim(State.GENERATING)
     table.change(polling.failed, job, RUN, CHARGED, table.now)
     assert cost(table) == Decimal("0.5")
-
-
-def test_a_generation_paid_again_after_retry_is_counted_twice(table: Table) -> None:
-    table.sync("mona")
-    table.accept(table.intend()[0], "g-1", "0.50")
-    (job,) = table.claim(State.GENERATING)
-    table.change(polling.failed, job, RUN, CHARGED, table.now)
     table.retry("mona")
     table.accept(table.intend()[0], "g-2", "0.25")
     assert cost(table) == Decimal("0.75")

@@ -66,7 +66,7 @@ def read_or_refuse(folder: Path, raw: bytes) -> Manifest | None:
 @example(b"\xef\xbb\xbf")
 @example(b"%YAML 9.9\n---\n")
 @example(b"jobs: [\x85]")
-def test_any_bytes(tmp_path: Path, raw: bytes) -> None:
+def test_any_bytes_are_read_or_refused(tmp_path: Path, raw: bytes) -> None:
     read_or_refuse(tmp_path, raw)
 
 
@@ -77,13 +77,13 @@ def test_any_bytes(tmp_path: Path, raw: bytes) -> None:
         max_size=40,
     )
 )
-def test_any_punctuation(tmp_path: Path, pieces: list[str]) -> None:
+def test_any_punctuation_is_read_or_refused(tmp_path: Path, pieces: list[str]) -> None:
     read_or_refuse(tmp_path, "".join(pieces).encode())
 
 
 @in_one_folder
 @given(st.data())
-def test_a_valid_manifest_with_damage(tmp_path: Path, data: st.DataObject) -> None:
+def test_a_damaged_manifest_is_read_or_refused(tmp_path: Path, data: st.DataObject) -> None:
     good = (Path(__file__).parents[1] / "manifests" / "kling.yaml").read_bytes()
     start = data.draw(st.integers(0, len(good)))
     damage = data.draw(
@@ -118,7 +118,7 @@ manifests = st.dictionaries(
 
 @in_one_folder
 @given(manifests)
-def test_any_tree(tmp_path: Path, tree: Any) -> None:
+def test_any_tree_is_read_or_refused(tmp_path: Path, tree: Any) -> None:
     if not (tmp_path / "a.png").exists():
         Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     read_or_refuse(tmp_path, yaml.safe_dump(tree, allow_unicode=True, sort_keys=False).encode("utf-8", "replace"))
@@ -186,7 +186,7 @@ def test_any_text_of_a_matrix_reaches_the_request_unchanged(tmp_path: Path, text
 @example(b'sku\n"a', "r.csv")
 @example(b"sku\n" + b"x" * 200_000, "r.csv")
 @example(b'{"sku": "\\ud800"}', "r.jsonl")
-def test_any_bytes_of_a_file_that_the_manifest_names(tmp_path: Path, raw: bytes, name: str) -> None:
+def test_any_bytes_of_a_file_that_the_manifest_names_are_read_or_refused(tmp_path: Path, raw: bytes, name: str) -> None:
     (tmp_path / name).write_bytes(raw)
     job = f"{{id: '{{{{ sku }}}}', model: {TEXT}, prompt: p, rows: {name}}}"
     read_or_refuse(tmp_path, f"include: {name}\n".encode() if name == "i.yaml" else f"jobs: [{job}]\n".encode())
@@ -199,7 +199,7 @@ pieces = st.sampled_from(
 
 @in_one_folder
 @given(st.lists(pieces, max_size=25).map("".join), st.lists(scalars | texts, max_size=3))
-def test_any_template(tmp_path: Path, template: str, cells: list[Any]) -> None:
+def test_any_template_is_filled_in_or_refused(tmp_path: Path, template: str, cells: list[Any]) -> None:
     job = {"id": "{{ n }}", "model": TEXT, "prompt": template, "output": template, "matrix": {"n": [1, 2], "s": cells}}
     read_or_refuse(
         tmp_path, yaml.safe_dump({"jobs": [job, {**job, "count": 2}]}, allow_unicode=True).encode("utf-8", "replace")

@@ -165,7 +165,9 @@ def test_a_number_of_many_digits_is_written_as_it_is_read(tmp_path: Path, number
     st.booleans(),
     st.sampled_from(["", "other", "other/deep"]),
 )
-def test_any_manifest(tmp_path: Path, service: Any, entries: list[dict[str, Any]], validate: bool, folder: str) -> None:
+def test_what_next_writes_of_any_manifest_asks_for_the_same_jobs(
+    tmp_path: Path, service: Any, entries: list[dict[str, Any]], validate: bool, folder: str
+) -> None:
     for image in ("a.png", "b/ünï c.png"):
         if not (tmp_path / image).exists():
             (tmp_path / image).parent.mkdir(exist_ok=True)

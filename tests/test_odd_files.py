@@ -37,10 +37,9 @@ from tests.fileserver import (
     finished_generation,
     full_answer,
     part_of,
-    run_tries,
     undecodable_clip,
 )
-from tests.scripted import ScriptedService, context_of
+from tests.scripted import ScriptedService, context_of, turn_when_due
 from tests.table import HOUR, Table
 from tests.wire import Request, answer, serving
 
@@ -142,9 +141,9 @@ async def test_what_does_not_play_ends_at_the_third_time_and_is_kept_aside(
         service = ScriptedService(fetches=[Finished((f"{wire.base_url}/v.mp4",))])
         target = finished_generation(table, f"{wire.base_url}/v.mp4")
         async with downloading(context_of(table, service)) as stage:
-            await run_tries(stage, table, clock, SAME_BYTES - 1)
+            await turn_when_due(stage, table, clock, SAME_BYTES - 1)
             assert table.row().state == "downloading"
-            await run_tries(stage, table, clock, 1)
+            await turn_when_due(stage, table, clock, 1)
     row, aside = table.row(), target.with_name("mona.mp4.unplayable")
     assert (row.state, row.error_class) == ("failed", ErrorClass.NO_FILE)
     assert words in row.error
@@ -171,7 +170,7 @@ async def test_the_count_survives_the_run(table: Table, clock: Clock) -> None:
         for _ in range(SAME_BYTES):
             assert table.row().state == "downloading"
             async with downloading(context_of(table, service)) as stage:
-                await run_tries(stage, table, clock, 1)
+                await turn_when_due(stage, table, clock, 1)
     assert (table.row().state, len(wire.requests)) == ("done", SAME_BYTES)
 
 
@@ -234,10 +233,10 @@ async def test_a_file_that_is_gone_for_a_day_ends_its_job_and_its_charge_stays(
         service = ScriptedService(fetches=[fetch or Finished((url,))])
         finished_generation(table, url)
         async with downloading(context_of(table, service)) as stage:
-            await run_tries(stage, table, clock, 2)
+            await turn_when_due(stage, table, clock, 2)
             assert table.row().state == "downloading"
             pass_time(table, clock, GONE_AFTER)
-            await run_tries(stage, table, clock, 1)
+            await turn_when_due(stage, table, clock, 1)
     row = table.row()
     assert (row.state, row.error_class) == ("failed", ErrorClass.EXPIRED)
     assert "the service does not have the file any more" in row.error
@@ -251,7 +250,7 @@ async def test_a_service_in_trouble_is_no_service_that_has_forgotten(table: Tabl
         finished_generation(table, f"{wire.base_url}/v.mp4")
         async with downloading(context_of(table, service)) as stage:
             pass_time(table, clock, GONE_AFTER * 3)
-            await run_tries(stage, table, clock, 3)
+            await turn_when_due(stage, table, clock, 3)
     assert table.row().state == "downloading"
 
 
@@ -270,7 +269,7 @@ async def refused_by_the_disk(
         async with downloading(context) as stage:
             with monkeypatch.context() as patched:
                 patched.setattr(part_module, "write_whole", refuse)
-                await run_tries(stage, table, clock, 1)
+                await turn_when_due(stage, table, clock, 1)
             yield context, stage
 
 
@@ -284,7 +283,7 @@ async def test_too_many_open_files_are_of_the_moment_and_no_full_disk(
             "mona.mp4: too many files are open here: raise the number that may be (ulimit -n)"
         )
         pass_time(table, clock, HOUR)
-        await run_tries(stage, table, clock, 1)
+        await turn_when_due(stage, table, clock, 1)
     assert table.row().state == "done"
 
 
@@ -299,7 +298,7 @@ async def test_a_file_that_this_disk_does_not_take_is_an_obstacle_of_the_disk(
         (blocker,) = table.database.read_now(blockers.blockers, table.batch_id, table.now)
         assert str(blocker).startswith(f"1 job waits for downloads: mona.mp4: {reason}")
         pass_time(table, clock, HOUR * 2)
-        await run_tries(stage, table, clock, 1)
+        await turn_when_due(stage, table, clock, 1)
     assert table.row().state == "done"
 
 
@@ -309,7 +308,7 @@ async def test_a_file_that_this_disk_does_not_take_is_an_obstacle_of_the_disk(
 async def deliver_and_lose(table: Table, clock: Clock, url: str, service: ScriptedService) -> None:
     finished_generation(table, url)
     async with downloading(context_of(table, service)) as stage:
-        await run_tries(stage, table, clock, 1)
+        await turn_when_due(stage, table, clock, 1)
     assert table.row().state == "done"
     (table.folder / "mona.mp4").unlink()
     assert table.fetch_again("mona") == ["mona"]
@@ -328,7 +327,7 @@ async def test_a_lost_file_is_fetched_again_and_its_hash_compared(
         await deliver_and_lose(table, clock, f"{wire.base_url}/v.mp4", service)
         assert table.database.read_now(lambda c: c.exec_driver_sql("SELECT delivered_bytes FROM batches").scalar()) == 0
         async with downloading(context_of(table, service)) as stage:
-            await run_tries(stage, table, clock, 1)
+            await turn_when_due(stage, table, clock, 1)
     assert (table.folder / "mona.mp4").read_bytes() == body
     assert (table.row().state, table.row().error) == ("done", remark)
     assert (len(table.attempts()), service.submitted) == (1, [])
@@ -340,7 +339,7 @@ async def test_a_file_of_somebody_else_at_the_place_of_a_lost_one_is_kept(table:
         await deliver_and_lose(table, clock, f"{wire.base_url}/v.mp4", service)
         (table.folder / "mona.mp4").write_bytes(b"")
         async with downloading(context_of(table, service)) as stage:
-            await run_tries(stage, table, clock, 1)
+            await turn_when_due(stage, table, clock, 1)
     assert (table.folder / "mona.mp4").read_bytes() == b""
     assert (table.folder / "mona~1.mp4").read_bytes() == CLIP
     assert table.row().error == "mona.mp4 is another file now, and was kept"
@@ -352,7 +351,7 @@ async def test_a_file_that_was_moved_back_is_not_requested(table: Table, clock: 
         await deliver_and_lose(table, clock, f"{wire.base_url}/v.mp4", service)
         (table.folder / "mona.mp4").write_bytes(CLIP)
         async with downloading(context_of(table, service)) as stage:
-            await run_tries(stage, table, clock, 1)
+            await turn_when_due(stage, table, clock, 1)
     assert (table.row().state, len(wire.requests)) == ("done", 1)
 
 
@@ -363,7 +362,7 @@ async def test_a_lost_file_that_the_service_has_no_more_fails_its_job_after_a_fe
         service = ScriptedService(fetches=[Unavailable("404: not found", None, 404)])
         await deliver_and_lose(table, clock, f"{wire.base_url}/v.mp4", service)
         async with downloading(context_of(table, service)) as stage:
-            await run_tries(stage, table, clock, SAME_BYTES)
+            await turn_when_due(stage, table, clock, SAME_BYTES)
     row = table.row()
     assert (row.state, row.error_class) == ("failed", ErrorClass.EXPIRED)
     assert table.story()[-3:] == ["done", "downloading", "failed"], "its history is kept"

@@ -27,7 +27,7 @@ from batchgen.services.base import Adoption, Features
 from batchgen.services.outcomes import Failed, FetchOutcome, Finished, Throttled, Trouble, Unavailable, Working
 from tests.benchmarks.polling import draw
 from tests.conftest import NOON
-from tests.scripted import ScriptedService, context_of, settle, turn
+from tests.scripted import ScriptedService, context_of, settle, turn, turn_when_due
 from tests.table import ACCOUNT, HOUR, LEASE, MODEL, RUN, Table
 
 SECOND = timedelta(seconds=1)
@@ -141,21 +141,12 @@ async def test_where_no_charge_is_told_the_estimate_counts(
     assert (table.attempt().cost_usd, table.attempt().charge_source) == (cost, source)
 
 
-async def repeat(poller: Poller, clock: Clock, table: Table, times: int) -> None:
-    """Poll so many times, always when a poll is due."""
-    for _ in range(times):
-        due = table.row().next_at
-        if due and due > datetime.now(due.tzinfo):
-            clock.move_to(due)
-        await turn(poller)
-
-
 async def test_finished_without_a_video_fails_the_job_after_a_few_polls_in_a_row(table: Table, clock: Clock) -> None:
     table.bring(State.GENERATING)
     poller = Poller(context_of(table, ScriptedService(fetches=[Finished(())])), 8)
-    await repeat(poller, clock, table, POLLS_WITHOUT_FILE - 1)
+    await turn_when_due(poller, table, clock, POLLS_WITHOUT_FILE - 1)
     assert table.row().state == "generating"
-    await repeat(poller, clock, table, 1)
+    await turn_when_due(poller, table, clock, 1)
     row = table.row()
     assert (row.state, row.error_class) == ("failed", ErrorClass.NO_FILE)
     assert row.error == "the service says 'completed' and names no file"
@@ -173,7 +164,7 @@ async def test_polls_without_a_video_count_in_a_row(table: Table, clock: Clock, 
     table.bring(State.GENERATING)
     script = [*between, Finished(()), *between, *[Finished(())] * (POLLS_WITHOUT_FILE - 1), *between, Finished((URL,))]
     poller = Poller(context_of(table, ScriptedService(fetches=script)), 8)
-    await repeat(poller, clock, table, len(script))
+    await turn_when_due(poller, table, clock, len(script))
     assert table.row().state == "downloading"
 
 
@@ -181,10 +172,10 @@ async def test_a_failed_poll_never_fails_the_job(table: Table, clock: Clock) -> 
     table.bring(State.GENERATING)
     script: list[FetchOutcome] = [Unavailable("cut"), Unavailable("502", None, 502), Throttled("429")] * 20
     poller = Poller(context_of(table, ScriptedService(fetches=[*script, Finished((URL,))])), 8)
-    await repeat(poller, clock, table, len(script))
+    await turn_when_due(poller, table, clock, len(script))
     assert table.row().state == "generating"
     assert table.row().next_at - datetime.now(NOON.tzinfo) == timedelta(minutes=2), "the longest pause"
-    await repeat(poller, clock, table, 1)
+    await turn_when_due(poller, table, clock, 1)
     assert (table.row().state, table.row().failures, table.row().error) == ("downloading", 0, None)
 
 
@@ -200,7 +191,7 @@ async def test_the_end_of_another_generation_that_a_proxy_repeats_is_not_believe
     assert table.states() == {"mona": "generating", "other": "downloading" if isinstance(end, Finished) else "failed"}
     assert table.row().error == "a proxy gave the answer about another generation (g-other)"
     service.fetches = [replace(end, about="a second id of its own")]
-    await repeat(Poller(context_of(table, service), 8), clock, table, 1)
+    await turn_when_due(Poller(context_of(table, service), 8), table, clock, 1)
     assert table.row().state != "generating"
 
 
@@ -353,7 +344,7 @@ async def poll_after(table: Table, clock: Clock, length: timedelta, *script: Fet
     table.bring(State.GENERATING)
     clock.tick(length)
     poller = Poller(context_of(table, ScriptedService(fetches=script)), 8)
-    await repeat(poller, clock, table, len(script))
+    await turn_when_due(poller, table, clock, len(script))
 
 
 FORGOTTEN = [
@@ -390,7 +381,7 @@ async def test_a_generation_of_another_key_is_not_called_forgotten(table: Table,
     table.sent_with(sent_with)
     clock.tick(timedelta(days=9))
     service = ScriptedService(fetches=[UNKNOWN_ID], account="another")
-    await repeat(Poller(context_of(table, service), 8), clock, table, 5)
+    await turn_when_due(Poller(context_of(table, service), 8), table, clock, 5)
     assert table.row().state == "generating"
 
 
@@ -428,9 +419,9 @@ async def test_an_error_is_an_answer_and_a_dead_network_is_not(table: Table, clo
     table.bring(State.GENERATING)
     context = context_of(table, ScriptedService(fetches=[Unavailable("no route"), Unavailable("502", None, 502)]))
     poller = Poller(context, 8)
-    await repeat(poller, clock, table, 1)
+    await turn_when_due(poller, table, clock, 1)
     assert (context.contact.silent_since, context.contact.ever) == (NOON, False)
-    await repeat(poller, clock, table, 1)
+    await turn_when_due(poller, table, clock, 1)
     assert (context.contact.silent_since, context.contact.ever) == (None, True)
 
 

@@ -162,8 +162,9 @@ def test_killed_at_every_stage_in_turn_it_pays_once_and_delivers_all(
 
 
 @pytest.mark.slow
-def test_a_file_that_was_half_there_when_killed_continues_by_range(
-    tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
+def test_half_a_file_of_a_run_that_ended_is_continued_by_range(
+    number: signal.Signals, tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
     simulator = simulate(renders=True, faults={"cdn": {"slow": {"seconds": 2, "count": 1}}})
     manifest = write_large(tmp_path, 1)
@@ -171,29 +172,9 @@ def test_a_file_that_was_half_there_when_killed_continues_by_range(
     until(lambda: rows(tmp_path / "batchgen.db", RESUMABLE))
     (part,) = until(lambda: list((tmp_path / "m").glob("n0.mp4.*.part")))
     until(lambda: part.stat().st_size)  # the row names the version before the first bytes are there
-    running.signal(signal.SIGKILL)
-    running.end()
-    had = part.stat().st_size
-    assert 0 < had < 1_500_000
-
-    ended = batchgen("run", manifest, **simulator.environment)
-    assert ended.returncode == 0, ended.stderr
-    assert [row["status"] for row in Bill(simulator.ledger).requests("cdn")][-1] == 206
-    check_delivered(tmp_path, tmp_path / "batchgen.db")
-
-
-@pytest.mark.slow
-def test_a_signal_during_a_download_keeps_what_has_come(
-    tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
-) -> None:
-    simulator = simulate(renders=True, faults={"cdn": {"slow": {"seconds": 2, "count": 1}}})
-    manifest = write_large(tmp_path, 1)
-    running = launch("run", manifest, **simulator.environment)
-    until(lambda: rows(tmp_path / "batchgen.db", RESUMABLE))
-    running.signal(signal.SIGINT)
-    assert running.end().returncode == 130
-    (part,) = (tmp_path / "m").glob("n0.mp4.*.part")
-    assert part.stat().st_size > 0
+    running.signal(number)
+    assert running.end().returncode == (130 if number == signal.SIGINT else -number)
+    assert 0 < part.stat().st_size < 1_500_000
 
     ended = batchgen("run", manifest, **simulator.environment)
     assert ended.returncode == 0, ended.stderr

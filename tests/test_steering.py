@@ -34,9 +34,7 @@ from tests.batches import Bill, write_manifest
 from tests.conftest import NOON, Command, Launch, Simulate
 from tests.events import check_events
 from tests.imitations import queueworks
-from tests.postgres import Server
 from tests.scripted import ScriptedService, change_spec, context_of, turn
-from tests.steering import steer_two_runs
 from tests.table import MODEL, SECOND, Table, spec
 from tests.test_budget import KNOWN
 from tests.waiting import rows, states, until
@@ -48,23 +46,6 @@ FAST = Limits(submits_per_minute=60_000, in_flight=100)
 def set_values(table: Table, **values: object) -> None:
     changes = {SettingName(name): value for name, value in values.items()}
     table.change(steering.change, table.batch_id, "aimlapi", changes, table.now, ANNA)
-
-
-@pytest.mark.slow
-def test_two_runs_heed_what_is_set_and_a_run_that_is_killed_while_paused_loses_nothing(
-    tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
-) -> None:
-    database = tmp_path / "batchgen.db"
-    bill = steer_two_runs(tmp_path, str(database), lambda sql: rows(database, sql), simulate, launch, batchgen)
-    assert bill.duplicates == 0
-
-
-@pytest.mark.slow
-def test_two_runs_on_a_server_heed_what_is_set_likewise(
-    tmp_path: Path, place: str, postgres: Server, simulate: Simulate, launch: Launch, batchgen: Command
-) -> None:
-    bill = steer_two_runs(tmp_path, place, lambda sql: postgres.ask(place, sql), simulate, launch, batchgen)
-    assert bill.duplicates == 0
 
 
 async def test_what_was_claimed_before_a_pause_is_sent_and_followed_and_nothing_else_is(table: Table) -> None:

@@ -19,26 +19,9 @@ from batchgen.testing.proxy import proxied
 from tests.batches import Bill, write_image, write_manifest
 from tests.conftest import Command, Launch, Simulate
 from tests.events import check_events
-from tests.postgres import Server
-from tests.steering import work_without_a_manifest
 from tests.waiting import rows, states, until
 
 pytestmark = pytest.mark.slow
-
-
-def test_workers_share_a_batch_and_leave_the_job_whose_image_is_not_there(
-    tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
-) -> None:
-    database = tmp_path / "batchgen.db"
-    bill = work_without_a_manifest(tmp_path, str(database), lambda sql: rows(database, sql), simulate, launch, batchgen)
-    assert bill.duplicates == 0
-
-
-def test_workers_share_a_batch_on_a_server(
-    tmp_path: Path, place: str, postgres: Server, simulate: Simulate, launch: Launch, batchgen: Command
-) -> None:
-    bill = work_without_a_manifest(tmp_path, place, lambda sql: postgres.ask(place, sql), simulate, launch, batchgen)
-    assert bill.duplicates == 0
 
 
 def test_a_worker_keeps_to_the_cap_of_a_manifest_and_works_on_other_batches_meanwhile(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from tests.campaign.trial import Trial
 from tests.readme_blocks import machine, read_block, write_block
 
+T = TypeVar("T", bound=Trial)
 README = Path(__file__).with_name("README.md")
 TOP_README = Path(__file__).resolve().parents[2] / "README.md"
 BLOCK = "campaign"
@@ -16,36 +18,28 @@ HEADS = ("fault", "runs", "kills", "accepted", "duplicates", "lost", "delivered"
 
 
 def table(trials: Sequence[Trial]) -> str:
-    """A Markdown table: a row for each name, in the order in which the names first come, and the sums."""
-    names = list(dict.fromkeys(trial.name for trial in trials))
-    lines = [line(name, [trial for trial in trials if trial.name == name]) for name in names]
-    lines.append(line("**all**", trials))
-    heads = [f"| {' | '.join(HEADS)} |", "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
-    return "\n".join([*heads, *lines])
+    return markdown(trials, HEADS, sums)
 
 
-def line(name: str, trials: Sequence[Trial]) -> str:
-    """One row of the table."""
-    sums = (
-        len(trials),
-        sum(trial.kills for trial in trials),
-        sum(trial.audit.accepted for trial in trials),
-        sum(trial.audit.duplicates for trial in trials),
-        sum(trial.audit.lost for trial in trials),
-        sum(trial.audit.delivered for trial in trials),
-    )
-    return f"| {' | '.join([name, *map(str, sums)])} |"
+def markdown(trials: Sequence[T], heads: Sequence[str], cells: Callable[[Sequence[T]], Sequence[object]]) -> str:
+    """A table: a row for each name, in the order in which the names first come, and one for all of them."""
+    groups = {name: [trial for trial in trials if trial.name == name] for name in dict.fromkeys(t.name for t in trials)}
+    rows = [(name, *cells(group)) for name, group in [*groups.items(), ("**all**", trials)]]
+    lines = [f"| {' | '.join(map(str, row))} |" for row in [heads, *rows]]
+    return "\n".join([lines[0], f"| --- |{' ---: |' * (len(heads) - 1)}", *lines[1:]])
+
+
+def sums(trials: Sequence[Trial]) -> list[int]:
+    """Trials, kills, and what their audits counted."""
+    audits = [trial.audit for trial in trials]
+    names = ("accepted", "duplicates", "lost", "delivered")
+    counted = [sum(getattr(audit, name) for audit in audits) for name in names]
+    return [len(trials), sum(trial.kills for trial in trials), *counted]
 
 
 def summary(trials: Sequence[Trial]) -> str:
     """The sums in a sentence."""
-    kills, accepted, duplicates, lost = (
-        sum(numbers)
-        for numbers in zip(
-            *((trial.kills, trial.audit.accepted, trial.audit.duplicates, trial.audit.lost) for trial in trials),
-            strict=True,
-        )
-    )
+    _, kills, accepted, duplicates, lost, _ = sums(trials)
     return (
         f"{len(trials):,} scenarios, {kills:,} kills, {accepted:,} accepted generations:"
         f" {duplicates} duplicates, {lost} lost."

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.campaign.postgres.rounds import RoundTrial
-from tests.campaign.table import README
+from tests.campaign.table import README, markdown, sums
 from tests.readme_blocks import machine, write_block
 
 BLOCK = "postgres"
@@ -17,27 +17,11 @@ HEADS = (
 
 
 def table(trials: Sequence[RoundTrial]) -> str:
-    """A Markdown table: a row for each fault, in the order in which they first come, and the sums."""
-    names = list(dict.fromkeys(trial.name for trial in trials))
-    lines = [line(name, [trial for trial in trials if trial.name == name]) for name in names]
-    lines.append(line("**all**", trials))
-    heads = [f"| {' | '.join(HEADS)} |", f"| --- |{' ---: |' * (len(HEADS) - 1)}"]
-    return "\n".join([*heads, *lines])
+    return markdown(trials, HEADS, cells)
 
 
-def line(name: str, trials: Sequence[RoundTrial]) -> str:
-    """One row of the table."""
-    audits = [trial.audit for trial in trials]
-    sums = (
-        len(trials),
-        sum(trial.kills for trial in trials),
-        sum(audit.accepted for audit in audits),
-        sum(audit.duplicates for audit in audits),
-        sum(audit.lost for audit in audits),
-        sum(audit.delivered for audit in audits),
-        sum(trial.over_limits for trial in trials),
-    )
-    return f"| {' | '.join([name, *map(str, sums), *worst_recovery(trials)])} |"
+def cells(trials: Sequence[RoundTrial]) -> list[object]:
+    return [*sums(trials), sum(trial.over_limits for trial in trials), *worst_recovery(trials)]
 
 
 def worst_recovery(trials: Sequence[RoundTrial]) -> tuple[str, str]:
@@ -52,11 +36,9 @@ def worst_recovery(trials: Sequence[RoundTrial]) -> tuple[str, str]:
 
 def summary(trials: Sequence[RoundTrial]) -> str:
     """The sums in a sentence."""
-    audits = [trial.audit for trial in trials]
+    number, kills, accepted, duplicates, lost, _ = sums(trials)
     return (
-        f"{len(trials):,} rounds, {sum(trial.kills for trial in trials):,} kills,"
-        f" {sum(audit.accepted for audit in audits):,} accepted generations:"
-        f" {sum(audit.duplicates for audit in audits)} duplicates, {sum(audit.lost for audit in audits)} lost,"
+        f"{number:,} rounds, {kills:,} kills, {accepted:,} accepted generations: {duplicates} duplicates, {lost} lost,"
         f" {sum(trial.over_limits for trial in trials)} over a limit."
     )
 

@@ -1,32 +1,50 @@
-"""Runs that are steered while they are at work, on whatever database: real processes, one scenario for both."""
+"""Runs and workers that are steered and killed while they are at work: the same on both databases."""
 
 from __future__ import annotations
 
 import re
 import signal
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.batches import MASTER, Bill, write_image, write_manifest
 from tests.conftest import Command, Launch, Running, Simulate
-from tests.waiting import until
+from tests.waiting import rows, until
 
-Ask = Callable[[str], list[dict[str, Any]]]
-"""Rows of a SELECT on the job table, by column name."""
+pytestmark = pytest.mark.slow
+
 AT_THE_SERVICE = "SELECT id FROM jobs WHERE state IN ('submitting', 'generating')"
 SENT = "SELECT id FROM attempts"
 
 
-def steer_two_runs(folder: Path, db: str, ask: Ask, simulate: Simulate, launch: Launch, batchgen: Command) -> Bill:
-    """Two runs on one table heed what is set at once; one is killed while paused, and a new one waits as well.
+@dataclass(frozen=True)
+class Place:
+    db: str
+    """The path or URL of a job table."""
+    ask: Callable[[str], list[dict[str, Any]]]
+    """Rows of a SELECT on it, by column name."""
 
-    Returns what was bought.
-    """
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "sqlite":
+        return Place(str(tmp_path / "batchgen.db"), partial(rows, tmp_path / "batchgen.db"))
+    url = request.getfixturevalue("place")
+    return Place(url, partial(request.getfixturevalue("postgres").ask, url))
+
+
+def test_two_runs_heed_what_is_set_and_a_run_that_is_killed_while_paused_loses_nothing(
+    anywhere: Place, tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
+) -> None:
     simulator = simulate(speed=1)  # no generation ends, so that the limit stays in use
     limits = {"submits_per_minute": 60_000, "in_flight": 2, "polls_per_minute": 6_000}
-    write_manifest(folder / "m.yaml", 12, limits=limits)
-    environment, table = simulator.environment, ("--db", db)
+    write_manifest(tmp_path / "m.yaml", 12, limits=limits)
+    environment, table, ask = simulator.environment, ("--db", anywhere.db), anywhere.ask
 
     def steer(*words: str) -> str:
         ended = batchgen(words[0], "m.yaml", *words[1:], *table, **environment)
@@ -37,7 +55,7 @@ def steer_two_runs(folder: Path, db: str, ask: Ask, simulate: Simulate, launch: 
         return launch("run", "m.yaml", *table, "--log-file", f"log-{len(started)}", **environment)
 
     def wait_for_line(text: str, *numbers: int) -> None:
-        logs = [folder / f"log-{number}" for number in numbers]
+        logs = [tmp_path / f"log-{number}" for number in numbers]
         until(lambda: all(log.exists() and text in log.read_text() for log in logs), text)
 
     started: list[Running] = []
@@ -76,28 +94,25 @@ def steer_two_runs(folder: Path, db: str, ask: Ask, simulate: Simulate, launch: 
     assert (len(Bill(simulator.ledger).accepted), Bill(simulator.ledger).duplicates) == (12, 0)
     shown = steer("set")
     assert re.search(r"^in_flight: 100 \(set at .* by .*@.*; the manifest has 2\)$", shown, re.MULTILINE)
-    return Bill(simulator.ledger)
 
 
-def work_without_a_manifest(
-    folder: Path, db: str, ask: Ask, simulate: Simulate, launch: Launch, batchgen: Command
-) -> Bill:
-    """Workers in folders of their own deliver a batch; one is killed, one is drained, and one has no image.
-
-    Returns what was bought.
-    """
+def test_workers_share_a_batch_and_leave_the_job_whose_image_is_not_there(
+    anywhere: Place, tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
+) -> None:
+    """They work in folders of their own. One is killed, one is drained, and one has no image."""
+    db, ask = anywhere.db, anywhere.ask
     simulator = simulate("--lag", "0", speed=300)
-    write_image(folder / "images/dusk.png", 400, 300)
+    write_image(tmp_path / "images/dusk.png", 400, 300)
     jobs = [{"id": f"clip-{n}", "prompt": f"Number {n}."} for n in range(8)]
     image = {"id": "dusk", "model": MASTER, "prompt": "Dusk.", "image_url": "images/dusk.png", "priority": 9}
     limits = {"submits_per_minute": 300, "in_flight": 20, "unconfirmed_minutes": 0.02, "on_unconfirmed": "resubmit"}
-    write_manifest(folder / "m.yaml", [image, *jobs], limits=limits)
+    write_manifest(tmp_path / "m.yaml", [image, *jobs], limits=limits)
     environment = simulator.environment
     enrolled = batchgen("run", "m.yaml", "--db", db, "--enroll")
     assert (enrolled.returncode, "9 jobs (9 new)" in enrolled.stderr) == (0, True), enrolled.stderr
-    assert not (folder / "m").exists()
+    assert not (tmp_path / "m").exists()
     for name in ("one", "two"):
-        (folder / name).mkdir()
+        (tmp_path / name).mkdir()
 
     def work(name: str, *words: str) -> Running:
         return launch("worker", "--db", db, "--folder", name, *words, **environment)
@@ -122,6 +137,5 @@ def work_without_a_manifest(
     last = batchgen("worker", "--db", db, **environment)
     assert (last.returncode, "9 done" in last.stdout) == (0, True), last.stderr
     assert (len(Bill(simulator.ledger).accepted), Bill(simulator.ledger).duplicates) == (9, 0)
-    assert (folder / "m/dusk.mp4").exists()
-    assert len([*(folder / "one").rglob("*.mp4"), *(folder / "two").rglob("*.mp4")]) == 8
-    return Bill(simulator.ledger)
+    assert (tmp_path / "m/dusk.mp4").exists()
+    assert len([*(tmp_path / "one").rglob("*.mp4"), *(tmp_path / "two").rglob("*.mp4")]) == 8
