@@ -180,13 +180,16 @@ def test_a_command_to_type_is_on_the_same_batch_in_the_same_table(tmp_path: Path
     table = tmp_path / "other.db"
     assert batchgen("run", manifest, "--simulate", "--limit", "1", "--db", "other.db").returncode == 0
     shown = batchgen("status", manifest, "--db", "other.db")
-    assert f"`batchgen run {manifest} --simulate --db other.db` sends the rest" in shown.stdout
+    assert (
+        f"a run without the selection sends the rest: `batchgen run {manifest} --simulate --db other.db`"
+        in shown.stdout
+    )
     status = lines_of(batchgen("status", manifest, "--db", "other.db", "--json").stdout)[0]
     assert status["next"] == f"batchgen run {manifest} --simulate --db other.db"
     shown = batchgen("run", manifest, "--simulate", "--max-cost", "1.5", "--only", "clip-*", "--db", "other.db")
     assert shown.returncode == 5, shown.stderr
     shown = batchgen("status", manifest, "--db", "other.db")
-    assert f"`batchgen run {manifest} --simulate --db other.db --max-cost … --only 'clip-*'` goes on" in shown.stdout
+    assert f": `batchgen run {manifest} --simulate --db other.db --max-cost … --only 'clip-*'`" in shown.stdout
     next((tmp_path / "work/simulated").rglob("*.mp4")).unlink()
     exported = batchgen("export", manifest, "--simulate", "--db", "other.db", "--format", "csv", "-o", "clips.csv")
     assert re.search(rf"`batchgen retry {manifest} --simulate --db other.db --download clip-\d`", exported.stderr)

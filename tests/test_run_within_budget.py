@@ -181,7 +181,9 @@ def test_a_charge_that_nobody_knows_is_no_zero_and_no_higher_cap_is_advised_for_
     for shown in (capped.stdout, status.stdout, batchgen("plan", "m.yaml", **simulator.environment).stdout):
         assert "2 charges not known yet" in shown
     assert "Next: a run without max_cost goes on at once" in capped.stderr + capped.stdout
-    assert status.stdout.endswith("goes on, without max_cost, or once the service shows what it charged\n")
+    assert (
+        "; a run without max_cost goes on at once; with it, once the service shows what it charged: `" in status.stdout
+    )
     told = json.loads(batchgen("status", "m.yaml", "--json").stdout)
     assert (told["unpriced"], told["hint"].partition(" goes")[0]) == (2, "a run without max_cost")
 

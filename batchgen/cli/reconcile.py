@@ -51,8 +51,8 @@ def command(manifest: Path, db: str | None, simulate: bool, csv_path: Path | Non
 
         comparison = asyncio.run(compare())
         if comparison is None:
-            nothing = bill.nothing_json(batch.name, options.command_to_type)
-            show(nothing, bill.nothing_line(batch.name, options.command_to_type), as_json=as_json)
+            event, line = bill.nothing_compared(batch.name, options.command_to_type("run"))
+            show(event, line, as_json=as_json)
             sys.exit(ExitCode.INCOMPLETE)
         total = bill.write_csv(csv_path, batch.name, books) if csv_path else None
         if as_json:

@@ -16,6 +16,7 @@ from batchgen.catalogue.amounts import amount_text
 from batchgen.catalogue.wording import plural
 from batchgen.files.staged_file import report_file
 from batchgen.jobs import State
+from batchgen.report import hints
 from batchgen.report.formats import dollars
 from batchgen.report.hints import CommandLine
 from batchgen.report.rows import inert
@@ -29,7 +30,6 @@ NAMES = ("key", "number", "generation", "model", "settlement", "kind")
 HEADER = ",".join(COLUMNS) + "\r\n"
 BYTE_ORDER_MARK = "\ufeff"  # without it, Excel reads the file in the code page of Windows
 
-NOTHING_SENT = "this job table has sent nothing with this key to this address, so that nothing can be compared"
 COMPARES = "compares its jobs with the service's log, where that is kept, before it pays"
 """What a run does in a table that knows of no request."""
 
@@ -150,14 +150,12 @@ def comparison_json(batch: str, comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def nothing_line(batch: str, command_line: CommandLine) -> str:
-    """That there was nothing to compare. The table may be a new one, in the place of one that is lost."""
-    return f"{batch}: {NOTHING_SENT}; `{command_line('run')}` {COMPARES}"
-
-
-def nothing_json(batch: str, command_line: CommandLine) -> dict[str, Any]:
-    following = {"hint": f"a run {COMPARES}", "next": command_line("run")}
-    return {"event": "reconciled", "batch": batch, "transactions": None, "open": 0, "closes": None, **following}
+def nothing_compared(batch: str, run: str) -> tuple[dict[str, Any], str]:
+    """That there was nothing to compare: the event, and a line. The table may be new, in the place of a lost one."""
+    following = hints.advice(f"a run {COMPARES}", run)
+    event = {"event": "reconciled", "batch": batch, "transactions": None, "open": 0, "closes": None, **following}
+    reason = "this job table has sent nothing with this key to this address, so that nothing can be compared"
+    return event, f"{batch}: {reason}; `{run}` {COMPARES}"
 
 
 def closing_line(bill: ClosingBill | None, command_line: CommandLine) -> str:
