@@ -245,7 +245,7 @@ async def test_what_is_no_file_in_a_folder_that_is_a_store_keeps_its_name_and_ho
     path = Path(url.removeprefix("file://"))
     path.parent.mkdir(parents=True, exist_ok=True)
     os.mkfifo(path)
-    assert object_store.describe(url) == object_store.StoredObject(object_store.NO_FILE, "")
+    assert object_store.describe(url) == object_store.StoredObject(0, None, is_file=False)
     with pytest.raises(StoreError, match="is no file"):
         list(object_store.read(url))
     async with serving(full_answer()) as wire:

@@ -106,7 +106,7 @@ def fault_of_object(file: DeliveredFile, *, verify: bool) -> str:
     if stored is None:
         object_store.check_bucket(split_url(file.path).root)
         return "is missing"
-    if stored.size == object_store.NO_FILE:
+    if not stored.is_file:
         return "is no file any more"
     if fault := fault_of_size(stored.size, file.bytes):
         return fault

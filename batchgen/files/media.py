@@ -9,7 +9,7 @@ import base64
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -209,10 +209,13 @@ def is_cut(file: BinaryIO, head: bytes, size: int) -> bool:
     """Whether a video or a sound names a length that it does not have, or lacks what no player can do without."""
     if head.startswith(b"RIFF"):  # Whoever writes into a pipe does not know the length, and names an endless one.
         return size + RIFF_SLACK < int.from_bytes(head[4:8], "little") <= MEDIA_BYTES
-    try:
-        return head[4:8] in video.BOXES and (video.box_fault(file) or "").startswith(video.CUT)
-    except video.NotVideo:
-        return True
+    with suppress(video.Undecodable):  # bytes behind the video
+        try:
+            if head[4:8] in video.BOXES:
+                video.judge_boxes(file)
+        except (video.NotVideo, video.Cut):
+            return True
+    return False
 
 
 def decode(file: BinaryIO) -> None:

@@ -41,18 +41,14 @@ TRIAL_TRIES = 4
 """To make an object under a name under which nothing lies."""
 
 
-NO_FILE = -1
-
-
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object as the store describes it. `sha256` is None where the object has no such metadata.
-
-    The size is `NO_FILE` where something else lies in its place.
-    """
+    """An object as the store describes it. `sha256` is None where the object has no such metadata."""
 
     size: int
     sha256: str | None
+    is_file: bool = True
+    """False where something else lies in its place."""
 
 
 def describe(url: str) -> StoredObject | None:
@@ -65,7 +61,7 @@ def look_up(parts: OutputUrl) -> StoredObject | None:
         import obstore
 
         if is_no_file(parts):
-            return StoredObject(NO_FILE, "")
+            return StoredObject(0, None, is_file=False)
         try:
             answer = obstore.get(client_for(parts), parts.key, options={"head": True})
         except FileNotFoundError:
@@ -95,7 +91,7 @@ def holds(url: str, size: int, sha256: str) -> bool | None:
     """Whether an object has exactly this content, by its metadata or else its bytes; None where there is none."""
     if (stored := describe(url)) is None:
         return None
-    return stored.size == size and (stored.sha256 or digest_of(url)) == sha256
+    return stored.is_file and stored.size == size and (stored.sha256 or digest_of(url)) == sha256
 
 
 def digest_of(url: str) -> str:

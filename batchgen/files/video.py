@@ -34,7 +34,6 @@ OPEN_FILES = 32  # in the child process, which reads one file at a time
 MP4 = "mp4"
 BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"})
 """The first box of an MP4 or QuickTime file; old ones begin without `ftyp`."""
-CUT = "the container is cut"
 INDEX_AND_FRAMES = frozenset({b"moov", b"mdat"})
 SIGNATURES = {
     "webm": (0, b"\x1a\x45\xdf\xa3"),
@@ -57,6 +56,10 @@ class Undecodable(Exception):
     """The file is a video with a fault, which may play all the same: bytes that do not decode, or that do not fit."""
 
 
+class Cut(Undecodable):
+    """The container names more bytes than are there."""
+
+
 def container_of(head: bytes) -> str:
     """The kind of container, by how a file starts. Raises `NotVideo`."""
     if head[4:8] in BOXES:
@@ -75,11 +78,8 @@ def other_container(head: bytes, name: str) -> str:
     return "" if name.lower().endswith(suffixes) else f"the service sent a file of the kind .{kind}"
 
 
-def box_fault(file: BinaryIO) -> str | None:
-    """Walk the top-level boxes of an MP4. What does not fit, in words, although index and frames are there; else None.
-
-    Raises `NotVideo` where one of them is missing.
-    """
+def judge_boxes(file: BinaryIO) -> None:
+    """Walk the boxes of an MP4. Raises `Undecodable` where one does not fit, `NotVideo` where one is missing."""
     size = file.seek(0, os.SEEK_END)
     kinds: set[bytes] = set()
     offset, fault = 0, None
@@ -93,15 +93,17 @@ def box_fault(file: BinaryIO) -> str | None:
             length = left
         is_box = len(kind) == 4 and kind.isascii() and kind.decode("ascii").isprintable()
         if not is_box or length < 8 or (length > left and kinds >= INDEX_AND_FRAMES):
-            fault = f"{left} bytes at its end belong to no part of the video"
+            fault = Undecodable(f"{left} bytes at its end belong to no part of the video")
         elif length > left:
-            fault = f"{CUT}: the box at byte {offset} says {length} bytes, {left} are there"
+            fault = Cut(f"the container is cut: the box at byte {offset} says {length} bytes, {left} are there")
         if is_box:
             kinds.add(kind)
         offset += length
     if missing := INDEX_AND_FRAMES - kinds:
-        raise NotVideo(fault or f"the container has no {' and no '.join(sorted(map(bytes.decode, missing)))}")
-    return fault
+        names = " and no ".join(sorted(map(bytes.decode, missing)))
+        raise NotVideo(str(fault or f"the container has no {names}"))
+    if fault:
+        raise fault
 
 
 def check(path: Path) -> dict[str, Any]:
@@ -111,18 +113,15 @@ def check(path: Path) -> dict[str, Any]:
     `NotVideo`, `Undecodable` or `OSError`.
     """
     with path.open("rb") as file:
-        is_mp4 = container_of(file.read(HEAD_BYTES)) == MP4
-        fault: str | None = None
-        try:
-            fault = box_fault(file) if is_mp4 else None
-        except NotVideo as error:
-            try:  # A decoder may find its way where a length is wrong.
-                decode(path)
-            except Undecodable:
-                raise error from None
-            fault = str(error)
-    if fault:
-        raise Undecodable(fault)
+        if container_of(file.read(HEAD_BYTES)) == MP4:
+            try:
+                judge_boxes(file)
+            except NotVideo as error:
+                try:  # A decoder may find its way where a length is wrong.
+                    decode(path)
+                except Undecodable:
+                    raise error from None
+                raise Undecodable(str(error)) from error
     return decode(path)
 
 
