@@ -193,7 +193,7 @@ def test_texts_without_end_are_cut_and_cannot_leave_the_data(batch: ReviewBatch)
     data = ClipData()
     data.add(clip)
     text = as_script(data.document())
-    assert len(text) < 25_000
+    assert len(text) < 15_000
     assert "<" not in text
     assert "\u202e" not in text
     assert json.loads(text)["rows"][0][1] == "mona"

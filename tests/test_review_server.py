@@ -108,7 +108,8 @@ def test_the_page_holds_every_job_and_allows_no_other_script(address: str) -> No
         ("video/1/../../../etc/passwd", {}, 404),
         ("poster/3", {}, 404),
         ("poster/1", {}, 204),  # the file is no video
-        ("poster/99", {}, 404),
+        ("job/99", {}, 404),
+        (f"job/{2**70}", {}, 404),
         (f"video/1/{2**70}", {}, 404),
         (f"poster/{2**70}", {}, 404),
         ("changes?marks=[0,0,%222026-03-01T12:00:00%22]", {}, 400),
@@ -249,9 +250,9 @@ def test_a_verdict_that_the_table_does_not_take_is_answered_with_the_reason(
     ("path", "status"),
     [
         ("changes?marks=" + "[" * 3_000, 400),
-        *((f"{page}{'9' * 4_400}{more}", 404) for page, more in (("poster/", ""), ("video/", "/1"))),
+        *((f"{page}{'9' * 4_400}{more}", 404) for page, more in (("job/", ""), ("poster/", ""), ("video/", "/1"))),
     ],
-    ids=["deep marks", "a poster", "a video"],
+    ids=["deep marks", "a job", "a poster", "a video"],
 )
 def test_an_address_that_python_cannot_read_is_refused(address: str, path: str, status: int) -> None:
     assert httpx.get(f"{address}{path}").status_code == status
@@ -305,12 +306,13 @@ def test_the_sum_of_the_page_says_which_charges_are_not_known(batch: ReviewBatch
     assert changes["uncharged"] == " and 2 charges not known yet"
 
 
-def test_a_prompt_as_long_as_models_take_is_whole_on_the_page(database: Database, tmp_path: Path) -> None:
+def test_cut_texts_are_given_whole_on_demand(database: Database, tmp_path: Path) -> None:
     batch = ReviewBatch(database, tmp_path)
-    prompt = ("mist " * 614).strip()  # of the 3,072 characters that most of the long ones allow
+    prompt = "mist " * 5_000
     batch.send([job("long", prompt=prompt)])
     with served_review(batch) as address:
-        assert prompt in httpx.get(address).text
+        assert prompt[:600] not in httpx.get(address).text
+        assert httpx.get(f"{address}job/1").json()["prompt"] == prompt
 
 
 def test_a_port_that_is_taken_is_passed_over() -> None:

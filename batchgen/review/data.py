@@ -15,12 +15,13 @@ from batchgen.jobs import State, Verdict
 from batchgen.jobtable.clips import Clip
 from batchgen.services.text import one_line
 
-PROMPT_CHARS = 3_100  # of a prompt: nearly all that a model takes
-ERROR_CHARS = 1_000  # of an error; the longest sentences of batchgen fit, with the service's own words
+PROMPT_CHARS = 500  # of a prompt on a card; a clip has 400 bytes of data, and the served page fetches longer ones whole
+ERROR_CHARS = 400  # of an error; the longest sentences of batchgen fit
 LABEL_CHARS = 200  # of an input image's path or link, a tag, or the detail of a problem
 VALUE_CHARS = 80  # of the value of one parameter
 PARAMS_MAX = 20  # parameters of a request that are shown; few models take more
 TAGS_MAX = 20
+WHOLE_CHARS = 2_000_000  # of a request that the served page shows whole on demand
 CUT = "…"
 STATES = tuple(State)
 VERDICTS = ("", *Verdict)
@@ -154,6 +155,19 @@ def bounded(text: str, most: int) -> str:
     if len(text) > most:
         return one_line(text, most - 1) + CUT
     return text if text.isprintable() else one_line(text, most)
+
+
+def whole(clip: Clip) -> dict[str, Any]:
+    """What a card shows cut, whole: for the served page, on demand."""
+    request = parsed(clip.request) if len(clip.request) <= WHOLE_CHARS else {}
+    prompt, links, _ = parts_of(request, clip.input_pointers)
+    other = {name: value for name, value in request.items() if name != "prompt"}
+    return {
+        "prompt": prompt or clip.request[:WHOLE_CHARS],
+        "image": links,
+        "request": json.dumps(other, ensure_ascii=False, indent=1)[:WHOLE_CHARS],
+        "error": clip.error or "",
+    }
 
 
 def as_script(document: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.clips import CHANGES_AT_ONCE, Marks
 from batchgen.report.words import uncharged_words
 from batchgen.review.charts import ChartData, charts
-from batchgen.review.data import ClipData, as_script
+from batchgen.review.data import ClipData, as_script, whole
 from batchgen.services.registry import SIMULATOR
 
 GENERATOR = "batchgen report"
@@ -74,6 +74,11 @@ def read_changes(connection: Connection, batch_id: int, marks: Marks) -> dict[st
         data.add(clip)
     rest = {"uncharged": uncharged(connection, batch_id), "most": CHANGES_AT_ONCE, "marks": marks}
     return {**data.document(), **rest}
+
+
+def read_whole(connection: Connection, batch_id: int, row_id: int) -> dict[str, Any] | None:
+    """The texts of a job that its card shows cut; None where the batch has no such job."""
+    return next(map(whole, clip_rows.clips(connection, batch_id, [row_id])), None)
 
 
 def uncharged(connection: Connection, batch_id: int) -> str:

@@ -39,7 +39,7 @@ from batchgen.jobtable import clips, moves, verdicts
 from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.clips import ClipFile, Marks
 from batchgen.jobtable.database import Database
-from batchgen.review.page import policy, read_changes, read_page, render
+from batchgen.review.page import policy, read_changes, read_page, read_whole, render
 from batchgen.review.posters import PosterSource
 from batchgen.review.video import video_response
 
@@ -97,6 +97,13 @@ class Review:
             return Response(status_code=204)  # a clip that does not decode is no fault of the page
         return Response(poster, headers=POSTER_HEADERS, media_type="image/webp")
 
+    async def job(self, request: Request) -> Response:
+        """The texts of a job that its card shows cut."""
+        texts = await self.database.read(read_whole, self.batch.id, row_of(request))
+        if texts is None:
+            raise HTTPException(404)
+        return JSONResponse(texts)
+
     async def changes(self, request: Request) -> Response:
         """The jobs that have changed since the marks of the page."""
         try:
@@ -139,6 +146,7 @@ class Review:
             Route("/", self.page),
             Route("/video/{row:int}/{place:int}", self.video),
             Route("/poster/{row:int}", self.show_poster),
+            Route("/job/{row:int}", self.job),
             Route("/changes", self.changes),
             Route("/verdicts", self.judge, methods=["POST"]),
         ]

@@ -4,7 +4,7 @@ const WAITING = {
   pending: "Not sent yet", submitting: "Being sent", unconfirmed: "Sent; the answer was lost", generating: "Being generated",
   downloading: "Being downloaded", failed: "Failed", cancelled: "Cancelled", done: "No file",
 };
-const NOTE_CHARS = 300; // of an error on a card, and of a prompt that is read out; the viewer shows the rest
+const NOTE_CHARS = 300; // of an error on a card; the viewer shows the rest
 
 function makeJudge() {
   const fragment = elements["judge-template"].content.cloneNode(true);
@@ -52,7 +52,7 @@ function problemWords([problem, detail]) {
 
 function labelOf(clip) {
   const state = isDelivered(clip) ? clip.verdict || "undecided" : WAITING[clip.state];
-  const parts = [clip.id, state, clip.stars ? plural(clip.stars, "star") : "", textOf(clip, "prompt").slice(0, NOTE_CHARS),
+  const parts = [clip.id, state, clip.stars ? plural(clip.stars, "star") : "", textOf(clip, "prompt"),
     ...clip.problems.map(problemWords), isDelivered(clip) ? "" : textOf(clip, "error")];
   return parts.filter(Boolean).join(". ");
 }

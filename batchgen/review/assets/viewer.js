@@ -74,7 +74,7 @@ function makePane(clip) {
   }
   const panel = make("div", "judge");
   panel.append(makeJudge());
-  element.append(stage, panel, details(clip));
+  element.append(stage, panel, details(clip, pane));
   element.addEventListener("pointerdown", () => {
     if (isComparing) setCurrent(clip);
     showInViewer();
@@ -82,10 +82,11 @@ function makePane(clip) {
   return pane;
 }
 
-/** All that the page has of a clip. */
-function details(clip) {
+/** All that the page has of a clip. The server has the texts that were cut. */
+function details(clip, pane) {
   const element = make("div", "details");
-  element.append(make("h3", "id", clip.id), make("p", "prompt", textOf(clip, "prompt")));
+  const prompt = make("p", "prompt", textOf(clip, "prompt"));
+  element.append(make("h3", "id", clip.id), prompt);
   const facts = make("dl", "facts");
   const addFact = (name, value) => {
     if (!value) return;
@@ -117,7 +118,17 @@ function details(clip) {
     }
     element.append(files);
   }
+  if (page.served && (textOf(clip, "prompt") + textOf(clip, "error")).includes("…")) showWhole(clip, pane, prompt, facts);
   return element;
+}
+
+async function showWhole(clip, pane, prompt, facts) {
+  try {
+    const whole = await (await fetch(`job/${clip.row}`)).json();
+    if (!panes.includes(pane)) return;
+    prompt.textContent = whole.prompt;
+    if (whole.error) facts.append(make("dt", "", "error"), make("dd", "", whole.error));
+  } catch { /* the cut text stays */ }
 }
 
 /** Show the verdicts, the cursor and the title in the open viewer. */
