@@ -118,7 +118,7 @@ def readable_table(patient: Patient) -> None:
 
 
 def older_table(patient: Patient) -> None:
-    newer = ("ALTER TABLE prices DROP COLUMN charged",)
+    newer = ("ALTER TABLE prices DROP COLUMN charged", "ALTER TABLE runs DROP COLUMN hold")
     patient.execute(*newer, *(f"DROP VIEW {view}" for view in VIEWS), "UPDATE alembic_version SET version_num = 'v001'")
 
 
@@ -228,7 +228,7 @@ TROUBLES: dict[Callable[[Patient], None], tuple[str, str, int]] = {
     missing_folder: ("table", "its folder does not exist", 8),
     readable_key: ("key", ".env holds the key, and other users of this machine may read it", 4),
     latin_dotenv: ("key", "byte 0xe4 in line 1 is not UTF-8", 2),
-    folder_as_dotenv: ("key", ".env is not a file", 2),
+    folder_as_dotenv: ("key", ".env: this is a folder, not a file", 2),
     wrong_proxy: ("network", "the environment names a proxy that cannot be used", 2),
     lost_certificates: ("network", "gone.pem cannot be read", 2),
 }
