@@ -15,15 +15,18 @@ from batchgen.dry_run import PlanRequest, assumed_limits, make_plan
 from batchgen.files.local_files import FileDigests
 from batchgen.jobs import State
 from batchgen.jobtable import reconciliation, timings
+from batchgen.jobtable.kinds import LimitKind
 from batchgen.jobtable.schema import jobs
 from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.timings import Timing
+from batchgen.limits import rate
 from batchgen.limits.adaptive import LearnedLimit, LearnedLimits
 from batchgen.limits.admission import MOST_PER_MINUTE
+from batchgen.limits.rate import LimitKey
 from batchgen.manifest.limits import AUTO, Limits
 from batchgen.report.plan import job_counts, plan_lines
 from batchgen.services.base import Adoption, Features
-from tests.table import MODEL, Table, spec
+from tests.table import ACCOUNT, MODEL, Table, spec
 
 
 class MeasuredWhileOthersWrite(Mapping[str, float]):
@@ -118,6 +121,18 @@ async def test_generation_times_that_somebody_edited_into_nonsense_are_no_eviden
     table.change(lambda connection: connection.exec_driver_sql(f"UPDATE timings SET {column} = {value}") and None)
     assert (await make_plan(table.database, request_for(table, {}), table.now)).p90_at == usual.p90_at
     assert table.change(timings.learn, "aimlapi", (MODEL, 0.0), 1.0) == Timing().with_one(1.0)
+
+
+@pytest.mark.parametrize("value", ["'nan'", "9e999", "1e308", "-5", "x'00'"])
+async def test_limits_that_somebody_edited_into_nonsense_are_not_learned(table: Table, value: str) -> None:
+    key = LimitKey("aimlapi", LimitKind.IN_FLIGHT, ACCOUNT, MODEL)
+    table.change(rate.learned, key)
+    table.change(rate.store, key, LearnedLimit(400.0, 400.0), table.now)
+    auto = replace(request_for(table, {}), limits=Limits(in_flight=AUTO, submits_per_minute=AUTO))
+    assert (await make_plan(table.database, auto, table.now)).in_flight == 400
+    table.change(lambda connection: connection.exec_driver_sql(f"UPDATE limits SET window = {value}") and None)
+    assert (await make_plan(table.database, auto, table.now)).in_flight == Limits().in_flight
+    assert table.change(rate.learned, key) == LearnedLimit()
 
 
 async def test_a_plan_at_a_rate_that_never_ends_has_a_date(table: Table) -> None:

@@ -28,6 +28,7 @@ SHORTEST_PAUSE = timedelta(seconds=0.1)  # a Retry-After of 0 would have the req
 PROBE_FIRST, PROBE_LONGEST = PAUSE_MAX.total_seconds(), 900.0
 """Seconds. During a longer pause one request is sent after PROBE_FIRST to see whether the service means it; the time
 doubles with each refusal in a row, up to PROBE_LONGEST."""
+WINDOW_MAX = 1_000_000.0  # no service takes more requests a minute, or at once: what is learned lies far below
 FIRST_TRY_INTERVAL = timedelta(seconds=10)
 """A run that begins during a pause may send one request. Two such requests are at least so far apart: a run that is
 restarted in a loop must send no burst."""
@@ -204,7 +205,12 @@ def learned_by_model(connection: Connection, service: str, since: datetime) -> d
 
 
 def to_learned(row: Row[Any]) -> LearnedLimit:
-    return LearnedLimit(*(getattr(row, name) for name in LEARNED_FIELDS))
+    """What a row says; nothing learned, where somebody edited it into nonsense."""
+    window, threshold, *counts = (getattr(row, name) for name in LEARNED_FIELDS)
+    is_sound = all(type(count) is int for count in counts) and all(
+        value is None or (type(value) is float and 0 <= value <= WINDOW_MAX) for value in (window, threshold)
+    )
+    return LearnedLimit(window, threshold, *counts) if is_sound else LearnedLimit()
 
 
 def write(connection: Connection, key: LimitKey, **values: Any) -> None:

@@ -144,9 +144,9 @@ class Entry:
             return ()
         return self.row.keys() - dict(self.origin.axes).keys() if self.origin.axes else self.row
 
-    def filled(self, node: Node, values: Values) -> Any:
-        """The value of `node` with its templates filled in; an empty result is null, like an empty value in YAML."""
-        return written(node, partial(self.filled_text, values))
+    def filled(self, node: Node, values: Values, name: str = "") -> Any:
+        """The value of a parameter with its templates filled in; an empty one is null, like an empty value in YAML."""
+        return written(node, partial(self.filled_text, values), name)
 
     def filled_text(self, values: Values, node: Node, name: str) -> Any:
         """The value of a parameter that is a template. A mistake is reported, and gives None."""

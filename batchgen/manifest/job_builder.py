@@ -2,7 +2,6 @@
 
 import json
 import re
-from functools import partial
 from typing import Any
 
 from batchgen.catalogue import durations, register
@@ -18,7 +17,7 @@ from batchgen.manifest.expressions import BadTemplate
 from batchgen.manifest.header import OUTPUT
 from batchgen.manifest.job_keys import HIGHEST_PRIORITY, LAST_TAKE, MULTIPLIERS, name_fault, number_fault
 from batchgen.manifest.job_list import reserve
-from batchgen.manifest.nodes import Node, written
+from batchgen.manifest.nodes import Node
 from batchgen.manifest.path_help import home_fault
 from batchgen.manifest.scalars import resolve
 from batchgen.manifest.source import Position
@@ -81,8 +80,7 @@ class JobBuilder(Entry):
 
     def written_params(self, values: Values) -> dict[str, Any]:
         """The parameters as the manifest has them, their templates filled. Too many are reported, and none is kept."""
-        fill = partial(self.filled_text, values)
-        filled = ((name, written(node, fill, name)) for name, node in self.params.items())
+        filled = ((name, self.filled(node, values, name)) for name, node in self.params.items())
         params = {name: value for name, value in filled if value is not None}
         if request.values_in(params) > bounds.REQUEST_VALUES:  # a row or a cell of a matrix may be a list
             self.report(self.node, TOO_MANY_VALUES)
