@@ -24,7 +24,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, NullPool, create_engine, text, update
 
 from batchgen.billing.settlements import Settlement
-from batchgen.errors import BatchgenError, DatabaseNewer, ExitCode, StorageError, UsageError
+from batchgen.errors import BatchgenError, DatabaseNewer, ExitCode, StorageError, TableLocked, UsageError
 from batchgen.jobs import Parent, State, Verdict
 from batchgen.jobtable import clips, engine, ledger, repeats, table_lock, takeover, verdicts
 from batchgen.jobtable.database import Database
@@ -299,6 +299,14 @@ def test_a_read_that_takes_long_holds_up_the_next_one_and_does_not_fail_it(
         until(lambda: "the server of the job table does not answer" in database.lock.notice, "it waits")
         goes_on.set()
         assert (first.result(10), second.result(10)) == (None, 0)
+
+
+def test_a_server_that_is_there_and_lets_nobody_in_is_told_in_its_own_words(place: str, postgres: Server) -> None:
+    name = place.rpartition("/")[2]
+    with Database(place, patience=2) as database:
+        postgres.ask(postgres.url("postgres"), f"DROP DATABASE {name} WITH (FORCE)")
+        with pytest.raises(TableLocked, match=rf'the job table lets nobody in \(database "{name}" does not exist\)'):
+            database.read_now(lambda connection: connection.execute(text("SELECT 0")))
 
 
 @pytest.mark.slow

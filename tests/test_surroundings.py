@@ -498,3 +498,28 @@ def test_an_empty_variable_is_none(value: str, tmp_path: Path, monkeypatch: pyte
 def test_blanks_round_a_variable_are_no_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BATCHGEN_DB", " /tables/a.db\n")
     assert table_location(None, tmp_path / "m.yaml") == "/tables/a.db"
+
+
+HUNG = """
+import asyncio, sys, threading
+import batchgen.__main__ as main, batchgen.cli as cli
+from batchgen.api import event_loop
+main.END_SECONDS = event_loop.END_SECONDS = 0.1
+async def call():
+    asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
+    return 3
+def command():
+    threading.Thread(target=threading.Event().wait, daemon=sys.argv[1] == "call").start()
+    print("ended")
+    sys.exit(event_loop.complete(call()) if sys.argv[1] == "call" else 3)
+cli.main = command
+main.main()
+"""
+
+
+@pytest.mark.parametrize("who_hangs", ["call", "thread"])
+def test_a_thread_of_a_plug_in_that_never_ends_does_not_keep_a_command_from_ending(who_hangs: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HUNG, who_hangs], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (3, "ended\n", "")

@@ -348,6 +348,12 @@ HEADS: dict[str, tuple[bytes, str]] = {
     "gzip": (b"\x1f\x8b\x08\0", "this is a compressed file"),
     "UTF-16 without a mark": (f"{HEADER}{FULL}".encode("utf-16-le"), "this looks like UTF-16"),
     "UTF-16 without a mark, the other way": (f"{HEADER}{FULL}".encode("utf-16-be"), "this looks like UTF-16"),
+    "a page of a login": (b"\xef\xbb\xbf\n<!DOCTYPE html>\n<html lang=en>", "this is a web page, not a"),
+    "RTF": (b"{\\rtf1\\ansi\\cocoartf2639 a,b}", "this is a text with formats (RTF), not a"),
+    "Git LFS": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n",
+        "this is a pointer of Git LFS, not a",
+    ),
     "UTF-32": (f"{HEADER}{FULL}".encode("utf-32"), "or like UTF-32"),
 }
 

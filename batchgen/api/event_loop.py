@@ -3,19 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 INTERRUPT_SECONDS = 0.2  # between two checks for Ctrl-C, while another event loop waits for a run
+END_SECONDS = 5.0  # for calls in threads, once all else has ended
 
 T = TypeVar("T")
+
+
+class Threads(ThreadPoolExecutor):
+    """Threads that the end of an event loop does not wait for long: a plug-in's, or a disk's, may never end."""
+
+    def __init__(self) -> None:
+        self.prefix = f"batchgen-{id(self):x}"
+        super().__init__(thread_name_prefix=self.prefix)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        super().shutdown(wait=False, cancel_futures=cancel_futures)
+        for thread in threading.enumerate():
+            if wait and thread.name.startswith(self.prefix):
+                thread.join(END_SECONDS)
+                if thread.is_alive():
+                    return
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine as `asyncio.run` does; it ends though a thread hangs."""
+    with asyncio.Runner() as runner:
+        runner.get_loop().set_default_executor(Threads())
+        return runner.run(coroutine)
 
 
 def complete(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end, in a thread of its own where this one has a running event loop. Ctrl-C cancels it."""
     if not is_loop_running():
-        return asyncio.run(coroutine)
+        return run(coroutine)
     caller = asyncio.current_task()
     tasks: list[asyncio.Task[Any]] = []
 
@@ -24,7 +49,7 @@ def complete(coroutine: Coroutine[Any, Any, T]) -> T:
         return await coroutine
 
     with ThreadPoolExecutor(1, "batchgen-run") as thread:
-        result = thread.submit(asyncio.run, main())
+        result = thread.submit(run, main())
         try:
             while not result.done():
                 wait([result], INTERRUPT_SECONDS)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from batchgen import clock
+from batchgen.api.event_loop import complete
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.batches import job_keys, open_batch
@@ -75,7 +75,7 @@ def tell_service(database: Database, batch: StoredBatch, manifest: Path, cancell
     from batchgen.api.cancelling import cancel_at_service  # Imported here: most commands ask no service.
 
     try:
-        return asyncio.run(cancel_at_service(database, batch, manifest.absolute().parent, at_work))
+        return complete(cancel_at_service(database, batch, manifest.absolute().parent, at_work))
     except BatchgenError as error:
         print_lines(f"the service was not asked to end a generation: {error}", err=True)
         return []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batchgen import clock
+from batchgen.api.event_loop import complete
 from batchgen.catalogue import links, register, rules, validation
 from batchgen.cli import options
 from batchgen.errors import DatabaseNewer, ServiceUnreachable, StorageError, UsageError
@@ -99,7 +99,7 @@ def stored_prices(location: str | Path, refresh: bool) -> PriceList | None:
 
     with Database(location) as database:
         if refresh:
-            asyncio.run(refresh_from_service(database))
+            complete(refresh_from_service(database))
         database.read_now(pricelist.learn_models, registry.DEFAULT)
         return database.read_now(pricelist.load, registry.DEFAULT)
 

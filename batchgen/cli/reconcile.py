@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from decimal import Decimal
 from functools import partial
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from batchgen.api.event_loop import complete
 from batchgen.api.opening import open_account
 from batchgen.billing.books import Books
 from batchgen.billing.reconcile import Comparison, reconcile
@@ -49,7 +49,7 @@ def command(manifest: Path, db: str | None, simulate: bool, csv_path: Path | Non
             async with open_account(database, batch.service, folder) as service:
                 return await reconcile(database, service, batch, folder, books, tell)
 
-        comparison = asyncio.run(compare())
+        comparison = complete(compare())
         if comparison is None:
             event, line = bill.nothing_compared(batch.name, options.command_to_type("run"))
             show(event, line, as_json=as_json)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ import click
 from click.core import ParameterSource
 
 from batchgen import clock
+from batchgen.api.event_loop import complete
 from batchgen.api.opening import OpenRun, enroll_only, open_run
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
@@ -133,7 +133,7 @@ def command(
 
     sentences = log_to_stderr(verbose, UnawaitedLines())
     with open_log(log_file) if log_file else nullcontext() as log, interrupts_end():
-        ending = asyncio.run(run(log))
+        ending = complete(run(log))
     sys.exit(ending.exit_code)
 
 
@@ -200,7 +200,7 @@ def enroll_for_workers(manifest: Path, run_options: Any, log_file: Path | None, 
         hint = "write limits into the manifest, or use `batchgen set`" if is_limit else "a run without --enroll does"
         raise UsageError(f"--enroll starts no run for {names}: {hint}")
     with interrupts_end():
-        spec = asyncio.run(enroll_only(manifest, run_options))
+        spec = complete(enroll_only(manifest, run_options))
     announce(spec, as_json)
     if not as_json:
         location = batches.table_location(run_options["db"], manifest)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -15,6 +14,7 @@ import click
 
 from batchgen.advice.command_line import command_line
 from batchgen.advice.next_step import next_step
+from batchgen.api.event_loop import complete
 from batchgen.api.worker import Worker, WorkerRun
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
@@ -72,7 +72,7 @@ def command(
     log_to_stderr(verbose, lines)
     with Database(location, patience=None) as database:
         display = WorkerDisplay(database, as_json, lines)
-        sys.exit(asyncio.run(work(display, folder and folder.absolute(), stay, wait_for_credits)))
+        sys.exit(complete(work(display, folder and folder.absolute(), stay, wait_for_credits)))
 
 
 async def work(display: WorkerDisplay, folder: Path | None, stays: bool, waits_for_credits: bool) -> ExitCode:

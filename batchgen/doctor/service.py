@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from batchgen import clock
+from batchgen.api.event_loop import complete
 from batchgen.catalogue.amounts import amount_text
 from batchgen.doctor.findings import Finding, ok, problem, shell
 from batchgen.doctor.machine import examine_dotenv
@@ -56,7 +57,7 @@ def examine_service(
         mend = shell("unset", *variables) if variables else ""
         findings.append(problem("network", fault.replace("\n", " "), mend, ExitCode.USAGE))
         return findings, None
-    return findings, asyncio.run(ask(service, account, findings, prices, jobs))
+    return findings, complete(ask(service, account, findings, prices, jobs))
 
 
 def mend_account(variables: Variables, folder: Path, error: Exception) -> str:

@@ -68,6 +68,8 @@ class TableLock:
         """The tries after which a person was told last, since the table was free."""
         self.is_gone = False
         """Whether the last failure was of a server that did not answer, and not of a lock."""
+        self.refusal = ""
+        """Why that server lets nobody in, in its own words; empty where it says nothing."""
 
     @property
     def is_held(self) -> bool:
@@ -116,7 +118,7 @@ class TableLock:
     def is_transient(self, error: DBAPIError | PoolTimeout) -> bool:
         """Whether the same may succeed a moment later: of a lock, or of a server that restarts or hangs."""
         if isinstance(error, PoolTimeout):  # an earlier read still waits for the server's answer
-            self.is_gone = self.reconnects
+            self.is_gone, self.refusal = self.reconnects, ""
             return True
         state = code_of(error)
         if self.path is not None:
@@ -125,12 +127,14 @@ class TableLock:
         no_server = isinstance(error, OperationalError) and str(state or "08").startswith("08")
         is_gone = error.connection_invalidated or state in RESTART_STATES or no_server
         self.is_gone = self.reconnects and is_gone
+        self.refusal = " ".join(str(error.orig).partition("FATAL: ")[2].split())
         is_wait = state == QUERY_CANCELED and TAKES_LOCK in (error.statement or "")
         return self.is_gone or is_wait or state in LOCK_STATES
 
     def reason(self) -> str:
         if self.path is None:
-            gone, locked = "the server of the job table does not answer", "the job table is locked by another session"
+            reply = f"lets nobody in ({self.refusal})" if self.refusal else "does not answer"
+            gone, locked = f"the server of the job table {reply}", "the job table is locked by another session"
             return f"{self.shown}: {gone if self.is_gone else locked}"
         holder = " and ".join(lock_holders(self.path)) or "another program"
         hint = "" if "batchgen" in holder else ", perhaps a database browser with an edit that is not saved"

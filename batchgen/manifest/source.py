@@ -38,6 +38,12 @@ NO_TEXTS: tuple[tuple[bytes, str, str], ...] = (
     (b"\x7fELF", "a program", "name the text file that it reads"),
 )
 """The first bytes of files that are no text, what each is, and what to do about it."""
+OTHER_TEXTS = (
+    (re.compile(rb"\s*<(!doctype html|html|head)\b", re.IGNORECASE), "a web page", "download the file itself"),
+    (re.compile(rb"\{\\rtf"), "a text with formats (RTF)", "save it as plain text"),
+    (re.compile(rb"version https://git-lfs"), "a pointer of Git LFS", "fetch the file with `git lfs pull`"),
+)
+"""How texts begin that people take for a manifest or a table, what each is, and what to do about it."""
 ODD_COMMENT = re.compile(r"(?<![ \t])[ \t]+#(?=[^\W_])")
 
 
@@ -86,7 +92,10 @@ def read_bytes(path: Path, noun: str, missing: str, most: int) -> bytes:
 
 
 def refuse_no_text(head: bytes, noun: str) -> None:
-    """Raises InputFault for a file that begins as no text does, or as UTF-16 or UTF-32 without its mark."""
+    """Raises InputFault for a file that begins as no text does, as another kind, or as UTF-16 without its mark."""
+    for pattern, kind, hint in OTHER_TEXTS:
+        if pattern.match(head.removeprefix(codecs.BOM_UTF8)):
+            raise InputFault(f"this is {kind}, not a {noun}", hint)
     with suppress(UnicodeDecodeError):
         if "\0" not in codecs.getincrementaldecoder("utf-8")().decode(head):  # the last character may be cut
             return
