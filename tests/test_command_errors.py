@@ -245,6 +245,7 @@ MEMORY = "this machine gives batchgen no more memory or threads. End other progr
 DESCRIPTORS = "too many files are open here: raise the number that may be (ulimit -n). Then type the same command again"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the memory of a process is bounded, and told, elsewhere otherwise")
 @pytest.mark.parametrize(
     ("shortage", "words", "sentence"),
