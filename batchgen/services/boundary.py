@@ -51,7 +51,7 @@ from batchgen.services.outcomes import (
     Unavailable,
     Unknown,
 )
-from batchgen.services.text import MESSAGE_CHARS, one_line, told_by, without_key
+from batchgen.services.text import MESSAGE_CHARS, error_words, one_line, without_key
 
 LOG = logging.getLogger("batchgen.services")
 T = TypeVar("T")
@@ -171,7 +171,7 @@ class BoundedService(Service):
         except BaseException as error:  # Only here: an answer, or a plug-in, can be odd in any way.
             if is_of_this_process(error):
                 raise
-            detail = str(error) if isinstance(error, OutOfBounds) else told_by(error)
+            detail = str(error) if isinstance(error, OutOfBounds) else error_words(error)
             reason = f"the answer cannot be used: {detail}"
             if limit.expired():
                 reason = f"no answer within {seconds:g} seconds"

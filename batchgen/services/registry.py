@@ -17,7 +17,7 @@ from batchgen.errors import BatchgenError, UsageError
 from batchgen.services.account import Account, Variables
 from batchgen.services.base import Service
 from batchgen.services.boundary import BoundedService, is_of_this_process
-from batchgen.services.text import MESSAGE_CHARS, one_line, told_by, without_key
+from batchgen.services.text import MESSAGE_CHARS, error_words, one_line, without_key
 
 LOG = logging.getLogger("batchgen.services")
 GROUP = "batchgen.services"
@@ -73,7 +73,7 @@ async def leave(connection: AbstractAsyncContextManager[Service], key: str) -> N
 
 
 def describe(error: BaseException, key: str) -> str:
-    return one_line(without_key(told_by(error), key), MESSAGE_CHARS)
+    return one_line(without_key(error_words(error), key), MESSAGE_CHARS)
 
 
 @cache

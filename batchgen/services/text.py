@@ -78,7 +78,7 @@ def body_without_key(body: bytes, api_key: str) -> bytes:
     return body.replace(api_key.encode(), BLOT.encode()) if len(api_key) >= KEY_CHARS_MIN else body
 
 
-def told_by(error: BaseException) -> str:
+def error_words(error: BaseException) -> str:
     """The kind of an error of a plug-in, and what it says, if it can."""
     try:
         return f"{type(error).__name__}: {error}"
