@@ -112,9 +112,9 @@ def test_two_runs_share_one_cap_to_the_cent_and_a_higher_cap_goes_on(
 def test_a_killed_run_leaves_the_cap_as_it_was(tmp_path: Path, simulate: Simulate, launch: Launch) -> None:
     simulator = simulate("--lag", "0", speed=200)
     database = tmp_path / "batchgen.db"
-    write_manifest(tmp_path / "m.yaml", 12, limits={"submits_per_minute": 1200, "in_flight": 100, "max_cost": 9})
+    write_manifest(tmp_path / "m.yaml", 12, limits={"submits_per_minute": 60_000, "in_flight": 3, "max_cost": 9})
     killed = launch("run", "m.yaml", **simulator.environment)
-    until(lambda: len(Bill(simulator.ledger).accepted) >= 3)
+    until(lambda: states(database).get("generating") == 3, "all places are taken, and nothing is on the wire")
     killed.signal(signal.SIGKILL)
     killed.end()
     ended = launch("run", "m.yaml", **simulator.environment).end()
