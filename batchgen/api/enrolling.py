@@ -122,9 +122,9 @@ def repeats_beside(
     is said of both, and redo of the edited jobs alone."""
     synced = sync.sync_manifest(connection, batch, manifest.jobs, now, digests=digests, is_trial=True)
     search = RepeatSearch(synced.batch_id, batch.service, manifest.folder, synced.orphans)
-    found = compare(connection, search).repeats
+    repeats = compare(connection, search).repeats
     keep = "\nkeep takes these over as well; after redo, you are asked about them."
-    return f"\nBesides, {takeover.named(found)}{keep}" if found else ""
+    return f"\nBesides, {takeover.list_text(repeats)}{keep}" if repeats else ""
 
 
 async def store_inputs(manifest: Manifest, digests: FileDigests) -> None:
