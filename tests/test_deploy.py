@@ -118,7 +118,8 @@ def test_a_worker_has_time_to_end_in_good_order_and_a_job_stops_only_for_a_perso
     assert services()["worker"]["stop_grace_period"] == "5m"
     rules = {rule["action"]: rule for rule in read("job.yaml")["spec"]["podFailurePolicy"]["rules"]}
     codes = set(rules["FailJob"]["onExitCodes"]["values"])
-    assert codes == CONDITIONS.keys() - {ExitCode.UNREACHABLE}  # a service that does not answer may in a new pod
+    stops = CONDITIONS.keys() - {ExitCode.UNREACHABLE}  # a service that does not answer may answer a new pod
+    assert codes == stops, "tests/deploy/job.yaml fails the Job with each code in CONDITIONS of cli/status.py"
     assert pod()["restartPolicy"] == "Never"  # a policy for failures needs it
 
 
