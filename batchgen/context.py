@@ -79,13 +79,13 @@ class Contact:
     """Whether the service answers at all. A silent service ends the run after a while (`check_contact`)."""
 
     silent_since: datetime | None = None
-    ever: bool = False
-    """Whether it has answered in this run."""
+    has_answered: bool = False
+    """Whether the service has answered in this run."""
     reason: str = ""
 
     def answered(self) -> None:
         """The service sent an answer, of whatever kind."""
-        self.ever = True
+        self.has_answered = True
         self.silent_since = None
 
     def silent(self, reason: str, now: datetime) -> None:
@@ -140,9 +140,9 @@ class RunContext:
     compared: int = 0
     """The row of the manifest whose jobs were compared with the log. Those of a later one are not sent yet."""
     orphans: Collection[int] = ()
-    """The jobs that were sent and are not in that manifest any more."""
+    """The sent jobs whose requests the manifest of row `compared` does not ask for any more."""
     edited: Collection[int] = ()
-    """Those of them that stand in it, with another request."""
+    """The orphans that still stand in that manifest, with another request."""
     warning: str = ""
     """What a person should know although the run goes on."""
     disk_fault: str | None = None
@@ -160,7 +160,7 @@ class RunContext:
 
     @property
     def decision(self) -> BatchgenError | None:
-        """What a person has to decide or to mend, where the jobs do not say it as their obstacle."""
+        """What a person has to decide or to mend; None where the obstacles of the jobs say it already."""
         is_said = self.obstacles and isinstance(self.refused, StorageError)
         return None if is_said else self.refused
 
@@ -202,7 +202,7 @@ class RunContext:
     def choose(self, connection: Connection, now: datetime, capacity: int, barred: Collection[str] = ()) -> Choice:
         """Up to `capacity` pending jobs that keep to the cap and the time in force, in their order, with their costs.
 
-        None is of a model in `barred`, which may take none now or was not found.
+        Jobs of the models in `barred` are left out: such a model is at its limit, or the service does not have it.
         """
         until, max_cost, prices = self.until_in_force, self.limits_in_force.max_cost, self.prices
         most = capacity + LOOKAHEAD * bool(until)
@@ -248,7 +248,7 @@ class RunContext:
     def check_contact(self, now: datetime) -> None:
         """Raises `ServiceUnreachable` once the service has not answered for too long."""
         contact, service = self.contact, self.service
-        patience = OUTAGE if contact.ever else FIRST_CONTACT
+        patience = OUTAGE if contact.has_answered else FIRST_CONTACT
         if contact.silent_since and now - contact.silent_since >= patience:
             raise ServiceUnreachable(
                 f"{service.base_url} does not answer: {contact.reason.rstrip('.')}."
@@ -283,8 +283,8 @@ class RunContext:
             self.warning = "; ".join(filter(None, (self.warning, warning)))
 
     def owns(self, job: Job) -> bool:
-        """Whether the job is known to be sent with this run's key. An account shows its own requests only: taken for
-        absent, one of another or of an unknown account could be bought twice or given up."""
+        """Whether the job was sent with this run's key. An account's log lists its own requests only: a job of another
+        or an unknown account would look absent there, and could be bought twice or given up."""
         return job.attempt.account == self.service.account
 
     def lock_out(self, answer: Unavailable) -> None:

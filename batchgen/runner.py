@@ -88,7 +88,7 @@ class Runner:
                 await self.upkeep.recover()
                 await asyncio.to_thread(liveness.remove_leftover_locks, self.database.path)
                 await self.upkeep.wake_waiting()
-                # What other runs at work have learned, and are told to wait for, is of now.
+                # Learned limits and pauses are up to date while another run is at work; else they begin anew.
                 if not await self.upkeep.others_at_work():
                     await write(rate.begin_run, self.context.service.name, clock.utcnow())
                 await self.prepare()
@@ -125,7 +125,7 @@ class Runner:
 
     @contextlib.asynccontextmanager
     async def background_questions(self) -> AsyncIterator[None]:
-        """Ask the service in the background for what a run is better with: a slow answer holds up nothing.
+        """Ask the service for its log, generation times and prices, while the stages poll and download.
 
         Most answers come within a moment, for which the run waits: then even its first polls are planned well.
         """
@@ -139,11 +139,10 @@ class Runner:
                 self.context.hold_back("the price list has not come yet, which max_cost needs")
             elif self.context.awaits_history and not self.context.hold:
                 self.context.hold_back(COMPARING)
-            for model in self.context.spec.models:  # An earlier run may have planned polls knowing less.
+            for model in self.context.spec.models:  # An earlier run may have planned polls without these medians.
                 await self.poller.bring_forward(model, clock.utcnow())
-            tasks.append(
-                asyncio.create_task(self.until_over(partial(self.repeat, repeats.check_again, STEERING_SECONDS)))
-            )
+            check_again = partial(self.at_intervals, repeats.check_again, STEERING_SECONDS)
+            tasks.append(asyncio.create_task(self.until_over(check_again)))
             yield
         finally:
             for task in tasks:
@@ -151,7 +150,7 @@ class Runner:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def wait(self, seconds: float) -> bool:
-        """Let the stages go on, and wait for so many seconds. Whether the run is over."""
+        """Wake the stages, and wait for so many seconds. Returns whether the run is over."""
         self.notify(*self.stages)
         return await wait_for(self.over, seconds)
 
@@ -182,7 +181,7 @@ class Runner:
             async with asyncio.TaskGroup() as loops:
                 for loop in (
                     *(partial(self.turn, stage) for stage in self.stages),
-                    *(partial(self.repeat, action, seconds) for action, seconds in self.upkeep.intervals()),
+                    *(partial(self.at_intervals, action, seconds) for action, seconds in self.upkeep.intervals()),
                 ):
                     loops.create_task(self.until_over(loop))
                 self.end_watch = loops.create_task(self.until_over(self.watch_end))
@@ -244,7 +243,7 @@ class Runner:
                 continue
             if not await self.can_advance():
                 await self.measurer.measure_rest()
-                # Meanwhile a person may have added jobs, or taken some up again.
+                # Meanwhile a person may have added jobs, or retried some.
                 if not any(stage.tasks for stage in self.job_stages) and not await self.can_advance():
                     self.end()
 
@@ -255,8 +254,8 @@ class Runner:
             return True
         return await self.upkeep.ask_charges(now)
 
-    async def repeat(self, action: Callable[[], Awaitable[None]], seconds: float) -> None:
-        """Do something at intervals until the run is over."""
+    async def at_intervals(self, action: Callable[[], Awaitable[None]], seconds: float) -> None:
+        """Call `action` every `seconds` until the run is over."""
         while not await wait_for(self.over, seconds):
             await action()
 

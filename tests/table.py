@@ -228,7 +228,7 @@ class Table:
         self.finish(job, run_id)
         if state == State.DOWNLOADING:
             return job
-        assert state == State.DONE, f"nothing here brings a job into {state}"
+        assert state == State.DONE, f"Table.bring brings no job into {state}"
         (job,) = self.claim(State.DOWNLOADING, run_id)
         self.deliver(job, run_id)
         return job

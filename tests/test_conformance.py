@@ -130,7 +130,7 @@ DEFECTS = {
     submit_again: ("submit", "a_lost_answer_is_unknown_and_never_sent_again"),
     adopt_the_latest: ("find", "a_lost_request_is_unknown_and_never_adopted"),
     take_the_twins: ("find", "the_generation_of_a_twin_is_never_taken"),
-    repeat_the_key: ("submit", "a_refused_key_concerns_the_account_and_is_not_repeated"),
+    repeat_the_key: ("submit", "a_refused_key_blocks_the_account_and_stays_out_of_the_outcome"),
     keep_the_key: ("submit", "a_request_is_sent_once_and_followed_to_its_files"),
 }
 """Each with the method that has the defect, and the case that notices it."""

@@ -443,7 +443,7 @@ class JobTableMachine(RuleBasedStateMachine):
         for row in rows:
             stamped = {state for state, stamp in STAMPS.items() if getattr(row, stamp) is not None}
             state = State(row.state)
-            assert stamped == ({state} if state.is_terminal else set())
+            assert stamped == ({state} if state.is_terminal else set()), "STAMPS has each terminal state"
             assert (row.leased_by is None) == (row.leased_until is None)
             if row.leased_by:
                 assert row.next_at == row.leased_until

@@ -159,9 +159,8 @@ def test_a_step_moves_a_job_from_a_state_that_it_may_leave(table: Table, state: 
     last = table.events()[-1]
     assert (last.job_id, last.at, last.from_state, last.to_state) == (row.id, table.now, state, step.to)
     assert (moved.leased_by, moved.leased_until) == (None, None)
-    assert {state for state, stamp in STAMPS.items() if getattr(moved, stamp)} == (
-        {step.to} if step.to.is_terminal else set()
-    )
+    stamped = {state for state, stamp in STAMPS.items() if getattr(moved, stamp)}
+    assert stamped == ({step.to} if step.to.is_terminal else set()), "STAMPS has each terminal state"
     if step.outcome:
         assert table.attempts()[-1].outcome == step.outcome
     assert len(table.attempts()) == len(attempts)

@@ -347,5 +347,5 @@ def test_nothing_is_named_by_a_function_word() -> None:
                     | ast.arg(arg=name)
                     | ast.Name(id=name, ctx=ast.Store())
                 ) if name in FUNCTION_WORDS:
-                    offences.append((f"{path}:{node.lineno}", name))
-    assert not offences
+                    offences.append(f"{path}:{node.lineno}: {name}")
+    assert not offences, "name these for what they are, by a noun or a verb of the domain"

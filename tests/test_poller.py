@@ -420,9 +420,9 @@ async def test_an_error_is_an_answer_and_a_dead_network_is_not(table: Table, clo
     context = context_of(table, ScriptedService(fetches=[Unavailable("no route"), Unavailable("502", None, 502)]))
     poller = Poller(context, 8)
     await turn_when_due(poller, table, clock, 1)
-    assert (context.contact.silent_since, context.contact.ever) == (NOON, False)
+    assert (context.contact.silent_since, context.contact.has_answered) == (NOON, False)
     await turn_when_due(poller, table, clock, 1)
-    assert (context.contact.silent_since, context.contact.ever) == (None, True)
+    assert (context.contact.silent_since, context.contact.has_answered) == (None, True)
 
 
 async def test_only_due_generations_are_polled(table: Table, clock: Clock) -> None:

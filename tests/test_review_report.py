@@ -254,4 +254,4 @@ def test_a_clip_has_its_state_its_file_and_its_times(batch: ReviewBatch) -> None
 
 def test_a_card_says_in_every_state_why_it_has_no_poster() -> None:
     words = asset("card.js").partition("WAITING = {")[2].partition("}")[0]
-    assert set(re.findall(r'(\w+): "', words)) == set(State)
+    assert set(re.findall(r'(\w+): "', words)) == set(State), "WAITING in card.js has words for each state"

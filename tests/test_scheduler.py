@@ -574,10 +574,14 @@ async def test_a_service_that_cannot_be_reached_is_not_one_that_refuses(table: T
     context = context_of(table, ScriptedService([NotSent("no route"), Throttled("429")]), FAST)
     scheduler = Scheduler(context, 8)
     await turn(scheduler)
-    assert (context.contact.silent_since, context.contact.ever, context.contact.reason) == (NOON, False, "no route")
+    assert (context.contact.silent_since, context.contact.has_answered, context.contact.reason) == (
+        NOON,
+        False,
+        "no route",
+    )
     clock.tick(60)
     await turn(scheduler)
-    assert (context.contact.silent_since, context.contact.ever) == (None, True)
+    assert (context.contact.silent_since, context.contact.has_answered) == (None, True)
 
 
 async def test_a_run_that_is_killed_before_it_has_planned_the_first_poll_leaves_that_to_others_soon(

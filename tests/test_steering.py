@@ -256,7 +256,7 @@ def test_a_cap_below_what_is_spent_or_reserved_is_remarked_on(table: Table, batc
     table.accept(job, cost="0.25")
     spent = table.database.read_now(ledger.totals, table.batch_id).committed
     assert spent == Decimal("0.25")
-    remark = "is spent or reserved: nothing more is sent until it is raised"
+    remark = "is spent or reserved: nothing more is sent until max_cost is raised"
     assert remark in batchgen("set", "spring.yaml", f"max_cost={spent}").stderr
     assert remark not in batchgen("set", "spring.yaml", f"max_cost={spent * 2}").stderr
 

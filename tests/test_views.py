@@ -52,7 +52,8 @@ def test_the_views_have_the_names_and_columns_that_are_described(database: Datab
             for name in inspect(connection).get_view_names()
         }
     )
-    assert inspector == {name: view.columns for name, view in VIEWS.items()}
+    columns = {name: view.columns for name, view in VIEWS.items()}
+    assert inspector == columns, "`jobtable/views.py` describes each column that the migrations make, and no other"
 
 
 def test_every_state_is_counted_in_the_summary_of_a_batch(raw: sqlite3.Connection) -> None:

@@ -127,7 +127,7 @@ def repeats_beside(
     search = RepeatSearch(synced.batch_id, batch.service, manifest.folder, synced.orphans, selected=selected)
     matches = compare(connection, search).repeats
     keep = "\nkeep takes these over as well; after redo, you are asked about them."
-    return f"\nBesides, {takeover.list_repeats(matches)}{keep}" if matches else ""
+    return f"\nBesides, {takeover.list_text(matches)}{keep}" if matches else ""
 
 
 async def store_inputs(manifest: Manifest, digests: FileDigests) -> None:

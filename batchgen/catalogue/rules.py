@@ -1,8 +1,8 @@
 """What the service documents of its models in prose only: data (`rules.json`) and the functions that apply it.
 
 A rule names its models by shell patterns. `conditions` are JSON Schemas of the whole request with a sentence of their
-own; `images` bound local images; `addresses` are schemes beside http(s) that a medium may have; `retired` models are no
-longer served; `aliases` are further names of documented models.
+own; `images` bound local images; `addresses` are schemes beside http(s) that a medium's address may have; `retired`
+models are no longer served; `aliases` are further names of documented models.
 """
 
 import json
@@ -55,7 +55,7 @@ def conditions(model: str) -> tuple[Condition, ...]:
 
 @cache
 def schemes(model: str, parameter: str) -> tuple[str, ...]:
-    """The schemes that a medium may have as its address, such as "gs://", beside http(s)."""
+    """The schemes beside http(s) that the address of a medium may have, such as "gs://"."""
     return tuple(rule["scheme"] for rule in _of_model("addresses", model) if parameter in rule["parameters"])
 
 

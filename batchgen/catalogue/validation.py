@@ -13,7 +13,7 @@ from batchgen.catalogue.conversion import convert, read_written, takes_any_text
 from batchgen.catalogue.pointers import join, split
 from batchgen.catalogue.wording import TYPE_NAMES, allowed_range, did_you_mean, list_hint, listed, nearest_hint, quoted
 
-VIOLATIONS = 200
+ERRORS_MAX = 200
 """Errors of one request that are explained: a list of a thousand wrong values needs no thousand messages."""
 
 OTHER_WORDS = {
@@ -68,8 +68,8 @@ def checked(
         return params, broken_rules(model, params)
     params = {name: convert(properties.get(name, {}), value) for name, value in params.items()}
     first: dict[str, Violation] = {}
-    # One violation a value: the errors are sorted by how much they explain.
-    for error in sorted(islice(validator.iter_errors(params), VIOLATIONS), key=rank_of):
+    # One violation a value, the first: the errors are sorted, those that explain most in front.
+    for error in sorted(islice(validator.iter_errors(params), ERRORS_MAX), key=rank_of):
         for violation in explain(model, endpoint, error, other_keys):
             key = violation.message if keyword_of(error) == "Required" else violation.pointer
             first.setdefault(key, violation)
@@ -118,6 +118,7 @@ def rank_of(error: ValidationError) -> tuple[int, list[str]]:
 
 
 def explain(model: str, endpoint: str, error: ValidationError, other_keys: Collection[str]) -> Iterator[Violation]:
+    """The violations that an error of the validator stands for, in words for a person."""
     pointer = "".join(join("", part) for part in error.instance_path)
     name = dotted(error.instance_path)
     schema = schema_of(model, endpoint, error.schema_path)
@@ -186,7 +187,10 @@ def paths_with(model: str, name: str) -> list[str]:
 
 
 def distance(errors: Sequence[ValidationError], depth: int) -> tuple[bool, bool, int]:
-    """How far a value is from an alternative of a schema: another JSON type is farthest, then another `type` member."""
+    """How far a value is from an alternative of a schema, by its errors there.
+
+    Farthest is a value of another JSON type, then one with another member `type`; else the number of errors counts.
+    """
     other_type = any(keyword_of(error) == "Type" and len(error.instance_path) == depth for error in errors)
     return other_type, any(error.instance_path[-1:] == ["type"] for error in errors), len(errors)
 

@@ -17,12 +17,12 @@ from batchgen.billing.reconcile import Comparison, reconcile
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch
 from batchgen.errors import BatchgenError, ExitCode
-from batchgen.files.staged_file import judge
+from batchgen.files.staged_file import check_target
 from batchgen.report import bill
 from batchgen.report.formats import dollars, shortened
 from batchgen.report.terminal import print_json, print_lines, show
 
-SHOWN = 20  # lines about what does not close: the CSV file has all
+SHOWN = 20  # items that do not close: the CSV file has all
 
 
 @options.batch
@@ -38,10 +38,10 @@ def command(manifest: Path, db: str | None, simulate: bool, csv_path: Path | Non
 
     A video that was paid for and is not here is fetched at once. Costs that the transactions show are stored, so that
     the job table and the bill agree. Exit code 0: everything closes. 3: something does not, or not yet, or this table
-    has sent nothing; the lines say what to do about it. 4 or 8: the key, the disk or the store let no more be fetched.
+    has sent nothing; the lines say what to do about it. 4 or 8: for the key, the disk or the store not all was fetched.
     """
     if csv_path:
-        judge(csv_path, bill.HEADER)  # before anything is read: a person need not wait for this error
+        check_target(csv_path, bill.HEADER)  # before anything is read: a person need not wait for this error
     with Books() as books, open_batch(db, manifest, simulate) as (database, batch):
         folder, tell = manifest.absolute().parent, partial(print_lines, err=True)
 
@@ -67,7 +67,7 @@ def command(manifest: Path, db: str | None, simulate: bool, csv_path: Path | Non
 
 
 def report(batch: str, comparison: Comparison, books: Books, csv_path: Path | None, total: Decimal | None) -> None:
-    """Print how much has each settlement, what does not close and what to do about it."""
+    """Print the sum of each settlement, the items that do not close, and what to do about each."""
     print_lines(*bill.head_lines(batch, comparison))
     if comparison.collected:
         print_lines(f"asked the service again for what was paid for: {shortened(comparison.collected)}", err=True)
@@ -83,6 +83,6 @@ def report(batch: str, comparison: Comparison, books: Books, csv_path: Path | No
 
 
 def check_total(comparison: Comparison, total: Decimal) -> None:
-    """The rows of the file are the service's transactions: anything else is a defect, which must not pass unseen."""
+    """Raise `BatchgenError` unless the rows of the CSV file add up to the service's transactions: that is a defect."""
     if comparison.is_listed and total != comparison.statement.charged_usd:
         raise BatchgenError(f"the rows add up to {total}, the transactions to {comparison.statement.charged_usd} USD")

@@ -13,7 +13,7 @@ from rich import filesize
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch
-from batchgen.files.staged_file import judge
+from batchgen.files.staged_file import check_target
 from batchgen.jobtable import clips
 from batchgen.jobtable.clips import ClipFile
 from batchgen.report.terminal import print_lines
@@ -52,7 +52,7 @@ def command(manifest: Path, db: str | None, simulate: bool, output: Path | None,
     folder = manifest.absolute().parent
     with open_batch(db, manifest, simulate) as (database, batch):
         path = output or folder / f"{name_in_path(batch.name)}-report.html"
-        judge(path, MARK)  # before anything is read
+        check_target(path, MARK)  # before anything is read
         posters = asyncio.run(read_posters(PosterSource(folder), database.read_now(clips.first_files, batch.id)))
         page = database.read_now(read_page, batch, posters)
     report = write_report(page, path, folder, inline * MEGABYTE)

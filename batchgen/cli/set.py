@@ -25,7 +25,7 @@ from batchgen.report.terminal import show
 
 NAMES = ", ".join(steering.STEERED)
 UNREACHED: dict[str, str] = {SettingName.MAX_COST: "1000000000", SettingName.UNTIL: "2099-01-01"}
-"""Values that hold nothing back."""
+"""Values that no batch reaches, to type in place of "no limit"."""
 
 
 @options.manifest
@@ -56,7 +56,7 @@ def command(
         notes.append(runs_line(len(runs)))
         cap, committed = changes.get(SettingName.MAX_COST), amount_text(totals.committed)
         if cap is not None and cap <= totals.committed:
-            notes.append(f"{committed} USD of that is spent or reserved: nothing more is sent until it is raised")
+            notes.append(f"{committed} USD is spent or reserved: nothing more is sent until max_cost is raised")
     show(event, *in_force_lines(in_force, now, options.command_to_type), notes=notes, as_json=as_json)
 
 
@@ -75,7 +75,7 @@ def read_changes(assignments: tuple[str, ...], unset: tuple[str, ...]) -> dict[S
         if text:
             value = read_moment(text) if name == SettingName.UNTIL else steering.read_value(name, text)
         elif name not in steering.STEERED:
-            steering.read_value(name, text)  # raises
+            steering.read_value(name, text)  # raises `UsageError` for the unknown name
         if name in changes:
             raise UsageError(f"`{name}` is there twice")
         changes[SettingName(name)] = value

@@ -23,9 +23,9 @@ from batchgen.services.text import shell_word
 
 STDIN = "-"
 NAME = re.compile(r"[\w./-]+")
-"""One word, which is no query."""
-TIMEOUT_SECONDS = 10.0  # every view of 100,000 jobs takes less than two
-WIDTH = 100  # of the list of views where it is not for a terminal
+"""One word: no query is so short, but the name of a view or of a file may be meant."""
+TIMEOUT_SECONDS = 10.0  # a SELECT on any view of 100,000 jobs takes less than two seconds
+WIDTH = 100  # columns of the list of views where standard output is no terminal
 
 
 @click.argument("words", nargs=-1, type=click.Path(), metavar="[MANIFEST] [QUERY | VIEW]")  # a path for completion
@@ -111,7 +111,7 @@ def run(manifest: Path | None, query: str, db: str | None, timeout: float, *, as
 
 
 def not_a_query(name: str) -> str:
-    """What a person may have meant who typed a single word."""
+    """The message about a single word, which is no query, with what may have been meant by it."""
     if name.endswith(".sql"):
         return f"{name}: to run the query in a file: batchgen sql - < {name}"
     near = get_close_matches(name.casefold(), VIEWS, n=2)

@@ -1,4 +1,4 @@
-"""What the commands share that steer a batch while runs are at work on it."""
+"""Functions that `set`, `pause`, `resume` and others share: they steer a batch while runs are at work on it."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def show_change(database: Database, batch: StoredBatch, line: str, *, as_json: b
 
 
 def in_force_json(batch: StoredBatch, in_force: InForce, runs: int) -> Settings:
+    """The event with the values in force, for so many runs at work; of a paused batch, its hint is to resume."""
     hint, command = ("resume the batch", options.command_to_type("resume")) if in_force.pause else ("", None)
     return settings_json(batch.name, in_force, runs, hint, command)
 
@@ -50,8 +51,11 @@ def show_jobs(
     notes: Sequence[str],
     as_json: bool,
 ) -> None:
-    """Print the event `changed`: the ids of jobs by what happens to them, and the next command on `keys`, if any. Or
-    these lines for a person, and where a job has changed these notes on standard error."""
+    """Print the event `changed` for a program, or `lines` for a person.
+
+    The event has the ids of the jobs by what happens to them. Where a job has changed, it has `next_command` on `keys`,
+    too, and a person sees `notes` on standard error.
+    """
     command, ids = click.get_current_context().info_name or "", {name: list(keys) for name, keys in jobs.items()}
     is_changed = any(jobs.values())
     advice = hints.advice(hint, with_ids(options.command_to_type(next_command), keys) if is_changed else None)
@@ -60,5 +64,5 @@ def show_jobs(
 
 
 def goes_on_line(runs: int) -> str:
-    """Who goes on with jobs that a command has changed."""
+    """Who works on the jobs that a command has changed: the runs at work, or the next run."""
     return runs_line(runs) if runs else f"Next: {options.quoted_command('run')}"

@@ -27,13 +27,13 @@ from batchgen.services.reachability import clock_fault, network_fault, reach
 from batchgen.services.registry import SIMULATOR, Plugin, plugin
 
 LOG_WINDOW = timedelta(minutes=1)  # of the service's log, which is read to see whether it takes the key
-SECONDS = 30.0  # for all questions to the service
+ASK_SECONDS = 30.0  # for all questions to the service
 
 
 def examine_service(
     name: str, folder: Path, prices: PriceList, jobs: Sequence[Candidate | JobSpec]
 ) -> tuple[list[Finding], str | None]:
-    """What was found, and the account that the job table is compared with; None where it is not known.
+    """The findings, and the account that the job table is compared with; None where the service did not tell it.
 
     `jobs` are those that the account has to pay next, at the service's prices; `prices` are those of the table.
     """
@@ -47,7 +47,7 @@ def examine_service(
     try:
         account = read_account(service.variables, folder)
     except (AccountError, UsageError) as error:
-        if not any(finding.exit_code is ExitCode.USAGE for finding in findings):  # it is the same error
+        if not any(finding.exit_code is ExitCode.USAGE for finding in findings):  # `examine_dotenv` has reported it
             mend = mend_account(service.variables, folder, error)
             findings.append(problem("key", str(error).partition("\n")[0], mend, error.exit_code))
         return findings, None
@@ -61,7 +61,7 @@ def examine_service(
 
 
 def mend_account(variables: Variables, folder: Path, error: Exception) -> str:
-    """The command that mends the pair of key and address."""
+    """The command that mends the pair of key and address; "" where a person mends it by hand."""
     if isinstance(error, AccountError):
         return f"export {variables.key}=YOUR-KEY"
     try:
@@ -83,15 +83,15 @@ def unset_address(variables: Variables) -> str:
 async def ask(
     service: Plugin, account: Account, findings: list[Finding], prices: PriceList, jobs: Sequence[Candidate | JobSpec]
 ) -> str | None:
-    """Ask the service what is free, and return the account of the key."""
+    """Ask the service the free questions, append the findings, and return the account of the key; None if unknown."""
     address, label = account.base_url, None
     try:
-        reached = await reach(address)
+        reached = await reach(address)  # the offset of the service's clock, where the answer has a date
         if isinstance(reached, Unavailable):
             message = f"{address} does not answer: {reached.reason}"
             findings.append(problem("service", message, unset_address(service.variables), ExitCode.UNREACHABLE))
             return None
-        async with asyncio.timeout(SECONDS), service.open(account, None) as opened:
+        async with asyncio.timeout(ASK_SECONDS), service.open(account, None) as opened:
             label = opened.account
             answer = await opened.history(clock.utcnow() - LOG_WINDOW)
             findings.append(key_finding(answer, address, service.variables))
@@ -103,7 +103,7 @@ async def ask(
                 costs = [prices.estimate(job.model, job.endpoint, job.request, job.clip_seconds) for job in jobs]
                 findings.append(balance_finding(balance, max(filter(None, costs), default=Decimal(0))))
     except TimeoutError:
-        message = f"{address} is too slow: no answer in {SECONDS:g} s"
+        message = f"{address} is too slow: no answer in {ASK_SECONDS:g} s"
         findings.append(problem("service", message, "", ExitCode.UNREACHABLE))
     if isinstance(reached, timedelta):
         findings.append(clock_finding(reached))

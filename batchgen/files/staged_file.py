@@ -97,19 +97,19 @@ def report_file(path: Path, mark: str) -> Iterator[TextIOWrapper]:
 
     Raises `UnsafePath` where another file lies at `path`, `StorageError` where it cannot be written.
     """
-    judge(path, mark)
+    check_target(path, mark)
     try:
         with open_directory(path.parent) as folder, stage(folder, path.name) as staged:
             text = TextIOWrapper(staged.file, encoding="utf-8", errors="replace", newline="")
             yield text
             text.flush()
-            judge(path, mark)  # what another program has put there meanwhile stays
+            check_target(path, mark)  # what another program has put there meanwhile stays
             staged.place(replaces=True)
     except OSError as error:
         raise StorageError(f"{path}: cannot be written: {os_reason(error)}") from error
 
 
-def judge(path: Path, mark: str) -> None:
+def check_target(path: Path, mark: str) -> None:
     """Raise `UnsafePath` where anything but a file of ours with this mark lies. A missing folder is made.
 
     Raises `UsageError` where `path` names no file, `StorageError` where its folder cannot be made.

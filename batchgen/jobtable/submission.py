@@ -39,9 +39,9 @@ class Candidate:
     fingerprint: str
     estimated_usd: Decimal | None = None
     deadline_at: datetime | None = None
-    """Until when its generation may run: until then it counts as in flight, if it is not known to be accepted."""
+    """Until when its generation may run. A request without an answer counts as in flight until then."""
     client_request_id: str = ""
-    """Of a request that was sent already, by a job table that is lost."""
+    """That of an earlier request, which was sent from a job table that is lost; else ""."""
 
     @property
     def kind(self) -> TimingKind:
@@ -51,7 +51,7 @@ class Candidate:
 def ready(
     connection: Connection, batch_id: int, capacity: int, selected: Selected | None = None, barred: Collection[str] = ()
 ) -> list[Candidate]:
-    """The first `capacity` pending jobs by a person's order, by priority, then in the manifest's order.
+    """At most `capacity` pending jobs: by a person's order, then by priority, then in the manifest's order.
 
     Only those that are `selected`, where a run may not send every job; none of a model in `barred`.
     """
@@ -88,8 +88,8 @@ def intend(
     """Claim the `chosen` pending jobs, with one new attempt each: the intent to send a create request.
 
     Returns them in the order of `chosen`, in which they are sent. Nothing may be sent before this is durable. The
-    estimates are reserved in the same transaction. Only at `origin` may the requests be asked for; "" is any address.
-    Raises `UsageError` for a batch that was moved to another table, where its jobs are sent.
+    estimates are reserved in the same transaction. The leases end at `until`. The requests may be asked for at `origin`
+    only; "" is any address. Raises `UsageError` for a batch that was moved to another table, where its jobs are sent.
     """
     if not chosen:
         return []

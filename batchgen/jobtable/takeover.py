@@ -60,7 +60,8 @@ def said_of(repeats: Sequence[Repeat], on_changed: OnChanged, redone: int) -> On
     return "refuse" if redone and on_changed == "redo" and is_paid else on_changed
 
 
-def list_repeats(repeats: Sequence[Repeat]) -> str:
+def list_text(repeats: Sequence[Repeat]) -> str:
+    """How many repeats there are, and the first of them, as a person reads it."""
     more = len(repeats) - SHOWN
     return (
         f"{plural(len(repeats), 'job')} paid for before, or with a video already:\n"
@@ -74,7 +75,7 @@ def refusal(connection: Connection, service: str, repeats: Sequence[Repeat], red
     again = pricelist.cost_of(connection, service, [repeat.job for repeat in repeats])
     return (
         (f"redo is noted for {plural(redone, 'edited job')}. Not decided yet: " if redone else "")
-        + list_repeats(repeats)
+        + list_text(repeats)
         + "\nNone of them has been sent. Run again with --changed keep (take over what was paid for)"
         f"\nor --changed redo (pay for these once more: {again})."
         " If another job table has these jobs, name it with --db."

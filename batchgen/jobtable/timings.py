@@ -41,13 +41,13 @@ class Timing:
         return cls()
 
     def with_one(self, seconds: float) -> Timing:
-        """The same with one more generation."""
+        """The distribution with one more generation."""
         logarithm = math.log(seconds)
         delta = logarithm - self.log_mean
         weight = min(self.count + 1, GENERATIONS_MAX)
         mean = self.log_mean + delta / weight
-        kept = self.log_m2 if self.count < GENERATIONS_MAX else self.log_m2 * (1 - 1 / GENERATIONS_MAX)
-        return Timing(weight, mean, kept + delta * (logarithm - mean))
+        log_m2 = self.log_m2 if self.count < GENERATIONS_MAX else self.log_m2 * (1 - 1 / GENERATIONS_MAX)
+        return Timing(weight, mean, log_m2 + delta * (logarithm - mean))
 
 
 def load(connection: Connection, service: str) -> dict[TimingKind, Timing]:

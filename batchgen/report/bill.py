@@ -55,7 +55,7 @@ def write_rows(file: IO[str], batch: str, books: Books) -> Decimal:
 
 
 def head_lines(batch: str, comparison: Comparison) -> list[str]:
-    """The sum, and how much of it has each settlement."""
+    """The sum of all charges, and the sum of each settlement."""
     statement, since = comparison.statement, f"{comparison.since.astimezone():%Y-%m-%d %H:%M}"
     if comparison.is_listed:
         balance = f"; {dollars(statement.balance_usd)} paid in or credited" if statement.balance_usd else ""

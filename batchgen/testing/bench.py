@@ -81,11 +81,11 @@ class Bench:
         return attempt, outcome
 
     async def follow(self, handle: Mapping[str, Any]) -> FetchOutcome:
-        """What has become of a generation: its end, if that comes in time."""
+        """Poll a generation until it has ended, for `POLLS_MAX` polls at most. Returns the last outcome."""
         for _ in range(POLLS_MAX):
-            if not isinstance(answer := await self.service.fetch(handle), Working):
+            if not isinstance(outcome := await self.service.fetch(handle), Working):
                 break
-        return answer
+        return outcome
 
     async def find(self, *attempts: SentAttempt) -> Mapping[str, Any]:
         """What the service's memory says about these attempts."""

@@ -1,5 +1,5 @@
-"""What a plug-in must do before it may call itself safe: cases, each about one promise of the protocol, and runs of
-`batchgen` that are killed around a paid request, and go on with the same command."""
+"""What a plug-in must pass before it may call itself safe. Each case checks one promise of the protocol; and runs of
+`batchgen` are killed around a paid request, and go on with the same command."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ LOST = (
 """Answers to a create request that the service has accepted."""
 NEVER_CAME = Fault("the request is lost on the way", False, lambda _answer: b"")
 THROTTLING = Fault("the service refuses with 429", False, replaced(429, "{}", "Retry-After: 7\r\n"))
-BAD_KEY = Fault("the service refuses the key, and repeats it", False, replaced(401, json.dumps({"message": KEY})))
+BAD_KEY = Fault(
+    "the service refuses the key, and its answer shows the key", False, replaced(401, json.dumps({"message": KEY}))
+)
 SAYING_NOTHING = (
     Fault("no answer", False, lambda _answer: b""),
     Fault("half an answer", True, cut(0.5)),
@@ -65,8 +67,8 @@ async def a_request_is_sent_once_and_followed_to_its_files(bench: Bench) -> None
     accepted = list(bench.imitation.accepted())
     expect(accepted == [attempt.generation_id], f"the service accepted {accepted}, the plug-in says {outcome!r}")
     handle = json.loads(json.dumps(dict(attempt.handle)))  # as it comes back from the job table
-    answer = await bench.follow(handle)
-    expect(isinstance(answer, Finished) and bool(answer.files), f"the generation became {answer!r}")
+    result = await bench.follow(handle)
+    expect(isinstance(result, Finished) and bool(result.files), f"the generation became {result!r}")
 
 
 async def a_service_that_cannot_be_reached_has_accepted_nothing(bench: Bench) -> None:
@@ -103,8 +105,8 @@ async def a_lost_answer_is_found_again(bench: Bench) -> None:
             raise NotConformant(f"what the service accepted was found as {finding!r}")
         expect(finding.generation_id == bench.imitation.accepted()[-1], "the generation of another request was adopted")
         handle = json.loads(json.dumps(dict(finding.handle)))
-        answer = await bench.service.fetch({**attempt.handle, **handle})
-        expect(isinstance(answer, Working | Finished), f"the adopted handle leads to {answer!r}")
+        outcome = await bench.service.fetch({**attempt.handle, **handle})
+        expect(isinstance(outcome, Working | Finished), f"the adopted handle leads to {outcome!r}")
 
 
 async def the_generation_of_a_twin_is_never_taken(bench: Bench) -> None:
@@ -170,7 +172,7 @@ async def too_much_is_throttled(bench: Bench) -> None:
     expect(bench.proxy.creates == 1, "the request was sent again")
 
 
-async def a_refused_key_concerns_the_account_and_is_not_repeated(bench: Bench) -> None:
+async def a_refused_key_blocks_the_account_and_stays_out_of_the_outcome(bench: Bench) -> None:
     _, outcome = await bench.submit(fault=BAD_KEY)
     expect(isinstance(outcome, Blocked), f"401 became {outcome!r}")
 
@@ -181,18 +183,18 @@ async def an_answer_that_says_nothing_ends_no_generation(bench: Bench) -> None:
         bench.proxy.other_fault = fault
         before = len(bench.proxy.requests)
         outcome = await bench.service.fetch(attempt.handle)
-        is_asked = len(bench.proxy.requests) > before  # otherwise the create was answered with the files
+        is_asked = len(bench.proxy.requests) > before  # a service that answers a create with the files is not asked
         is_open = isinstance(outcome, Unavailable | Throttled | Working)
         expect(is_open or not is_asked, f"{fault.name}: became {outcome!r}")
         if bench.adopts:
             findings = await bench.service.find([replace(attempt, generation_id=None)])
-            is_silent = not isinstance(findings, Mapping) or not any(map(is_certain, findings.values()))
+            is_silent = not isinstance(findings, Mapping) or not any(map(is_acted_on, findings.values()))
             expect(is_silent, f"{fault.name}: became {findings!r}")
         expect_no_key(outcome)
 
 
-def is_certain(finding: FindOutcome) -> bool:
-    """Whether something is done because of it: an adoption, or another request."""
+def is_acted_on(finding: FindOutcome) -> bool:
+    """Whether a run adopts a generation because of the finding, or sends the request again."""
     return isinstance(finding, Adopted) or (isinstance(finding, Absent) and bool(finding.proof))
 
 
@@ -232,7 +234,7 @@ CASES: tuple[Case, ...] = (
     what_was_bought_is_listed_by_its_client_request_id,
     what_was_charged_is_listed_by_its_generation,
     too_much_is_throttled,
-    a_refused_key_concerns_the_account_and_is_not_repeated,
+    a_refused_key_blocks_the_account_and_stays_out_of_the_outcome,
     an_answer_that_says_nothing_ends_no_generation,
     a_question_never_raises,
     the_key_goes_to_the_service_alone,
@@ -261,8 +263,8 @@ async def check_kill(moment: str, imitation: Imitation, folder: Path) -> None:
     async with proxied(imitation.base_url, imitation.is_create) as proxy:
         process = await start(imitation, proxy, manifest)
 
-        async def kill(now: str) -> None:
-            if now == moment and process.returncode is None:
+        async def kill(reached: str) -> None:
+            if reached == moment and process.returncode is None:
                 process.kill()
                 await process.wait()
 
@@ -282,6 +284,7 @@ async def check_kill(moment: str, imitation: Imitation, folder: Path) -> None:
 
 
 async def start(imitation: Imitation, proxy: Proxy, manifest: Path) -> asyncio.subprocess.Process:
+    """Begin a run of the manifest, whose requests go through the proxy."""
     variables = imitation.plugin.variables
     account = {variables.key: KEY, variables.base_url: proxy.base_url}
     command = (sys.executable, "-m", "batchgen", "run", str(manifest))
