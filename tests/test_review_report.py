@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import socket
 from contextlib import ExitStack, suppress
@@ -23,13 +22,13 @@ from sqlalchemy import update
 from batchgen.files.posters import Posters
 from batchgen.jobs import State
 from batchgen.jobtable import clips, ledger
-from batchgen.jobtable.batches import Batch
+from batchgen.jobtable.batches import Batch, stored_batches
 from batchgen.jobtable.clips import Clip
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import outputs
 from batchgen.review.charts import ChartData, charts
 from batchgen.review.data import ClipData, as_script
-from batchgen.review.page import asset
+from batchgen.review.page import read_page
 from tests.conftest import NOON, Command, Launch
 from tests.forks import Fork
 from tests.review_batch import ReviewBatch, job, poster_bytes
@@ -252,6 +251,8 @@ def test_a_clip_has_its_state_its_file_and_its_times(batch: ReviewBatch) -> None
     assert not refused.files
 
 
-def test_a_card_says_in_every_state_why_it_has_no_poster() -> None:
-    words = asset("card.js").partition("WAITING = {")[2].partition("}")[0]
-    assert set(re.findall(r'(\w+): "', words)) == set(State), "WAITING in card.js has words for each state"
+def test_a_page_says_of_every_state_why_there_is_no_video(batch: ReviewBatch) -> None:
+    (stored,) = batch.database.read_now(stored_batches)
+    page = batch.database.read_now(read_page, stored)
+    assert page.document["missing"].keys() == set(State)
+    assert all(page.document["missing"].values())

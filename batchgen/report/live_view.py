@@ -81,7 +81,7 @@ def render(view: LiveView, now: datetime, width: int) -> RenderableType:
 
     bar, legend = Text(no_wrap=True, overflow="crop"), Text()
     for state, columns in bar_columns(view.summary, min(width - 2, BAR_COLUMNS)).items():
-        _, character, colour = APPEARANCES[state]
+        _, character, colour, _ = APPEARANCES[state]
         bar.append(character * columns, style=colour)
         legend.append(f"{view.summary.counts[state]} {state}  ", style=colour)
     legend.append(notes(view.summary), style="yellow")

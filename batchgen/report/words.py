@@ -77,24 +77,26 @@ def blocker_line(blocker: Blocker, now: datetime) -> str:
 
 
 class Appearance(NamedTuple):
-    """How a state is shown: the words when a job enters it, and its stroke in the bar of the live display."""
+    """How a state is shown: in lines, in the bar of the live display, and on the review page."""
 
     words: str
-    """The event's detail follows."""
+    """For a job that enters it. The event's detail follows."""
     character: str
     """They differ, for terminals without colours."""
     colour: str
+    without_file: str
+    """The words in the place of a video that is not there."""
 
 
 APPEARANCES = {
-    State.DONE: Appearance("delivered", "━", "green"),
-    State.DOWNLOADING: Appearance("finished at the service", "─", "cyan"),
-    State.GENERATING: Appearance("accepted as", "─", "blue"),
-    State.UNCONFIRMED: Appearance("unconfirmed:", "?", "yellow"),
-    State.SUBMITTING: Appearance("submitting as", "─", "magenta"),
-    State.FAILED: Appearance("failed:", "x", "red"),
-    State.CANCELLED: Appearance("cancelled:", "·", "bright_black"),
-    State.PENDING: Appearance("pending", "·", "white"),
+    State.DONE: Appearance("delivered", "━", "green", "No file"),
+    State.DOWNLOADING: Appearance("finished at the service", "─", "cyan", "Being downloaded"),
+    State.GENERATING: Appearance("accepted as", "─", "blue", "Being generated"),
+    State.UNCONFIRMED: Appearance("unconfirmed:", "?", "yellow", "Sent; the answer was lost"),
+    State.SUBMITTING: Appearance("submitting as", "─", "magenta", "Being sent"),
+    State.FAILED: Appearance("failed:", "x", "red", "Failed"),
+    State.CANCELLED: Appearance("cancelled:", "·", "bright_black", "Cancelled"),
+    State.PENDING: Appearance("pending", "·", "white", "Not sent yet"),
 }
 """Every state, in the order of the bar from left to right."""
 

@@ -20,7 +20,7 @@ from batchgen.jobtable import clips as clip_rows
 from batchgen.jobtable import ledger
 from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.clips import CHANGES_AT_ONCE, Marks
-from batchgen.report.words import uncharged_words
+from batchgen.report.words import APPEARANCES, uncharged_words
 from batchgen.review.charts import ChartData, charts
 from batchgen.review.data import ClipData, as_script, whole
 from batchgen.services.registry import SIMULATOR
@@ -62,6 +62,7 @@ def read_page(connection: Connection, batch: StoredBatch, posters: Mapping[str, 
         "began": round(min(chart_data.sent).timestamp()) if chart_data.sent else 0,
         "marks": marks,
         "uncharged": uncharged(connection, batch.id),
+        "missing": {state: appearance.without_file for state, appearance in APPEARANCES.items()},
     }
     return PageData(batch.name, document, charts(chart_data, ledger.spend_by_model(connection, batch.id)), by_name)
 

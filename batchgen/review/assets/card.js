@@ -1,9 +1,5 @@
 /* A card: one job, with its poster or the reason why there is none. Cards are filled again for other clips. */
 
-const WAITING = {
-  pending: "Not sent yet", submitting: "Being sent", unconfirmed: "Sent; the answer was lost", generating: "Being generated",
-  downloading: "Being downloaded", failed: "Failed", cancelled: "Cancelled", done: "No file",
-};
 const NOTE_CHARS = 300; // of an error on a card; the viewer shows the rest
 
 function makeJudge() {
@@ -51,7 +47,7 @@ function problemWords([problem, detail]) {
 }
 
 function labelOf(clip) {
-  const state = isDelivered(clip) ? clip.verdict || "undecided" : WAITING[clip.state];
+  const state = isDelivered(clip) ? clip.verdict || "undecided" : page.missing[clip.state];
   const parts = [clip.id, state, clip.stars ? plural(clip.stars, "star") : "", textOf(clip, "prompt"),
     ...clip.problems.map(problemWords), isDelivered(clip) ? "" : textOf(clip, "error")];
   return parts.filter(Boolean).join(". ");
@@ -81,7 +77,7 @@ function fillCard(card, clip) {
 /** Why there is nothing to see. */
 function fillReason(element, clip, most) {
   const error = textOf(clip, "error");
-  const words = isDelivered(clip) ? "No poster" : WAITING[clip.state] || clip.state;
+  const words = isDelivered(clip) ? "No poster" : page.missing[clip.state];
   const text = error.length > most ? `${error.slice(0, most)}…` : error;
   element.replaceChildren(make("b", "", words), make("span", "", isDelivered(clip) ? "Open it to see the clip." : text));
 }
