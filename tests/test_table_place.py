@@ -87,6 +87,23 @@ def test_what_a_deleted_journal_had_is_in_the_table_after_the_run_though_another
     assert rows(tmp_path / "as_the_next_run_finds_it.db", "SELECT key FROM jobs") == [{"key": "mona"}]
 
 
+def test_a_deleted_journal_is_not_written_into_a_table_for_which_another_program_has_begun_a_new_one(
+    tmp_path: Path, empty_table: Path
+) -> None:
+    path, journal = tmp_path / "batchgen.db", tmp_path / "batchgen.db-wal"
+    shutil.copyfile(empty_table, path)
+    program = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('PRAGMA user_version = 7'); input()"
+    with Database(path) as database:
+        Table(database, tmp_path).sync(spec())
+        delete(journal)
+        delete(tmp_path / "batchgen.db-shm")
+        other = subprocess.Popen([sys.executable, "-c", program, path], stdin=subprocess.PIPE)
+        until(lambda: journal.exists() and journal.stat().st_size > 0)
+    in_the_table = path.read_bytes()
+    other.communicate(b"\n")
+    assert in_the_table == empty_table.read_bytes()
+
+
 @pytest.mark.slow
 def test_a_run_whose_table_is_moved_away_ends_and_the_same_command_does_not_pay_again(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
