@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from threading import Timer
 
 import pytest
 from sqlalchemy import Connection, text
@@ -73,13 +74,17 @@ async def test_no_intent_is_written_to_a_table_whose_journal_was_deleted(table: 
     assert not service.submitted
 
 
+@pytest.mark.parametrize("is_reading", [False, True])
 def test_what_a_deleted_journal_had_is_in_the_table_after_the_run_though_another_program_reads_it(
-    tmp_path: Path, empty_table: Path
+    is_reading: bool, tmp_path: Path, empty_table: Path
 ) -> None:
     path = tmp_path / "batchgen.db"
     shutil.copyfile(empty_table, path)
-    with closing(sqlite3.connect(path)) as reader:
+    with closing(sqlite3.connect(path, check_same_thread=False)) as reader:
         with Database(path) as database:
+            if is_reading:
+                reader.execute("BEGIN")
+                Timer(4 * table_lock.RETRY_SECONDS, reader.rollback).start()
             reader.execute("SELECT count(*) FROM jobs").fetchone()
             Table(database, tmp_path).sync(spec())
             delete(tmp_path / "batchgen.db-wal")

@@ -168,7 +168,10 @@ class Database:
         lost = self.misplaced()
         if lost and lost in self.names[1:2] and not (lost.exists() and lost.stat().st_size):
             with suppress(sqlite3.Error), closing(self.engine.raw_connection()) as connection:
-                connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                for _ in range(PATIENCE_TRIES):  # a reader keeps back what came after its snapshot
+                    is_busy, *_ = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                    if not is_busy:
+                        break
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind and not issubclass(kind, Exception):  # Ctrl-C ends a command at once
