@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from threading import Timer
 
 import pytest
 from sqlalchemy import Connection, text
@@ -73,18 +74,39 @@ async def test_no_intent_is_written_to_a_table_whose_journal_was_deleted(table: 
     assert not service.submitted
 
 
+@pytest.mark.parametrize("is_reading", [False, True])
 def test_what_a_deleted_journal_had_is_in_the_table_after_the_run_though_another_program_reads_it(
-    tmp_path: Path, empty_table: Path
+    is_reading: bool, tmp_path: Path, empty_table: Path
 ) -> None:
     path = tmp_path / "batchgen.db"
     shutil.copyfile(empty_table, path)
-    with closing(sqlite3.connect(path)) as reader:
+    with closing(sqlite3.connect(path, check_same_thread=False)) as reader:
         with Database(path) as database:
+            if is_reading:
+                reader.execute("BEGIN")
+                Timer(4 * table_lock.RETRY_SECONDS, reader.rollback).start()
             reader.execute("SELECT count(*) FROM jobs").fetchone()
             Table(database, tmp_path).sync(spec())
             delete(tmp_path / "batchgen.db-wal")
         shutil.copyfile(path, tmp_path / "as_the_next_run_finds_it.db")
     assert rows(tmp_path / "as_the_next_run_finds_it.db", "SELECT key FROM jobs") == [{"key": "mona"}]
+
+
+def test_a_deleted_journal_is_not_written_into_a_table_for_which_another_program_has_begun_a_new_one(
+    tmp_path: Path, empty_table: Path
+) -> None:
+    path, journal = tmp_path / "batchgen.db", tmp_path / "batchgen.db-wal"
+    shutil.copyfile(empty_table, path)
+    program = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('PRAGMA user_version = 7'); input()"
+    with Database(path) as database:
+        Table(database, tmp_path).sync(spec())
+        delete(journal)
+        delete(tmp_path / "batchgen.db-shm")
+        other = subprocess.Popen([sys.executable, "-c", program, path], stdin=subprocess.PIPE)
+        until(lambda: journal.exists() and journal.stat().st_size > 0)
+    in_the_table = path.read_bytes()
+    other.communicate(b"\n")
+    assert in_the_table == empty_table.read_bytes()
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ LOST = (
 )
 JOURNAL_LOST = (
     "the job table's journal was moved, deleted or replaced while this run was at work on it. Nothing more is sent."
-    " What was in it is written into the table now; run the same command again"
+    " What was in it is written into the table, unless another program has begun a new one; run the same command again"
 )
 READ_ONLY = "it may only be read here. Ask for the right to write it"
 DISK_AT_FAULT = "its disk is full, or fails. Free some space or check the disk, then run the same command"
@@ -161,10 +161,17 @@ class Database:
             raise StorageError(f"{lost}: {LOST if lost == self.path else JOURNAL_LOST}")
 
     def save_journal(self) -> None:
-        """Write a journal that has lost its name into the table: only connections opened before can read it."""
-        if self.misplaced() in self.names[1:2]:
+        """Write a journal that has lost its name into the table: only connections opened before can read it.
+
+        Where another program has written a new one, each would overwrite pages of the other, which damages the table.
+        """
+        lost = self.misplaced()
+        if lost and lost in self.names[1:2] and not (lost.exists() and lost.stat().st_size):
             with suppress(sqlite3.Error), closing(self.engine.raw_connection()) as connection:
-                connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                for _ in range(PATIENCE_TRIES):  # a reader keeps back what came after its snapshot
+                    is_busy, *_ = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                    if not is_busy:
+                        break
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind and not issubclass(kind, Exception):  # Ctrl-C ends a command at once
