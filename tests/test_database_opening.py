@@ -63,6 +63,11 @@ def of_the_unreleased_schema(path: Path) -> Path:
     )
 
 
+def of_no_version(path: Path) -> Path:
+    our_table(path)
+    return sql(path, "DELETE FROM alembic_version")
+
+
 def text(path: Path) -> Path:
     path.write_text("batch: spring\njobs: []\n" * 100)
     return path
@@ -109,6 +114,7 @@ REFUSED = [
         "version 0001, from which .* no migration; choose another --db.*has not been touched",
         id="of the unreleased schema",
     ),
+    pytest.param(of_no_version, UsageError, "does not say its version any more", id="of no version"),
     pytest.param(text, StorageError, "file is not a database", id="a manifest"),
     pytest.param(cut_short, StorageError, "malformed|disk image|disk I/O", id="cut short"),
     pytest.param(scribbled_over, StorageError, "malformed|not a database", id="scribbled over"),

@@ -122,6 +122,22 @@ def older_table(patient: Patient) -> None:
     patient.execute(*newer, *(f"DROP VIEW {view}" for view in VIEWS), "UPDATE alembic_version SET version_num = 'v001'")
 
 
+def dropped_index(patient: Patient) -> None:
+    patient.execute("DROP INDEX ux_attempts_one_open")
+
+
+def dropped_view(patient: Patient) -> None:
+    patient.execute("DROP VIEW spend")
+
+
+def dropped_table(patient: Patient) -> None:
+    patient.execute("DROP TABLE settings")
+
+
+def lost_version(patient: Patient) -> None:
+    patient.execute("DELETE FROM alembic_version")
+
+
 def damaged_index(patient: Patient) -> None:
     patient.execute(
         "PRAGMA writable_schema = ON",
@@ -215,6 +231,10 @@ TROUBLES: dict[Callable[[Patient], None], tuple[str, str, int]] = {
     # how it is planted: the check that finds it, its words, the exit code
     readable_table: ("table", "other users of this machine may read the job table", 3),
     older_table: ("table", "is of version v001; any command brings it to", 3),
+    dropped_index: ("table", "it is damaged (the index ux_attempts_one_open is missing)", 8),
+    dropped_view: ("table", "it is damaged (the view spend is missing)", 8),
+    dropped_table: ("table", "the table settings is missing", 8),
+    lost_version: ("table", "it is damaged (`alembic_version` is empty)", 8),
     damaged_index: ("table", "its indexes are damaged, its rows are whole", 8),
     damaged_table: ("table", "it is damaged", 8),
     lost_table: ("table", "the job table is gone, but batchgen.db-wal beside it", 8),

@@ -89,6 +89,8 @@ class Part:
                 content = hashlib.file_digest(file, "sha256")
                 if content.hexdigest() == sha256:
                     self.size, self.is_stale, self._hash = size, False, content
+                    file.seek(0)
+                    self.head = file.read(HEAD_BYTES)
                     return True
         return False
 

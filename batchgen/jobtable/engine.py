@@ -156,6 +156,11 @@ def sqlite_engine(url: URL, writing: bool, foreign_keys: bool) -> Engine:
     return engine
 
 
+def memory_engine() -> Engine:
+    """An engine of an empty SQLite database in memory."""
+    return create_engine("sqlite://")
+
+
 def allow_idle(connection: Connection) -> None:
     """Let a transaction compute for up to five minutes between two statements, and hold up all others meanwhile."""
     if connection.dialect.name == "postgresql":

@@ -19,10 +19,10 @@ from batchgen.jobs import State
 from batchgen.jobtable.batches import StoredBatch, stored_batches
 from batchgen.jobtable.database import errors_for_people
 from batchgen.jobtable.delivery import LOOK_FOR_FILES, LostFiles, lost_files
-from batchgen.jobtable.engine import inspection_engine, path_of
+from batchgen.jobtable.engine import inspection_engine, memory_engine, path_of
 from batchgen.jobtable.joins import ATTEMPTS, CURRENT_ATTEMPTS
 from batchgen.jobtable.leases import holders
-from batchgen.jobtable.migrations import HEAD, version_of
+from batchgen.jobtable.migrations import HEAD, OUR_TABLES, migrate, version_of
 from batchgen.jobtable.moves import Departure, departure_of
 from batchgen.jobtable.query import reason_of
 from batchgen.jobtable.run_lock import Owner
@@ -48,7 +48,7 @@ class TableCondition:
     is_empty: bool = False
     """Whether there is no table at all, so that a run makes the job table."""
     faults: list[str] = field(default_factory=list)
-    """What SQLite's `PRAGMA integrity_check` says."""
+    """What SQLite's `PRAGMA integrity_check` says, and what somebody has dropped."""
     orphans: int = 0
     """Rows that refer to rows that do not exist."""
     batches: list[StoredBatch] = field(default_factory=list)
@@ -94,12 +94,17 @@ def inspect_table(url: URL) -> TableCondition:
     try:
         with inspecting(url) as connection:
             condition.version = version_of(connection)
-            condition.is_empty = condition.version is None and not inspect(connection).get_table_names()
+            tables = set(inspect(connection).get_table_names())
+            condition.is_empty = condition.version is None and not tables
             if path:
                 pragma = f"PRAGMA integrity_check({SHOWN_FAULTS})"
                 lines = [str(fault) for fault in connection.exec_driver_sql(pragma).scalars()]
                 condition.faults = [line for fault in lines if fault != "ok" for line in fault.splitlines()]
                 condition.orphans = len(connection.exec_driver_sql("PRAGMA foreign_key_check").all())
+                if condition.version == HEAD:
+                    condition.faults += [f"the {part} is missing" for part in sorted(new_parts() - parts(connection))]
+                elif condition.version is None and tables >= OUR_TABLES:
+                    condition.faults.append("`alembic_version` is empty")
             if condition.is_current:
                 condition.batches = stored_batches(connection)
                 if not path:
@@ -108,6 +113,19 @@ def inspect_table(url: URL) -> TableCondition:
         condition.error = reason_of(error)
         condition.is_disk_at_fault = code_of(error) == sqlite3.SQLITE_IOERR
     return condition
+
+
+def parts(connection: Connection) -> set[str]:
+    """The tables, views and indexes of an SQLite database, such as "index ix_jobs_due"."""
+    listed = "SELECT type || ' ' || name FROM sqlite_master WHERE type IN ('table', 'view', 'index')"
+    return set(connection.exec_driver_sql(listed).scalars())
+
+
+def new_parts() -> set[str]:
+    """Those of a new job table."""
+    with memory_engine().begin() as connection:
+        migrate(connection)
+        return parts(connection)
 
 
 def examine_rights(connection: Connection, condition: TableCondition) -> None:

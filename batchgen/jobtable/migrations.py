@@ -26,7 +26,8 @@ def migrations_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "migrations"
 
 
-HEAD = max(file.stem.partition("_")[0] for file in (migrations_folder() / "versions").glob("v*.py"))
+VERSIONS = sorted(file.stem.partition("_")[0] for file in (migrations_folder() / "versions").glob("v*.py"))
+HEAD = VERSIONS[-1]
 """The newest migration, by its file's name: importing Alembic takes 600 ms, and every start asks for it."""
 
 
@@ -99,6 +100,11 @@ def is_current(url: URL) -> bool:
             f"{name}: its encoding is {encoding}, in which not every prompt can be stored. Make another database:"
             " CREATE DATABASE batchgen ENCODING 'UTF8' TEMPLATE template0"
         )
+    if version is None and tables:
+        raise UsageError(
+            f"{name}: the job table does not say its version any more (`alembic_version` is empty). Put a copy of it"
+            " back. The database has not been touched."
+        )
     if version is None:
         return False
     if version > HEAD:
@@ -106,7 +112,7 @@ def is_current(url: URL) -> bool:
             f"{name}: the job table is of version {version}, this batchgen knows"
             f" {HEAD}; upgrade batchgen. The database has not been touched."
         )
-    if version not in {file.name.partition("_")[0] for file in (migrations_folder() / "versions").glob("*.py")}:
+    if version not in VERSIONS:
         raise UsageError(
             f"{name}: the job table is of version {version}, from which this batchgen has no migration; choose another"
             " --db, or open it with the batchgen that made it. The database has not been touched."
