@@ -84,6 +84,30 @@ def test_ctrl_c_while_a_command_is_imported_is_no_traceback(tmp_path: Path) -> N
     assert ended.stderr == "interrupted; the same command goes on where this one stopped\n"
 
 
+CTRL_C_IN_A_CALLBACK = """
+import signal, threading, weakref
+from batchgen.cli.signals import interrupts_end
+
+class Thing: pass
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+thing = Thing()
+reference = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
+try:
+    with interrupts_end():
+        del thing
+        print(threading.Event().wait(30))
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_a_ctrl_c_in_a_callback_that_cannot_raise_comes_again() -> None:
+    program = [sys.executable, "-c", CTRL_C_IN_A_CALLBACK]
+    ended = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.stderr) == ("interrupted\n", "")
+
+
 # --- nobody reads ---
 
 

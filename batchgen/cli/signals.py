@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from signal import Signals
 from typing import Protocol
 
+AGAIN_SECONDS = 0.01  # after a Ctrl-C that Python could not raise
 END_SECONDS = 3.0  # after a second signal, for the outcomes of creates: then the process ends, whatever it waits for
 
 
@@ -44,13 +46,23 @@ def interrupts_end() -> Iterator[None]:
             end_soon(number)
         raise KeyboardInterrupt
 
-    before = signal.getsignal(signal.SIGINT)
+    def repeat(unraisable: sys.UnraisableHookArgs) -> None:
+        if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+            hook(unraisable)
+            return
+        # It came in a callback that cannot raise, such as that of a weak reference: it comes again in a moment.
+        received.clear()
+        threading.Timer(AGAIN_SECONDS, os.kill, [os.getpid(), signal.SIGINT]).start()
+
+    before, hook = signal.getsignal(signal.SIGINT), sys.unraisablehook
     if before is signal.default_int_handler:
         signal.signal(signal.SIGINT, handle)
+        sys.unraisablehook = repeat
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+        sys.unraisablehook = hook
 
 
 @contextmanager
