@@ -49,7 +49,8 @@ class ExitCode(IntEnum):
     @property
     def recurs(self) -> bool:
         """Whether the next run would end so as well, until a person has done what the hint says."""
-        return self.hint not in ("", GOES_ON) and self not in (ExitCode.DELIVERED, ExitCode.INTERNAL_ERROR)
+        waits = (ExitCode.USAGE, ExitCode.ACCOUNT, ExitCode.LIMIT_REACHED, ExitCode.UNREACHABLE, ExitCode.STORAGE)
+        return self in waits
 
     @property
     def is_repeatable(self) -> bool:

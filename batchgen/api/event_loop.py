@@ -23,8 +23,8 @@ class Threads(ThreadPoolExecutor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         super().shutdown(wait=False, cancel_futures=cancel_futures)
-        for thread in threading.enumerate():
-            if wait and thread.name.startswith(self.prefix):
+        for thread in threading.enumerate() if wait else ():
+            if thread.name.startswith(self.prefix):
                 thread.join(END_SECONDS)
                 if thread.is_alive():
                     return

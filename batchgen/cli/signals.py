@@ -50,7 +50,7 @@ def interrupts_end() -> Iterator[None]:
         if not isinstance(unraisable.exc_value, KeyboardInterrupt):
             hook(unraisable)
             return
-        # It came in a callback that cannot raise, such as that of a weak reference: it comes again in a moment.
+        # Python lets no callback of a weak reference raise, so the interrupt has to be sent again.
         received.clear()
         threading.Timer(AGAIN_SECONDS, os.kill, [os.getpid(), signal.SIGINT]).start()
 

@@ -100,13 +100,13 @@ def is_current(url: URL) -> bool:
             f"{name}: its encoding is {encoding}, in which not every prompt can be stored. Make another database:"
             " CREATE DATABASE batchgen ENCODING 'UTF8' TEMPLATE template0"
         )
-    if version is None and tables:
+    if version is None and not tables:
+        return False
+    if version is None:
         raise UsageError(
             f"{name}: the job table does not say its version any more (`alembic_version` is empty). Put a copy of it"
             " back. The database has not been touched."
         )
-    if version is None:
-        return False
     if version > HEAD:
         raise DatabaseNewer(
             f"{name}: the job table is of version {version}, this batchgen knows"
