@@ -45,6 +45,22 @@ Pair = tuple[Any, JobSpec]
 
 
 @dataclass(slots=True)
+class Sides:
+    """The jobs of a batch and of its manifest, each in one of these lists."""
+
+    new: list[JobSpec] = field(default_factory=list)
+    unsent: list[Pair] = field(default_factory=list)
+    same: list[Pair] = field(default_factory=list)
+    """Sent, as the manifest has them."""
+    corrected: list[Pair] = field(default_factory=list)
+    """Failed for nothing, and edited since: they are simply sent again."""
+    changed: list[Pair] = field(default_factory=list)
+    """Edited since they were sent, and may be paid for: a person decides."""
+    gone: list[Any] = field(default_factory=list)
+    """The rows of jobs that are not in the manifest."""
+
+
+@dataclass(slots=True)
 class SyncResult:
     """What a sync did: counts of jobs, and the jobs that changed after they were sent."""
 
@@ -106,54 +122,63 @@ def sync_manifest(
     allow_idle(connection)  # the fingerprints of a million jobs take a while
     digests = digests or FileDigests(batch.manifest.parent)
     result = SyncResult(upsert_batch(connection, batch, now, specs, digests))
-    of_batch = select(*READ_COLUMNS).select_from(CURRENT_OR_NONE).where(jobs.c.batch_id == result.batch_id)
-    rows: dict[str, Any] = {row.key: row for row in connection.execute(of_batch)}
-    new: list[JobSpec] = []
-    unsent: list[Pair] = []
-    same: list[Pair] = []
-    corrected: list[Pair] = []
-    changed: list[Pair] = []
-    for spec in specs:
-        row = rows.pop(spec.key, None)
-        if row is None:
-            new.append(spec)
-        elif not was_sent(row):
-            unsent.append((row, spec))
-        elif row.fingerprint == fingerprint_of(spec, digests, row.input_digests):
-            same.append((row, spec))
-        elif has_failed_for_nothing(row) and on_changed != "keep":
-            corrected.append((row, spec))
-        else:
-            changed.append((row, spec))
-    followed = sum(follow_manifest(connection, row, manifest_columns(spec, digests), now) for row, spec in unsent)
-    for row, spec in corrected:
-        connection.execute(update(jobs).where(jobs.c.id == row.id).values(manifest_columns(spec, digests)))
-        commands.renew(connection, row, now)
-    result.stays = follow_names(connection, same)
-    cancel_gone(connection, rows.values(), result, now)
-    result.changed = [describe_change(connection, row, spec, batch.manifest) for row, spec in changed]
-    if changed and on_changed == "refuse" and not is_trial:
-        sent = {row.fingerprint for row, _ in changed}
-        moved = sum(fingerprint_of(spec, digests) in sent for spec in (*new, *(spec for _, spec in changed)))
-        cost = pricelist.cost_of(connection, batch.service, [spec for _, spec in changed])
-        raise ManifestChanged(refusal(batch.manifest, result.changed, moved, cost))
-    redone = [pair for pair in changed if on_changed == "redo" and (chosen is None or pair[0].key in chosen)]
+    sides = compare(connection, result.batch_id, specs, digests, on_changed)
+    followed = sum(follow_manifest(connection, row, manifest_columns(spec, digests), now) for row, spec in sides.unsent)
+    send_corrected(connection, sides.corrected, digests, now)
+    result.stays = follow_names(connection, sides.same)
+    result.gone, orphans = cancel_gone(connection, sides.gone, now)
+    result.changed = [describe_change(connection, row, spec, batch.manifest) for row, spec in sides.changed]
+    if sides.changed and on_changed == "refuse" and not is_trial:
+        raise ManifestChanged(explain_refusal(connection, batch, sides, result.changed, digests))
+    redone = [pair for pair in sides.changed if on_changed == "redo" and (chosen is None or pair[0].key in chosen)]
     taken = {spec.key for spec in specs}
     for row, _ in redone:
         archive_version(connection, row, batch.manifest.parent, now, taken)
-    add_jobs(connection, result.batch_id, batch.service, [*new, *(spec for _, spec in redone)], digests, now)
-    result.orphans |= {row.id for row, _ in changed}
-    result.edited_after = frozenset(row.id for row, _ in changed) - {row.id for row, _ in redone}
-    result.new, result.redone = len(new), len(redone)
-    result.edited = followed + len(corrected)
-    result.unchanged = len(unsent) - followed + len(same) + len(changed) - len(redone)
+    add_jobs(connection, result.batch_id, batch.service, [*sides.new, *(spec for _, spec in redone)], digests, now)
+    edited = frozenset(row.id for row, _ in sides.changed)
+    result.orphans = orphans | edited
+    result.edited_after = edited - {row.id for row, _ in redone}
+    result.new, result.redone = len(sides.new), len(redone)
+    result.edited = followed + len(sides.corrected)
+    result.unchanged = len(sides.unsent) - followed + len(sides.same) + len(sides.changed) - len(redone)
     if on_changed == "keep":
-        pending = (jobs.c.batch_id == result.batch_id, jobs.c.state == State.PENDING)
-        ordered = update(jobs).where(*pending, jobs.c.repeat_ordered.is_not(None)).values(repeat_ordered=None)
-        result.recalled = connection.execute(ordered).rowcount
+        result.recalled = recall_orders(connection, result.batch_id)
     if result.has_changes:
         settings.record_comparison(connection, result.batch_id, None)
     return result
+
+
+def compare(
+    connection: Connection, batch_id: int, specs: Sequence[JobSpec], digests: FileDigests, on_changed: OnChanged
+) -> Sides:
+    """Read the jobs of a batch, and put each beside what the manifest has under its key."""
+    of_batch = select(*READ_COLUMNS).select_from(CURRENT_OR_NONE).where(jobs.c.batch_id == batch_id)
+    rows: dict[str, Any] = {row.key: row for row in connection.execute(of_batch)}
+    sides = Sides()
+    for spec in specs:
+        row = rows.pop(spec.key, None)
+        if row is None:
+            sides.new.append(spec)
+        elif not was_sent(row):
+            sides.unsent.append((row, spec))
+        elif row.fingerprint == fingerprint_of(spec, digests, row.input_digests):
+            sides.same.append((row, spec))
+        elif has_failed_for_nothing(row) and on_changed != "keep":
+            sides.corrected.append((row, spec))
+        else:
+            sides.changed.append((row, spec))
+    sides.gone = [*rows.values()]
+    return sides
+
+
+def explain_refusal(
+    connection: Connection, batch: Batch, sides: Sides, changes: Sequence[Change], digests: FileDigests
+) -> str:
+    """Why nothing is sent, with the cost of a redo, and how many jobs ask for what a changed one was sent for."""
+    edited = [spec for _, spec in sides.changed]
+    sent = {row.fingerprint for row, _ in sides.changed}
+    moved = sum(fingerprint_of(spec, digests) in sent for spec in (*sides.new, *edited))
+    return refusal(batch.manifest, changes, moved, pricelist.cost_of(connection, batch.service, edited))
 
 
 def was_sent(row: Any) -> bool:
@@ -193,15 +218,31 @@ def follow_names(connection: Connection, same: Sequence[Pair]) -> list[str]:
     return stays
 
 
-def cancel_gone(connection: Connection, rows: Iterable[Any], result: SyncResult, now: datetime) -> None:
-    """Cancel jobs that have left the manifest and cost nothing. What may be paid for is an orphan."""
-    orphans = set()
+def send_corrected(connection: Connection, corrected: Sequence[Pair], digests: FileDigests, now: datetime) -> None:
+    """Make failed jobs pending again, as the manifest has them now."""
+    for row, spec in corrected:
+        connection.execute(update(jobs).where(jobs.c.id == row.id).values(manifest_columns(spec, digests)))
+        commands.renew(connection, row, now)
+
+
+def cancel_gone(connection: Connection, rows: Iterable[Any], now: datetime) -> tuple[int, frozenset[int]]:
+    """Cancel jobs that have left the manifest and cost nothing. What may be paid for is an orphan.
+
+    Returns how many are cancelled, and the row ids of the orphans.
+    """
+    number, orphans = 0, set()
     for row in rows:
         leaving = State.FAILED if has_failed_for_nothing(row) else State.PENDING
-        result.gone += commands.cancel_row(connection, row, ErrorClass.GONE, commands.GONE, now, leaving)
+        number += commands.cancel_row(connection, row, ErrorClass.GONE, commands.GONE, now, leaving)
         if was_sent(row) and leaving is State.PENDING:
             orphans.add(row.id)
-    result.orphans = frozenset(orphans)
+    return number, frozenset(orphans)
+
+
+def recall_orders(connection: Connection, batch_id: int) -> int:
+    """Take back the orders to pay once more for the requests of pending jobs. Returns how many there were."""
+    ordered = (jobs.c.batch_id == batch_id, jobs.c.state == State.PENDING, jobs.c.repeat_ordered.is_not(None))
+    return connection.execute(update(jobs).where(*ordered).values(repeat_ordered=None)).rowcount
 
 
 def has_failed_for_nothing(row: Any) -> bool:
