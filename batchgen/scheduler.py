@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,8 +20,9 @@ from batchgen.jobs import ErrorClass, Job
 from batchgen.jobtable import commands, polling, repeats, submission, takeover
 from batchgen.jobtable.fingerprint import fingerprint_as_read
 from batchgen.jobtable.repeats import RepeatSearch
+from batchgen.jobtable.submission import Candidate
 from batchgen.limits import budget, rate
-from batchgen.limits.admission import Admission, Admitted
+from batchgen.limits.admission import Admission, Admitted, Capacity
 from batchgen.limits.budget import Choice
 from batchgen.services.base import Submission
 from batchgen.services.outcomes import Accepted, Blocked, NotSent, Rejected, SubmitOutcome, Throttled, Trouble, Unknown
@@ -87,13 +88,7 @@ class Scheduler(Stage):
         now = max(now, clock.utcnow())
         # The settings are read in this transaction, so that two runs never claim by two different values.
         context.heed(connection)
-        if context.steering.pause:
-            return [], None
-        if context.steering.manifest != context.compared:  # enrolled again since: the runner has that compared first
-            context.hold_back(COMPARING)
-            return [], None
-        if not self.not_found and not submission.any_pending(connection, context.batch_id):
-            context.hold_back()
+        if not self.may_claim(connection):
             return [], None
         if self.retry_at and now < self.retry_at:
             return [], self.retry_at
@@ -103,28 +98,56 @@ class Scheduler(Stage):
             if capacity.pause_reason and capacity.next_at and capacity.next_at - now >= LONG_PAUSE:
                 context.hold_back(capacity.pause_reason, capacity.next_at)
             return [], capacity.next_at
-        if self.not_found and submission.has_accepted(connection, context.service.name, context.service.origin):
-            self.not_found.clear()
-        barred = {*capacity.full_models, *self.not_found}
-        choice = self.choose_asked_for(connection, now, capacity.number, barred)
+        choice = self.choose(connection, now, capacity)
         if self.not_found and not choice.chosen and not self.tasks:
             # No other model shows that this is the service.
             context.block(next(iter(self.not_found.values())))
             return [], None
         context.hold_back(budget.HOLD_REASONS[choice.hold] if choice.hold and not choice.chosen else "")
-        # An attempt whose answer is lost keeps its place in flight only for as long as such a generation may run.
-        chosen = [
-            replace(candidate, deadline_at=now + context.times.p99(*candidate.kind))
-            for candidate in capacity.fitting(choice.chosen)
-        ]
-        self.refuse_repeats(connection, [candidate.id for candidate in chosen])
-        context.database.check_in_place()
-        service = context.service
-        by = (context.run_id, now, now + LEASE, service.name, service.account)
-        jobs = submission.intend(connection, context.batch_id, *by, chosen, service.origin)
-        self.admission.spend(connection, [job.model for job in jobs], now)
+        jobs = self.intend(connection, now, list(capacity.fitting(choice.chosen)))
         admitted = [(job, Admitted(now, job.model in capacity.rate_limited)) for job in jobs]
         return admitted, capacity.next_at if len(choice.chosen) == capacity.number else None
+
+    def may_claim(self, connection: Connection) -> bool:
+        """Whether jobs wait that a person, or the comparison with the service's log, does not hold back."""
+        context = self.context
+        if context.steering.pause:
+            return False
+        if context.steering.manifest != context.compared:  # enrolled again since: the runner has that compared first
+            context.hold_back(COMPARING)
+            return False
+        if not self.not_found and not submission.any_pending(connection, context.batch_id):
+            context.hold_back()
+            return False
+        return True
+
+    def choose(self, connection: Connection, now: datetime, capacity: Capacity) -> Choice:
+        """Choose jobs of models that have capacity, and that the service is not known to lack.
+
+        Those are cancelled that a lost answer, a refusal or a person has made pending again, although the manifest,
+        edited since they were sent, asks for their request no more.
+        """
+        if self.not_found and self.has_accepted(connection):
+            self.not_found.clear()
+        barred = {*capacity.full_models, *self.not_found}
+        while True:
+            choice = self.context.choose(connection, now, capacity.number, barred)
+            left = [candidate.id for candidate in choice.chosen if candidate.id in self.context.orphans]
+            if not left:
+                return choice
+            commands.cancel_pending(connection, left, NOT_ASKED_FOR, now)
+
+    def intend(self, connection: Connection, now: datetime, chosen: Sequence[Candidate]) -> list[Job]:
+        """Commit to these jobs, and take them from the rates. Raises `ManifestChanged`, `StorageError`."""
+        context, service = self.context, self.context.service
+        self.refuse_repeats(connection, [candidate.id for candidate in chosen])
+        context.database.check_in_place()
+        # An attempt whose answer is lost keeps its place in flight only for as long as such a generation may run.
+        timed = [replace(candidate, deadline_at=now + context.times.p99(*candidate.kind)) for candidate in chosen]
+        by = (context.run_id, now, now + LEASE, service.name, service.account)
+        jobs = submission.intend(connection, context.batch_id, *by, timed, service.origin)
+        self.admission.spend(connection, [job.model for job in jobs], now)
+        return jobs
 
     def refuse_repeats(self, connection: Connection, ids: Sequence[int]) -> None:
         """Raise `ManifestChanged` for jobs that were paid for since this run began: by a run of another batch, or as a
@@ -134,15 +157,9 @@ class Scheduler(Stage):
         if bought := repeats.paid_meanwhile(connection, search, ids):
             raise ManifestChanged(takeover.refusal(connection, search.service, bought))
 
-    def choose_asked_for(self, connection: Connection, now: datetime, capacity: int, barred: Collection[str]) -> Choice:
-        """Choose jobs, and cancel those that a lost answer, a refusal or a person has made pending again,
-        although the manifest, edited since they were sent, asks for their request no more."""
-        while True:
-            choice = self.context.choose(connection, now, capacity, barred)
-            left = [candidate.id for candidate in choice.chosen if candidate.id in self.context.orphans]
-            if not left:
-                return choice
-            commands.cancel_pending(connection, left, NOT_ASKED_FOR, now)
+    def has_accepted(self, connection: Connection) -> bool:
+        """Whether this address has ever accepted a request: then it is the service."""
+        return submission.has_accepted(connection, self.context.service.name, self.context.service.origin)
 
     async def work(self, item: tuple[Job, Admitted]) -> None:
         """Send one create request, from its committed intent to its recorded outcome."""
@@ -194,26 +211,10 @@ class Scheduler(Stage):
         context, now = self.context, clock.utcnow()
         write = context.database.write
         self.log_answer("create", job, outcome)
-        if isinstance(outcome, NotSent):
-            context.contact.silent(outcome.reason, now)
-        else:
-            context.contact.answered()
-            self.unsent = 0
-        self.failures = self.failures + 1 if isinstance(outcome, NotSent | Unknown) else 0
+        self.count(outcome, now)
         match outcome:
             case Accepted():
-                deadline = context.limits.deadline_at(now)
-                unplanned = min(now + UNPLANNED_POLL, deadline)
-
-                def accept(connection: Connection) -> None:
-                    submission.accepted(connection, job, outcome, now, deadline, unplanned, digests)
-                    self.admission.accepted(connection, job.model, admitted, now)
-
-                await write(accept)  # first: nothing that follows from it may stand in its way
-                self.recorded.add(asyncio.current_task())
-                context.credit_wait.accepted()
-                next_poll_at = context.times.next_poll_at(job, now, deadline, now)
-                await write(polling.bring_forward, {job.id: (unplanned, next_poll_at)})
+                await self.accept(job, admitted, outcome, digests, now)
             case Rejected():
                 await write(submission.rejected, job, outcome, now)
             case Unknown():
@@ -226,12 +227,7 @@ class Scheduler(Stage):
                 self.wait_for_machine(f"the service cannot be reached ({outcome.reason})", now)
                 await write(submission.returned, job, outcome, now)
             case Throttled():
-
-                def slow_down(connection: Connection) -> None:
-                    submission.returned(connection, job, outcome, now)
-                    self.admission.refused(connection, job.model, admitted, outcome, now)
-
-                await write(slow_down)
+                await write(self.return_throttled, job, admitted, outcome, now)
             case Blocked(trouble=Trouble.ADDRESS):
                 await write(self.return_not_found, job, outcome, now)
             case Blocked(trouble=Trouble.CREDITS) if context.spec.waits_for_credits:
@@ -240,6 +236,38 @@ class Scheduler(Stage):
             case Blocked():
                 context.block(outcome)
                 await write(submission.returned, job, outcome, now)
+
+    def count(self, outcome: SubmitOutcome, now: datetime) -> None:
+        """Keep count of what shows whether the service can be reached, and answers clearly."""
+        if isinstance(outcome, NotSent):
+            self.context.contact.silent(outcome.reason, now)
+        else:
+            self.context.contact.answered()
+            self.unsent = 0
+        self.failures = self.failures + 1 if isinstance(outcome, NotSent | Unknown) else 0
+
+    async def accept(self, job: Job, admitted: Admitted, outcome: Accepted, digests: str | None, now: datetime) -> None:
+        """Store the handle before anything else: nothing that follows from it may stand in its way."""
+        context = self.context
+        deadline = context.limits.deadline_at(now)
+        unplanned = min(now + UNPLANNED_POLL, deadline)
+
+        def store(connection: Connection) -> None:
+            submission.accepted(connection, job, outcome, now, deadline, unplanned, digests)
+            self.admission.accepted(connection, job.model, admitted, now)
+
+        await context.database.write(store)
+        self.recorded.add(asyncio.current_task())
+        context.credit_wait.accepted()
+        next_poll_at = context.times.next_poll_at(job, now, deadline, now)
+        await context.database.write(polling.bring_forward, {job.id: (unplanned, next_poll_at)})
+
+    def return_throttled(
+        self, connection: Connection, job: Job, admitted: Admitted, outcome: Throttled, now: datetime
+    ) -> None:
+        """The job is pending again, and the limits learn from the refusal."""
+        submission.returned(connection, job, outcome, now)
+        self.admission.refused(connection, job.model, admitted, outcome, now)
 
     async def leave_to_others(self, job: Job, reason: str) -> bool:
         """Only a machine with the job's local files can send it: a worker leaves it alone, and it is pending again."""
@@ -252,7 +280,7 @@ class Scheduler(Stage):
 
     def return_not_found(self, connection: Connection, job: Job, outcome: Blocked, now: datetime) -> None:
         """At an address that has accepted jobs, only this one's model is missing. Another may not be the service."""
-        if submission.has_accepted(connection, self.context.service.name, self.context.service.origin):
+        if self.has_accepted(connection):
             submission.rejected(connection, job, Rejected(outcome.reason, outcome.http_status), now)
         else:
             self.not_found.setdefault(job.model, outcome)
