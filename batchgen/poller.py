@@ -83,49 +83,62 @@ class Poller(Stage):
 
     async def record(self, job: Job, outcome: FetchOutcome) -> None:
         """Write the answer to a poll down, and what follows from it for the next polls."""
-        context, now = self.context, clock.utcnow()
+        context, run_id, now = self.context, self.context.run_id, clock.utcnow()
         write = context.database.write
         self.log_answer("poll", job, outcome)
-        if isinstance(outcome, Unavailable) and outcome.http_status is None and not outcome.trouble:
-            context.contact.silent(outcome.reason, now)
-        else:
-            context.contact.answered()
-        usual = max(context.times.times(*job.kind).median, self.age(job, now))
-        pause = timedelta(seconds=max(RETRY_SHARE * usual, SHORTEST_SECONDS))
-        if outcome_by_age := self.given_up(job, outcome, now):
+        self.note_contact(outcome, now)
+        pause = self.retry_pause(job, now)
+        if end := self.given_up(job, outcome, now):
             context.times.forget(job)
-            await write(polling.failed, job, context.run_id, outcome_by_age, now, polled_at=job.attempt.polled_at)
+            await write(polling.failed, job, run_id, end, now, polled_at=job.attempt.polled_at)
             return
         match outcome:
             case Working(word, is_known):
                 remark = None if is_known else f"the service says {word!r}, which batchgen does not know"
-                await write(polling.working, job, context.run_id, word, now, self.next_poll_at(job, now), remark)
+                await write(polling.working, job, run_id, word, now, self.next_poll_at(job, now), remark)
                 await self.learn_from_other_runs(job, now)
-            case Finished(files=(), word=word):
-                polls = job.failures + 1 if job.attempt.remote_status == word else 1  # in a row that said so
-                if polls < POLLS_WITHOUT_FILE:
-                    wait = backoff(polls, RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS)
-                    await write(polling.without_file, job, context.run_id, word, polls, now + wait)
-                else:
-                    message = f"the service says {word!r} and names no file"
-                    failed = Failed(message, word, ErrorClass.NO_FILE, cost_usd=outcome.cost_usd)
-                    await write(polling.failed, job, context.run_id, failed, now)
+            case Finished(files=()):
+                await write(self.finished_without_file, job, outcome, now)
             case Finished():
                 timing = await write(self.complete, job, outcome, now)
                 if timing and context.times.learn(job, timing):  # polls of this kind were planned too late for it
                     await self.bring_forward(job.model, now, job.kind)
             case Failed():
                 context.times.forget(job)
-                await write(polling.failed, job, context.run_id, outcome, now)
+                await write(polling.failed, job, run_id, outcome, now)
             case Throttled():
                 await write(self.throttled, job, outcome, now, now + pause)
             case Unavailable():
                 if outcome.trouble is Trouble.AUTH:
                     context.lock_out(outcome)
                 wait = self.wait_after(job, outcome, pause, now)
-                await write(polling.unanswered, job, context.run_id, outcome.reason, now + wait)
+                await write(polling.unanswered, job, run_id, outcome.reason, now + wait)
         if not isinstance(outcome, Throttled | Unavailable):
             await self.count_answer(now)
+
+    def note_contact(self, outcome: FetchOutcome, now: datetime) -> None:
+        """Note whether the service answered at all."""
+        if isinstance(outcome, Unavailable) and outcome.http_status is None and not outcome.trouble:
+            self.context.contact.silent(outcome.reason, now)
+        else:
+            self.context.contact.answered()
+
+    def finished_without_file(self, connection: Connection, job: Job, outcome: Finished, now: datetime) -> None:
+        """Poll again soon, because the file may be named a moment later. Several times in a row are final."""
+        word, run_id = outcome.word, self.context.run_id
+        polls = job.failures + 1 if job.attempt.remote_status == word else 1  # in a row that said so
+        if polls < POLLS_WITHOUT_FILE:
+            wait = backoff(polls, RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS)
+            polling.without_file(connection, job, run_id, word, polls, now + wait)
+        else:
+            message = f"the service says {word!r} and names no file"
+            failed = Failed(message, word, ErrorClass.NO_FILE, cost_usd=outcome.cost_usd)
+            polling.failed(connection, job, run_id, failed, now)
+
+    def retry_pause(self, job: Job, now: datetime) -> timedelta:
+        """The least time between a poll that brought nothing and the next one of the same generation."""
+        usual = max(self.context.times.times(*job.kind).median, self.age(job, now))
+        return timedelta(seconds=max(RETRY_SHARE * usual, SHORTEST_SECONDS))
 
     def wait_after(self, job: Job, outcome: Unavailable, pause: timedelta, now: datetime) -> timedelta:
         """How long a job waits for its next poll after one that failed: at least for the usual `pause`."""
