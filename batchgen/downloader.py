@@ -175,25 +175,35 @@ class Downloader(Stage):
                 await self.on_disk(part.discard)
             raise
         except OSError as error:
-            if error.errno in FILE_ERRORS:
-                raise Obstructed(f"{job.output_path}: {FILE_ERRORS[error.errno] or os_reason(error)}") from error
-            if error.errno not in NO_SPACE:
-                raise
-            # A system that refuses the first byte has no space for any file, or no quota, or no more names.
-            is_full = error.errno == errno.EDQUOT or not (part.size or isinstance(error, DiskFull))
-            await self.on_disk(part.discard)
-            if is_full or bool(await self.on_disk(shortage, part.outputs.disk)):
-                raise
-            reason = f"{job.output_path}: {os_reason(error)}"
-            self.without_space.add(job.key)
-            # It may be a disk of its own. One large file may be odd; after two, what is bought may not fit either.
-            if len(self.without_space) > 1 or await self.on_disk(part.outputs.is_scarce, part.target):
-                self.context.refuse(StorageError(f"{reason}. {disk_advice(error).capitalize()}"))
-            raise Obstructed(reason) from error
+            if obstacle := await self.obstacle(task, error):
+                raise obstacle from error
+            raise
         finally:
             if part.is_open:
                 # A cancelled caller does not wait here; another thread closes the file after the last write.
                 await asyncio.shield(self.on_disk(part.close))
+
+    async def obstacle(self, task: DownloadTask, error: OSError) -> Obstructed | None:
+        """The obstacle that an error of the disk is to this file alone; None for a fault that every file meets.
+
+        On a full disk the `.part` gives its space back. Where more than one file does not fit, nothing more is sent.
+        """
+        part, output_path = task.part, task.job.output_path
+        if error.errno in FILE_ERRORS:
+            return Obstructed(f"{output_path}: {FILE_ERRORS[error.errno] or os_reason(error)}")
+        if error.errno not in NO_SPACE:
+            return None
+        # A system that refuses the first byte has no space for any file, or no quota, or no more names.
+        is_full = error.errno == errno.EDQUOT or not (part.size or isinstance(error, DiskFull))
+        await self.on_disk(part.discard)
+        if is_full or bool(await self.on_disk(shortage, part.outputs.disk)):
+            return None
+        reason = f"{output_path}: {os_reason(error)}"
+        self.without_space.add(task.job.key)
+        # It may be a disk of its own. One large file may be odd; after two, what is bought may not fit either.
+        if len(self.without_space) > 1 or await self.on_disk(part.outputs.is_scarce, part.target):
+            self.context.refuse(StorageError(f"{reason}. {disk_advice(error).capitalize()}"))
+        return Obstructed(reason)
 
     async def download(self, task: DownloadTask) -> None:
         async with self.free_places:

@@ -48,13 +48,21 @@ async def fetch(task: DownloadTask, client: http.Client, is_stopping: Callable[[
             reason = f"the service gave an unusable address: {failures.describe(error)}"
             raise task.gone_or_late(reason) from error
         except failures.FAILURES as error:
-            if is_stopping() or part.size > size_before:
-                continue
-            reason = f"the file server {http.destination_of(url)[1]}: {failures.describe(error)}"
-            if part.size and isinstance(error, failures.IncompleteBody) and await task.count_bytes():
-                return reason
-            raise TryFailed(reason) from error
+            has_grown = part.size > size_before
+            if not (is_stopping() or has_grown):
+                return await judge_cut(task, url, error)
     raise TryFailed(f"the file server {fault} {CONNECTIONS_PER_TRY} times")
+
+
+async def judge_cut(task: DownloadTask, url: str, error: Exception) -> str:
+    """How a connection ended that brought nothing, where what came before it may be the whole file all the same.
+
+    Raises `TryFailed` where more is to be expected.
+    """
+    reason = f"the file server {http.destination_of(url)[1]}: {failures.describe(error)}"
+    if task.part.size and isinstance(error, failures.IncompleteBody) and await task.count_bytes():
+        return reason
+    raise TryFailed(reason) from error
 
 
 async def ask_address(task: DownloadTask) -> str:
