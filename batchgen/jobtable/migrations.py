@@ -75,12 +75,7 @@ def is_current(url: URL) -> bool:
     Raises `DatabaseNewer` for a newer version, `StorageError` for a place where no file can be, and `UsageError` for a
     database of something else or of an unknown version.
     """
-    path = path_of(url)
-    if path and path.is_dir():
-        raise StorageError(f"{path}: this is a folder; --db names a file")
-    if path and not path.parent.is_dir():
-        raise StorageError(f"{path}: its folder does not exist; create it or choose another --db")
-    if path and is_missing(path):
+    if (path := path_of(url)) and not is_there(path):
         return False
     engine = inspection_engine(url)
     try:
@@ -90,18 +85,32 @@ def is_current(url: URL) -> bool:
             encoding = UNICODE if path or version == HEAD else connection.execute(ENCODING).scalar_one()
     finally:
         engine.dispose()
-    name = shown(url)
     if tables and not tables >= OUR_TABLES:
-        raise UsageError(f"{name}: this is a database of something else, left untouched; choose another --db")
+        raise UsageError(f"{shown(url)}: this is a database of something else, left untouched; choose another --db")
     if version == HEAD:
         return True
     if encoding != UNICODE:
         raise UsageError(
-            f"{name}: its encoding is {encoding}, in which not every prompt can be stored. Make another database:"
+            f"{shown(url)}: its encoding is {encoding}, in which not every prompt can be stored. Make another database:"
             " CREATE DATABASE batchgen ENCODING 'UTF8' TEMPLATE template0"
         )
-    if version is None and not tables:
-        return False
+    if tables:
+        check_upgrade(url, version)
+    return False
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file has a database. Raises `StorageError` for a place where none can be, or where one was lost."""
+    if path.is_dir():
+        raise StorageError(f"{path}: this is a folder; --db names a file")
+    if not path.parent.is_dir():
+        raise StorageError(f"{path}: its folder does not exist; create it or choose another --db")
+    return not is_missing(path)
+
+
+def check_upgrade(url: URL, version: str | None) -> None:
+    """Raise for a job table that cannot be upgraded from its version."""
+    name, path = shown(url), path_of(url)
     if version is None:
         raise UsageError(
             f"{name}: the job table does not say its version any more (`alembic_version` is empty). Put a copy of it"
@@ -122,4 +131,3 @@ def is_current(url: URL) -> bool:
             f"{path}: the job table is of version {version}, and may only be read; this batchgen reads {HEAD}. Copy it"
             " to a folder that can be written: the first command there brings it up to date."
         )
-    return False
