@@ -88,7 +88,7 @@ def abort(source: Database, location: str | Path, now: datetime) -> list[str]:
     Raises `UsageError` where there is none, or where the other table has all of it already.
     """
     place = place_of(database_url(location))
-    move = next((move for move in source.read_now(moves.departures) if move.moved_at is None), None)
+    move = source.read_now(moves.underway)
     if move is None:
         raise UsageError(f"{place_of(source.url)}: no copy of its batches is underway, so there is none to give up")
     if not table_exists(location):
@@ -108,16 +108,15 @@ def choose(connection: Connection, name: str | None, place: str, now: datetime) 
     if name is not None and name not in stored.values():
         names = ", ".join(stored.values()) or "none"
         raise UsageError(f"there is no batch {name!r} in FROM, whose batches are: {names}")
-    departures = moves.departures(connection)
-    for move in departures:
-        if move.moved_at is None and name in (None, *move.names.values()):
-            return move
-        refuse_underway(move)
-    gone = {batch_id: move for move in departures for batch_id in move.names}
-    chosen = {batch_id: stored[batch_id] for batch_id in stored if name in (None, stored[batch_id])}
-    here = {batch_id: chosen[batch_id] for batch_id in chosen if batch_id not in gone}
     if not stored:
         raise UsageError("there is no batch in FROM yet, so there is nothing to copy")
+    if move := moves.underway(connection):
+        if name in (None, *move.names.values()):
+            return move
+        raise another_underway(move)
+    gone = {batch_id: move for move in moves.departures(connection) for batch_id in move.names}
+    chosen = {batch_id: stored[batch_id] for batch_id in stored if name in (None, stored[batch_id])}
+    here = {batch_id: chosen[batch_id] for batch_id in chosen if batch_id not in gone}
     if not here:
         for batch_id in chosen:
             if gone[batch_id].place != place:
@@ -132,11 +131,10 @@ def choose(connection: Connection, name: str | None, place: str, now: datetime) 
     return Departure(uuid4().hex[:12], place, now, None, here)
 
 
-def refuse_underway(move: Departure) -> None:
-    """Raise `UsageError` if a move of other batches has not ended."""
-    if move.moved_at is None:
-        names = ", ".join(move.names.values())
-        raise UsageError(f"a copy of {names} to {move.place} is underway. Finish it first, or give it up with --abort")
+def another_underway(move: Departure) -> UsageError:
+    """Why no other batches are moved before this move has ended."""
+    names = ", ".join(move.names.values())
+    return UsageError(f"a copy of {names} to {move.place} is underway. Finish it first, or give it up with --abort")
 
 
 def dead_runs(source: Database, move: Departure, now: datetime) -> set[str]:
@@ -191,12 +189,13 @@ def refuse_other_place(target: Database, move: Departure, place: str) -> None:
 
 def mark(connection: Connection, move: Departure, dead: Collection[str], now: datetime) -> None:
     """Mark the batches as being moved, unless an earlier command did so. No run works on them from now on."""
-    if moves.is_underway(connection, move.id):
+    current = moves.underway(connection)
+    if current and current.id == move.id:
         return
     for batch_id in move.names:
         moves.refuse_moved(connection, batch_id)
-    for other in moves.departures(connection):
-        refuse_underway(other)
+    if current:
+        raise another_underway(current)
     refuse_runs(connection, move, dead)
     moves.record(connection, move.id, move.names, goes_to=move.place, began_at=now)
 
@@ -262,7 +261,8 @@ def bring(
         bring_table(table, present={tuple(row) for row in connection.execute(select(*table.primary_key))})
     row_copy.finish(connection)
     moves.record(connection, move.id, new_ids, came_from=place_of(source.url), began_at=now, moved_at=now)
-    if not source.write_now(moves.is_underway, move.id):
+    current = source.write_now(moves.underway)
+    if current is None or current.id != move.id:
         raise UsageError("the copy was given up by another command meanwhile. Nothing has been copied")
     return digests
 

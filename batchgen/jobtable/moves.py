@@ -74,9 +74,9 @@ def record(connection: Connection, /, move: str, batch_ids: Collection[int], **v
     connection.execute(insert(moves), [{"id": move, "batch_id": batch_id, **values} for batch_id in batch_ids])
 
 
-def is_underway(connection: Connection, move: str) -> bool:
-    """Whether a move has begun, and was neither completed nor given back."""
-    return any(other.id == move and other.moved_at is None for other in departures(connection))
+def underway(connection: Connection) -> Departure | None:
+    """The move that has begun, and was neither completed nor given back: there is one at a time."""
+    return next((move for move in departures(connection) if move.moved_at is None), None)
 
 
 def end(connection: Connection, /, move: str, **ended_at: datetime) -> None:
