@@ -114,29 +114,33 @@ def ask_again(
     That costs nothing: no job becomes pending, and none gets a new attempt. A run waits for it until `deadline_at`.
     Returns the keys moved.
     """
-    moved = []
-    for row in rows_of(connection, batch_id, keys):
-        if not row.state.is_retriable or not may_be_charged(row):
-            continue
-        undelivered = (outputs.c.attempt_id == row.attempt_id, outputs.c.delivered_at.is_(None))
-        has_files = connection.execute(select(outputs.c.id).where(*undelivered).limit(1)).first() is not None
-        to = State.DOWNLOADING if has_files else State.GENERATING
-        if row.outcome.is_undecided:
-            to = State.UNCONFIRMED
-        own = {"attempt_id": row.attempt_id}
-        new: dict[str, Any] = {"next_at": now}
-        values: dict[str, Any] = {"deadline_at": deadline_at}
-        if to is State.UNCONFIRMED:  # Why its answer is unknown has not changed.
-            new |= {"error_class": ErrorClass.UNCONFIRMED, "error": row.attempt_error}
-        else:
-            values |= {"error_class": None, "error": None}
-        if change_state(connection, row, row.state, to, now, guard=own, detail=reason, **new):
-            if to is State.GENERATING:
-                values["finished_at"] = None
-            guarded_update(connection, attempts, {"id": row.attempt_id, "outcome": row.outcome}, values)
-            connection.execute(update(outputs).where(*undelivered).values(refused=None))
-            moved.append(row.key)
-    return moved
+    return [
+        row.key
+        for row in rows_of(connection, batch_id, keys)
+        if row.state.is_retriable and may_be_charged(row) and resume(connection, row, now, deadline_at, reason)
+    ]
+
+
+def resume(connection: Connection, row: Row[Any], now: datetime, deadline_at: datetime, reason: str) -> bool:
+    """Take one failed or cancelled job back to where its attempt stands."""
+    undelivered = (outputs.c.attempt_id == row.attempt_id, outputs.c.delivered_at.is_(None))
+    new: dict[str, Any] = {"next_at": now}
+    remote: dict[str, Any] = {"deadline_at": deadline_at}
+    if row.outcome.is_undecided:
+        to = State.UNCONFIRMED
+        new |= {"error_class": ErrorClass.UNCONFIRMED, "error": row.attempt_error}  # why it is unknown has not changed
+    elif connection.execute(select(outputs.c.id).where(*undelivered).limit(1)).first():
+        to = State.DOWNLOADING
+        remote |= {"error_class": None, "error": None}
+    else:
+        to = State.GENERATING
+        remote |= {"error_class": None, "error": None, "finished_at": None}
+    own = {"attempt_id": row.attempt_id}
+    if not change_state(connection, row, row.state, to, now, guard=own, detail=reason, **new):
+        return False
+    guarded_update(connection, attempts, {"id": row.attempt_id, "outcome": row.outcome}, remote)
+    connection.execute(update(outputs).where(*undelivered).values(refused=None))
+    return True
 
 
 def poll_now(connection: Connection, batch_id: int, keys: Collection[str], now: datetime) -> None:
