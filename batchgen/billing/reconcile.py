@@ -84,6 +84,22 @@ async def reconcile(
     since = await database.read(billing.first_intent, batch.id, service.account, service.origin)
     if since is None:
         return None
+    comparison = await read_both_sides(database, service, batch.id, books, since, tell)
+    await judge(database, books, comparison)
+    if keys := books.uncollected():
+        tell(f"{len(keys)} paid and not here: asking the service for what was made")
+        comparison.collected, comparison.stop = await collect(database, service, batch, folder, keys)
+        books.forget_attempts()
+        await database.read(add_attempts, service, batch.id, books)
+        await judge(database, books, comparison)
+    comparison.tallies = books.tally()
+    return comparison
+
+
+async def read_both_sides(
+    database: Database, service: Service, batch_id: int, books: Books, since: datetime, tell: Callable[[str], object]
+) -> Comparison:
+    """Read the service's log, the account's transactions and the job table into the books."""
 
     async def pause(seconds: float, reason: str) -> None:
         tell(f"no answer yet ({reason}); asking again in {seconds:.0f} s")
@@ -99,20 +115,12 @@ async def reconcile(
         if error.answer is not None:
             raise explained(error, service) from error
         is_listed, statement = False, Statement()
-    await database.read(read_table, service, batch.id, books, start)
-    comparison = Comparison(since, statement, is_listed, log_fault)
-    await judge(database, books, comparison)
-    if keys := books.uncollected():
-        tell(f"{len(keys)} paid and not here: asking the service for what was made")
-        comparison.collected, comparison.stop = await collect(database, service, batch, folder, keys)
-        books.forget_attempts()
-        await database.read(add_attempts, service, batch.id, books)
-        await judge(database, books, comparison)
-    comparison.tallies = books.tally()
-    return comparison
+    await database.read(read_table, service, batch_id, books, start)
+    return Comparison(since, statement, is_listed, log_fault)
 
 
 async def judge(database: Database, books: Books, comparison: Comparison) -> None:
+    """Give both sides their settlements, and record what the account was charged."""
     if not comparison.is_listed:
         books.take_costs_for_charges()
     now = clock.utcnow()
