@@ -141,26 +141,33 @@ def judge_jobs(connection: Connection, context: RunContext, stopped_by: signal.S
         return Ending(ExitCode.INCOMPLETE, f"what this machine can send is delivered{not_selected}", summary)
     if not missing:
         return Ending(ExitCode.DELIVERED, explain_delivered(summary, selected, left_out) + not_selected, summary)
-    if context.disk_fault:
-        return Ending(ExitCode.STORAGE, f"{context.disk_fault}. {context.disk_advice.capitalize()}", summary)
-    if context.obstacles:
-        message = f"{missing} of {selected} jobs not delivered; {explain_obstacles(context.obstacles)}"
-        return Ending(ExitCode.STORAGE, message, summary)
-    if blocked := context.blocked:
-        code = ExitCode.UNREACHABLE if blocked.trouble is Trouble.ADDRESS else ExitCode.ACCOUNT
-        said = f"No job has failed for it. (The service says: {blocked.reason})"
-        advice = advice_of(blocked, context.service.variables)
-        return Ending(code, f"{advice}, then run the same command. {said}", summary)
+    number = f"{missing} of {selected} jobs"
+    if stop := explain_stop(context, number):
+        return Ending(*stop, summary)
     choice = context.choose(connection, now, 1)
     if choice.hold and not choice.chosen:
         message, is_limit_set = explain_hold(choice, context), is_set(choice, context)
         return Ending(ExitCode.LIMIT_REACHED, message, summary, hold=choice.hold, is_limit_set=is_limit_set)
-    message = f"{missing} of {selected} jobs {'is' if missing == 1 else 'are'} not delivered"
+    message = f"{number} {'is' if missing == 1 else 'are'} not delivered"
     absent, _ = blockers.elsewhere(connection, context.batch_id, context.service.origin)
     reasons = "".join(
         f"; {blocker.jobs} of them: sent to {blocker.origin}, and asked for only there" for blocker in absent
     )
     return Ending(ExitCode.INCOMPLETE, message + not_selected + reasons, summary)
+
+
+def explain_stop(context: RunContext, number: str) -> tuple[ExitCode, str] | None:
+    """What has stopped the run so that a person has to mend it, most urgent first. `number`: of jobs, in words."""
+    if context.disk_fault:
+        return ExitCode.STORAGE, f"{context.disk_fault}. {context.disk_advice.capitalize()}"
+    if context.obstacles:
+        return ExitCode.STORAGE, f"{number} not delivered; {explain_obstacles(context.obstacles)}"
+    if blocked := context.blocked:
+        code = ExitCode.UNREACHABLE if blocked.trouble is Trouble.ADDRESS else ExitCode.ACCOUNT
+        advice = advice_of(blocked, context.service.variables)
+        said = f"No job has failed for it. (The service says: {blocked.reason})"
+        return code, f"{advice}, then run the same command. {said}"
+    return None
 
 
 def explain_delivered(summary: BatchSummary, selected: int, left_out: int) -> str:
