@@ -12,7 +12,6 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import partial
-from typing import Any
 from uuid import uuid4
 
 from batchgen import clock
@@ -34,7 +33,7 @@ from batchgen.runs.repeat_check import RepeatCheck
 from batchgen.runs.upkeep import STEERING_SECONDS, Upkeep, check_storage
 from batchgen.scheduler import Scheduler
 from batchgen.services.base import AT_ONCE, Service
-from batchgen.stage import Stage, wait_for
+from batchgen.stage import Stage, call_in, wait_for
 
 LOG = logging.getLogger("batchgen.run")
 BREATH_SECONDS = 0.05  # between two ticks of one stage: tasks that end in between share a claim, which saves CPU time
@@ -85,19 +84,7 @@ class Runner:
             LOG.info("run.started", extra={"run": self.id})
             code, message, hold = ExitCode.INTERNAL_ERROR, None, None
             try:
-                await self.upkeep.recover()
-                await asyncio.to_thread(liveness.remove_leftover_locks, self.database.path)
-                await self.upkeep.wake_waiting()
-                # Learned limits and pauses are up to date while another run is at work; else they begin anew.
-                if not await self.upkeep.others_at_work():
-                    await write(rate.begin_run, self.context.service.name, clock.utcnow())
-                await self.prepare()
-                async with self.background_questions():
-                    await self.turn_all()
-                if self.context.decision and not self.signal:
-                    raise self.context.decision
-                now = clock.utcnow()
-                ending = await self.database.read(judge, self.context, self.signal, now, verify=spec.verify)
+                ending = await self.bring_to_end()
                 code, message, hold = ending.exit_code, ending.message, ending.hold
                 return ending
             except BatchgenError as error:
@@ -112,6 +99,22 @@ class Runner:
                 with contextlib.suppress(Exception):  # The reason for the ending matters more than its record.
                     await write(leases.end_run, self.id, code, clock.utcnow(), message, hold)
                 lock.stays = self.database.misplaced() is not None
+
+    async def bring_to_end(self) -> Ending:
+        """Recover what dead runs held, turn the stages, and judge. Raises what a person has to decide or to mend."""
+        await self.upkeep.recover()
+        await asyncio.to_thread(liveness.remove_leftover_locks, self.database.path)
+        await self.upkeep.wake_waiting()
+        # Learned limits and pauses are up to date while another run is at work; else they begin anew.
+        if not await self.upkeep.others_at_work():
+            await self.database.write(rate.begin_run, self.context.service.name, clock.utcnow())
+        await self.prepare()
+        async with self.background_questions():
+            await self.turn_all()
+        if self.context.decision and not self.signal:
+            raise self.context.decision
+        verify = self.context.spec.verify
+        return await self.database.read(judge, self.context, self.signal, clock.utcnow(), verify=verify)
 
     async def prepare(self) -> None:
         """Begin with what the table has: settings, prices, generation times. Then see whether videos can be stored."""
@@ -160,6 +163,23 @@ class Runner:
         No loop of a stage is cancelled: a claim that is being committed must also be submitted, because an intent that
         nobody sends becomes an unconfirmed attempt.
         """
+        self.connect()
+        try:
+            async with asyncio.TaskGroup() as loops:
+                for loop in (
+                    *(partial(self.turn, stage) for stage in self.stages),
+                    *(partial(self.at_intervals, action, seconds) for action, seconds in self.upkeep.intervals()),
+                ):
+                    loops.create_task(self.until_over(loop))
+                self.end_watch = loops.create_task(self.until_over(self.watch_end))
+        finally:
+            await self.finish()
+        failures = (self.failure, *(stage.failure for stage in self.stages))
+        if failure := next(filter(None, failures), None):
+            raise failure
+
+    def connect(self) -> None:
+        """Have each stage wake those that it may have moved a row for."""
         downstream: dict[Stage, tuple[Stage, ...]] = {
             self.scheduler: (self.scheduler, self.poller),
             self.poller: (self.poller, self.downloader, self.scheduler),
@@ -177,28 +197,19 @@ class Runner:
         for stage in self.stages:
             stage.on_change = wake
         self.scheduler.on_unconfirmed = lambda: self.notify(self.reconciler)
-        try:
-            async with asyncio.TaskGroup() as loops:
-                for loop in (
-                    *(partial(self.turn, stage) for stage in self.stages),
-                    *(partial(self.at_intervals, action, seconds) for action, seconds in self.upkeep.intervals()),
-                ):
-                    loops.create_task(self.until_over(loop))
-                self.end_watch = loops.create_task(self.until_over(self.watch_end))
-        finally:
-            self.over.set()
-            if self.signal:
-                # A person waits for creates and downloads only: the next run asks a question again for nothing.
-                for stage in (self.poller, self.reconciler, self.measurer):
-                    stage.cancel()
-            await asyncio.gather(*(stage.finish() for stage in self.stages))
-            await asyncio.gather(self.downloader.close(), self.measurer.close())
-            if self.lock_watch:
-                self.lock_watch.cancel()
-                self.database.lock.impatient.set()  # Only the end of the run is left to be written.
-        failures = (self.failure, *(stage.failure for stage in self.stages))
-        if failure := next(filter(None, failures), None):
-            raise failure
+
+    async def finish(self) -> None:
+        """Let the tasks that are running end, and close what the stages have open."""
+        self.over.set()
+        if self.signal:
+            # A person waits for creates and downloads only: the next run asks a question again for nothing.
+            for stage in (self.poller, self.reconciler, self.measurer):
+                stage.cancel()
+        await asyncio.gather(*(stage.finish() for stage in self.stages))
+        await asyncio.gather(self.downloader.close(), self.measurer.close())
+        if self.lock_watch:
+            self.lock_watch.cancel()
+            self.database.lock.impatient.set()  # Only the end of the run is left to be written.
 
     async def until_over(self, loop: Callable[[], Awaitable[None]]) -> None:
         """Run a loop. An exception in it ends the run in good order instead of cancelling the other loops."""
@@ -250,9 +261,8 @@ class Runner:
     async def can_advance(self) -> bool:
         """Whether this run can still bring a job forward."""
         now = clock.utcnow()
-        if await self.database.read(is_any_open, self.context, now):
-            return True
-        return await self.upkeep.ask_charges(now)
+        is_open = await self.database.read(is_any_open, self.context, now)
+        return is_open or await self.upkeep.ask_charges(now)
 
     async def at_intervals(self, action: Callable[[], Awaitable[None]], seconds: float) -> None:
         """Call `action` every `seconds` until the run is over."""
@@ -282,9 +292,3 @@ async def give_up_lock(lock: TableLock, runners: Callable[[], Iterable[Runner]])
     while not lock.is_held or any(runner.scheduler.unrecorded for runner in runners()):
         await wait_for(never, LOCK_CHECK_SECONDS)
     lock.impatient.set()
-
-
-def call_in(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: Any) -> None:
-    """Call a function in an event loop, from another thread; nothing where the loop has ended."""
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(function, *args)

@@ -101,3 +101,9 @@ async def wait_for(event: asyncio.Event, seconds: float) -> bool:
             async with asyncio.timeout(seconds):
                 await event.wait()
     return event.is_set()
+
+
+def call_in(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: Any) -> None:
+    """Call a function in an event loop, from another thread; nothing where the loop has ended."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(function, *args)

@@ -18,8 +18,8 @@ from threading import Thread
 from typing import Any
 
 from batchgen.errors import UsageError
-from batchgen.runner import call_in
 from batchgen.services.text import one_line
+from batchgen.stage import call_in
 
 THREAD_NAME = "batchgen-notify"
 QUEUED_MAX = 20  # messages that wait for a receiver: one that never answers must not collect a night of them
