@@ -267,12 +267,12 @@ async def test_a_used_up_quota_pauses_submits_and_the_reason_says_until_when(tab
     scheduler = Scheduler(context, 8)
     await turn(scheduler)
     assert await turn(scheduler) == NOON + timedelta(minutes=5)
-    assert context.hold == "the account's quota is used up (429: enough)"
-    assert context.hold_until == NOON + timedelta(minutes=5), "one request tries whether that is meant"
+    assert context.wait_reason == "the account's quota is used up (429: enough)"
+    assert context.wait_until == NOON + timedelta(minutes=5), "one request tries whether that is meant"
     assert learned(table) == learned(table, LimitKind.SUBMITS) == LearnedLimit(), "it says nothing of the limits"
     clock.tick(timedelta(minutes=5))
     await turn(scheduler)
-    assert (table.row().state, context.hold, context.hold_until or "open") == ("generating", "", "open")
+    assert (table.row().state, context.wait_reason, context.wait_until or "open") == ("generating", "", "open")
 
 
 async def test_a_reason_without_an_end_does_not_keep_the_end_of_an_earlier_one(table: Table, clock: Clock) -> None:
@@ -281,10 +281,10 @@ async def test_a_reason_without_an_end_does_not_keep_the_end_of_an_earlier_one(t
     scheduler = Scheduler(context, 8)
     await turn(scheduler)
     await turn(scheduler)
-    assert context.hold_until == NOON + timedelta(minutes=5)
+    assert context.wait_until == NOON + timedelta(minutes=5)
     context.compared = -1  # as of a manifest that was enrolled again
     await turn(scheduler)
-    assert (context.hold, context.hold_until or "open") == (COMPARING, "open")
+    assert (context.wait_reason, context.wait_until or "open") == (COMPARING, "open")
 
 
 async def test_a_named_limit_holds_beside_a_learned_one(table: Table, clock: Clock) -> None:
