@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from batchgen.context import COMPARING, RunContext
 from batchgen.jobs import ChargeSource, Outcome, State
 from batchgen.jobtable import blockers, ledger
+from batchgen.jobtable.blockers import WaitKind
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.kinds import LimitKind
 from batchgen.jobtable.ledger import Totals
@@ -309,10 +310,15 @@ async def test_status_says_which_limits_are_in_force(table: Table, clock: Clock)
     store(table, held_at(2))
     store(table, held_at(30.0), LimitKind.SUBMITS)
     await turns(Scheduler(learning(table, ScriptedService()), 8), clock, 1)
-    reasons = [blocker.reason for blocker in table.database.read_now(blockers.blockers, table.batch_id, NOON)]
+    read, batch_id = table.database.read_now, table.batch_id
+    reasons = [blocker.reason for blocker in read(blockers.blockers, batch_id, NOON)]
     assert (
         "a free place within the limits, which are learned from the service's answers"
         " (in flight 1 of 2, 30 submits a minute)" in reasons
+    )
+    without_run = read(blockers.blockers, batch_id, NOON, is_run_at_work=False)
+    assert (WaitKind.RUN, "a run") in [(blocker.kind, blocker.reason) for blocker in without_run], (
+        "without a run, the jobs wait for one and not for its limits"
     )
 
 
