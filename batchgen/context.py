@@ -127,10 +127,12 @@ class RunContext:
     began_at: datetime = field(default_factory=clock.utcnow)
     awake_since: datetime | None = None
     """Since when the run is at work without having stood still, as a machine that sleeps or a stopped process does."""
-    hold: str = ""
-    """Why pending jobs are not submitted although the limits have capacity. Empty while they are (`hold_back`)."""
-    hold_until: datetime | None = None
-    """When the hold ends, where that is known."""
+    wait_reason: str = ""
+    """Why pending jobs are not submitted although the limits have capacity. Empty while they are (`wait_to_submit`)."""
+    wait_until: datetime | None = None
+    """When that ends, where it is known."""
+    hold: Hold | None = None
+    """What keeps the next pending job from being sent, where that is a cap or a time."""
     has_prices: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once the price list has come, or is not to be had."""
     awaits_history: bool = False
@@ -256,16 +258,16 @@ class RunContext:
                 f" ({service.variables.base_url} sets the address.)"
             )
 
-    def hold_back(self, reason: str = "", until: datetime | None = None) -> None:
+    def wait_to_submit(self, reason: str = "", until: datetime | None = None, hold: Hold | None = None) -> None:
         """Pending jobs are not submitted for this reason, until a time where that is known; "" ends it."""
-        self.hold, self.hold_until = reason, until
+        self.wait_reason, self.wait_until, self.hold = reason, until, hold
 
     @property
     def standstill(self) -> str:
         """Why nothing is submitted now, for `status` in another process; "" while jobs are, or may be."""
         if self.blocked:
             return self.blocked.reason
-        return str(self.credit_wait) if self.credit_wait.refusal else self.hold
+        return str(self.credit_wait) if self.credit_wait.refusal else self.wait_reason
 
     def block(self, blocked: Blocked) -> None:
         """The account may not submit. The first reason counts."""

@@ -69,8 +69,10 @@ class Poller(Stage):
             number = 1 - len(self.tasks)
         if number <= 0:
             return [], None if allowance.number else allowance.next_at
-        origin, until = context.service.origin, now + LEASE
-        jobs = claim_due(connection, context.batch_id, State.GENERATING, context.run_id, now, until, number, origin)
+        origin, lease_ends = context.service.origin, now + LEASE
+        jobs = claim_due(
+            connection, context.batch_id, State.GENERATING, context.run_id, now, lease_ends, number, origin
+        )
         rate.spend(connection, self.key, per_minute, len(jobs), now)
         due = next_due(connection, context.batch_id, State.GENERATING, context.service.origin)
         return jobs, max(due, allowance.next_at) if due and allowance.next_at else due

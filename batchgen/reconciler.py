@@ -55,8 +55,8 @@ class Reconciler(Stage):
         """The unconfirmed jobs whose next search is due, as one piece of work, and when the next one is."""
         batch_id, run_id = self.context.batch_id, self.context.run_id
         leases.recover_expired(connection, batch_id, now)
-        origin, until = self.context.service.origin, now + LEASE
-        jobs = claim_due(connection, batch_id, State.UNCONFIRMED, run_id, now, until, UNCONFIRMED_AT_ONCE, origin)
+        origin, lease_ends = self.context.service.origin, now + LEASE
+        jobs = claim_due(connection, batch_id, State.UNCONFIRMED, run_id, now, lease_ends, UNCONFIRMED_AT_ONCE, origin)
         due = [next_due(connection, batch_id, state, origin) for state in (State.UNCONFIRMED, State.SUBMITTING)]
         return [jobs] if jobs else [], min((moment for moment in due if moment), default=None)
 

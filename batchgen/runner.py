@@ -139,9 +139,9 @@ class Runner:
         try:
             await asyncio.wait(tasks, timeout=MOMENT_SECONDS)
             if self.context.awaits_prices:
-                self.context.hold_back("the price list has not come yet, which max_cost needs")
-            elif self.context.awaits_history and not self.context.hold:
-                self.context.hold_back(COMPARING)
+                self.context.wait_to_submit("the price list has not come yet, which max_cost needs")
+            elif self.context.awaits_history and not self.context.wait_reason:
+                self.context.wait_to_submit(COMPARING)
             for model in self.context.spec.models:  # An earlier run may have planned polls without these medians.
                 await self.poller.bring_forward(model, clock.utcnow())
             check_again = partial(self.at_intervals, repeats.check_again, STEERING_SECONDS)

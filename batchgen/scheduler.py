@@ -96,14 +96,15 @@ class Scheduler(Stage):
         capacity = self.admission.capacity(connection, context.spec.models, now, most)
         if not capacity.number:
             if capacity.pause_reason and capacity.next_at and capacity.next_at - now >= LONG_PAUSE:
-                context.hold_back(capacity.pause_reason, capacity.next_at)
+                context.wait_to_submit(capacity.pause_reason, capacity.next_at)
             return [], capacity.next_at
         choice = self.choose(connection, now, capacity)
         if self.not_found and not choice.chosen and not self.tasks:
             # No other model shows that this is the service.
             context.block(next(iter(self.not_found.values())))
             return [], None
-        context.hold_back(budget.HOLD_REASONS[choice.hold] if choice.hold and not choice.chosen else "")
+        hold = choice.hold if not choice.chosen else None
+        context.wait_to_submit(budget.HOLD_REASONS[hold] if hold else "", hold=hold)
         jobs = self.intend(connection, now, list(capacity.fitting(choice.chosen)))
         admitted = [(job, Admitted(now, job.model in capacity.rate_limited)) for job in jobs]
         return admitted, capacity.next_at if len(choice.chosen) == capacity.number else None
@@ -114,10 +115,10 @@ class Scheduler(Stage):
         if context.steering.pause:
             return False
         if context.steering.manifest != context.compared:  # enrolled again since: the runner has that compared first
-            context.hold_back(COMPARING)
+            context.wait_to_submit(COMPARING)
             return False
         if not self.not_found and not submission.any_pending(connection, context.batch_id):
-            context.hold_back()
+            context.wait_to_submit()
             return False
         return True
 
@@ -291,4 +292,4 @@ class Scheduler(Stage):
         if self.retry_at is None or now >= self.retry_at:  # else it was begun before
             self.unsent += 1
             self.retry_at = now + rate.backoff(self.unsent, rate.PAUSE_FIRST_SECONDS, rate.PAUSE_LONGEST_SECONDS)
-        self.context.hold_back(reason, self.retry_at)
+        self.context.wait_to_submit(reason, self.retry_at)

@@ -139,7 +139,7 @@ class Table:
         if state is State.DOWNLOADING:
             claim = delivery.claim_downloads
         return self.change(
-            claim, batch_id=self.batch_id, run_id=run_id, now=self.now, until=self.now + LEASE, capacity=capacity
+            claim, batch_id=self.batch_id, run_id=run_id, now=self.now, lease_ends=self.now + LEASE, capacity=capacity
         )
 
     def unconfirmed(self, run_id: str = RUN, capacity: int = 100) -> list[Job]:

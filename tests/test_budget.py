@@ -10,14 +10,16 @@ from random import Random
 import pytest
 from sqlalchemy import insert
 
+from batchgen.advice.next_step import stop_of
 from batchgen.context import RunContext
 from batchgen.jobs import ChargeSource, Job, State
 from batchgen.jobtable import ledger, pricelist, reconciliation, schema, submission
 from batchgen.jobtable.kinds import Hold
 from batchgen.jobtable.ledger import BilledCharge, Totals
 from batchgen.jobtable.pricelist import PriceList
-from batchgen.limits.budget import Choice, explanation
+from batchgen.limits.budget import HOLD_REASONS, Choice, explanation
 from batchgen.manifest.limits import Limits
+from batchgen.scheduler import Scheduler
 from batchgen.services.base import Listing
 from batchgen.services.outcomes import Accepted
 from tests.processes import gather
@@ -102,6 +104,19 @@ def test_the_running_totals_equal_those_of_the_ledger_after_any_sequence_of_even
                 bill = [BilledCharge(row.id, row.generation_id, usd("0.29"), is_price=True) for row in uncharged]
                 table.change(ledger.record_bill, bill, table.now)
         assert sums(table).unpriced >= 0
+
+
+async def test_what_a_person_does_goes_by_what_holds_the_next_job_back_and_not_by_the_words_for_it(
+    table: Table,
+) -> None:
+    sync(table, 1)
+    context = context_with(table, "0.10", KNOWN)
+    context.has_prices.set()
+    await Scheduler(context, 8).tick(table.now)
+    stop = stop_of(context, table.now)
+    assert stop and (stop.kind, stop.message) == ("budget", HOLD_REASONS[Hold.BUDGET])
+    context.wait_to_submit(HOLD_REASONS[Hold.BUDGET])
+    assert stop_of(context, table.now) is None
 
 
 def test_a_job_is_claimed_only_while_it_fits_under_the_cap(table: Table) -> None:

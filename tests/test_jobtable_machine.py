@@ -298,7 +298,9 @@ class JobTableMachine(RuleBasedStateMachine):
         until = self.now + LEASE
         for state in (State.GENERATING, State.DOWNLOADING):
             claim = delivery.claim_downloads if state is State.DOWNLOADING else partial(claim_due, state=state)
-            claimed = self.change(claim, batch_id=self.batch_id, run_id=worker, now=self.now, until=until, capacity=5)
+            claimed = self.change(
+                claim, batch_id=self.batch_id, run_id=worker, now=self.now, lease_ends=until, capacity=5
+            )
             self.hands[worker].jobs += claimed
         if not (held := self.held_by_workers("jobs")):
             return

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from batchgen.context import COMPARING, RunContext
 from batchgen.jobs import ChargeSource, Outcome, State
 from batchgen.jobtable import blockers, ledger
+from batchgen.jobtable.blockers import WaitKind
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.kinds import LimitKind
 from batchgen.jobtable.ledger import Totals
@@ -267,12 +268,12 @@ async def test_a_used_up_quota_pauses_submits_and_the_reason_says_until_when(tab
     scheduler = Scheduler(context, 8)
     await turn(scheduler)
     assert await turn(scheduler) == NOON + timedelta(minutes=5)
-    assert context.hold == "the account's quota is used up (429: enough)"
-    assert context.hold_until == NOON + timedelta(minutes=5), "one request tries whether that is meant"
+    assert context.wait_reason == "the account's quota is used up (429: enough)"
+    assert context.wait_until == NOON + timedelta(minutes=5), "one request tries whether that is meant"
     assert learned(table) == learned(table, LimitKind.SUBMITS) == LearnedLimit(), "it says nothing of the limits"
     clock.tick(timedelta(minutes=5))
     await turn(scheduler)
-    assert (table.row().state, context.hold, context.hold_until or "open") == ("generating", "", "open")
+    assert (table.row().state, context.wait_reason, context.wait_until or "open") == ("generating", "", "open")
 
 
 async def test_a_reason_without_an_end_does_not_keep_the_end_of_an_earlier_one(table: Table, clock: Clock) -> None:
@@ -281,10 +282,10 @@ async def test_a_reason_without_an_end_does_not_keep_the_end_of_an_earlier_one(t
     scheduler = Scheduler(context, 8)
     await turn(scheduler)
     await turn(scheduler)
-    assert context.hold_until == NOON + timedelta(minutes=5)
+    assert context.wait_until == NOON + timedelta(minutes=5)
     context.compared = -1  # as of a manifest that was enrolled again
     await turn(scheduler)
-    assert (context.hold, context.hold_until or "open") == (COMPARING, "open")
+    assert (context.wait_reason, context.wait_until or "open") == (COMPARING, "open")
 
 
 async def test_a_named_limit_holds_beside_a_learned_one(table: Table, clock: Clock) -> None:
@@ -309,10 +310,15 @@ async def test_status_says_which_limits_are_in_force(table: Table, clock: Clock)
     store(table, held_at(2))
     store(table, held_at(30.0), LimitKind.SUBMITS)
     await turns(Scheduler(learning(table, ScriptedService()), 8), clock, 1)
-    reasons = [blocker.reason for blocker in table.database.read_now(blockers.blockers, table.batch_id, NOON)]
+    read, batch_id = table.database.read_now, table.batch_id
+    reasons = [blocker.reason for blocker in read(blockers.blockers, batch_id, NOON)]
     assert (
         "a free place within the limits, which are learned from the service's answers"
         " (in flight 1 of 2, 30 submits a minute)" in reasons
+    )
+    without_run = read(blockers.blockers, batch_id, NOON, is_run_at_work=False)
+    assert (WaitKind.RUN, "a run") in [(blocker.kind, blocker.reason) for blocker in without_run], (
+        "without a run, the jobs wait for one and not for its limits"
     )
 
 

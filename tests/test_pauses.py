@@ -120,9 +120,9 @@ async def test_a_long_pause_is_tried_again_by_one_request_and_teaches_nothing(
     before = table.change(rate.learned, LimitKey("aimlapi", LimitKind.SUBMITS, service.account, "m"))
     for minutes in (5, 10, 15, 15):
         assert await turn(scheduler) == batch_clock.utcnow() + timedelta(minutes=minutes)
-        assert "the service asks to slow down" in context.hold
-        assert "quota" not in context.hold
-        assert "it asks to wait" in context.hold
+        assert "the service asks to slow down" in context.wait_reason
+        assert "quota" not in context.wait_reason
+        assert "it asks to wait" in context.wait_reason
         clock.tick(timedelta(minutes=minutes))
         await turn(scheduler)
         sent += 1
@@ -137,11 +137,11 @@ async def test_a_quota_is_called_so_where_the_service_does(table: Table, clock: 
     scheduler = Scheduler(context, 8)
     await turn(scheduler)
     await turn(scheduler)
-    assert context.hold == "the account's quota is used up (429: daily quota)"
+    assert context.wait_reason == "the account's quota is used up (429: daily quota)"
     clock.tick(timedelta(minutes=5))
     await turn(scheduler)
     await turn(scheduler)
-    assert context.hold == "the service asks to slow down (429: slow)"
+    assert context.wait_reason == "the service asks to slow down (429: slow)"
 
 
 def test_a_run_begins_with_one_try_whatever_an_earlier_one_left_in_the_rows(

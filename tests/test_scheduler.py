@@ -99,7 +99,7 @@ async def test_moderation_says_which_input_it_is_about_and_concerns_no_other_job
     assert (row.state, row.error_class) == ("failed", ErrorClass.MODERATION)
     assert row.error == "prompt: refused by moderation: breaks our rules"
     assert table.states()["lisa"] == "generating"
-    assert (context.blocked, context.hold) == (None, "")
+    assert (context.blocked, context.wait_reason) == (None, "")
 
 
 async def test_a_generation_that_belongs_to_another_request_is_not_taken(table: Table, clock: Clock) -> None:
@@ -267,7 +267,7 @@ async def test_a_job_waits_whose_image_cannot_be_opened_for_want_of_descriptors(
     with no_more_descriptors():
         await turn(scheduler)
     assert (table.row().state, table.row().error, table.attempt().outcome) == ("pending", None, Outcome.NOT_SENT)
-    assert "ulimit -n" in context.hold
+    assert "ulimit -n" in context.wait_reason
     assert context.contact.silent_since is None, "the service is not to blame"
     await turn(scheduler)
     assert not service.submitted, "not at once"
@@ -298,7 +298,7 @@ async def test_the_limits_are_not_looked_at_where_nothing_is_pending(table: Tabl
     table.sync("mona")
     table.accept(table.intend()[0])
     scheduler = Scheduler(context_of(table, ScriptedService(), FAST), 8)
-    scheduler.context.hold_back("the price list has not come yet")
+    scheduler.context.wait_to_submit("the price list has not come yet")
 
     def claim(connection: Connection) -> Statements:
         with listening(connection) as executed:
@@ -307,7 +307,7 @@ async def test_the_limits_are_not_looked_at_where_nothing_is_pending(table: Tabl
 
     statements = [statement for statement, _ in table.database.write_now(claim)]
     assert not [statement for statement in statements if "FROM limits" in statement or "FROM attempts" in statement]
-    assert not scheduler.context.hold
+    assert not scheduler.context.wait_reason
 
 
 async def test_the_generations_of_another_batch_count_as_well(table: Table, clock: Clock) -> None:

@@ -10,7 +10,7 @@ from batchgen.errors import ExitCode
 from batchgen.jobs import State
 from batchgen.jobtable.kinds import Hold
 from batchgen.jobtable.statistics import BatchSummary
-from batchgen.limits.budget import HOLD_REASONS, SETTING_OF
+from batchgen.limits.budget import SETTING_OF
 from batchgen.runs.ending import Ending, advice_of
 from batchgen.services.outcomes import Trouble
 
@@ -37,9 +37,9 @@ def stop_of(context: RunContext, now: datetime) -> Stop | None:
         return Stop("key" if blocked.trouble is Trouble.AUTH else blocked.trouble, blocked.reason, hint)
     if refusal := context.credit_wait.refusal:
         return Stop("credits", refusal.reason, "top up the account: the run waits for it, and goes on by itself")
-    if context.hold == HOLD_REASONS[Hold.BUDGET]:
+    if context.hold is Hold.BUDGET:
         hint = "raise max_cost: by `batchgen set` while the run is at work, else in the manifest or by --max-cost"
-        return Stop("budget", context.hold, hint)
+        return Stop("budget", context.wait_reason, hint)
     contact = context.contact
     if contact.silent_since and now - contact.silent_since >= SILENCE:
         hint = "nothing to do: the run tries again; check the network where it lasts"

@@ -9,7 +9,7 @@ from batchgen import clock
 from batchgen.errors import BatchgenError
 from batchgen.jobtable import batches, blockers, commands, delivery, leases, measuring, moves, selection, statistics
 from batchgen.jobtable.batches import StoredBatch
-from batchgen.jobtable.blockers import Blocker
+from batchgen.jobtable.blockers import Blocker, WaitKind
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.measuring import SuspectClips
@@ -79,15 +79,15 @@ def status_of(database: Database, batch: StoredBatch, manifest: Path | None, *, 
     folder = (manifest or Path(batch.manifest_path)).absolute().parent
     # A run at work may have been given another address than this command, and knows best where its jobs are.
     origin = None if runs else origin_in_use(batch)
-    waiting = read_now(blockers.blockers, batch.id, now, origin)
+    waiting = read_now(blockers.blockers, batch.id, now, origin, is_run_at_work=bool(runs))
     last_run = read_now(statistics.last_run, batch.id)
     if standstill := read_now(statistics.standstill, alive):
-        waiting = [replace(wait, cause=standstill) if wait.is_for_place else wait for wait in waiting]
+        waiting = [replace(wait, cause=standstill) if wait.kind is WaitKind.PLACE else wait for wait in waiting]
     selected = last_run.selection if last_run and not runs else None
     return BatchStatus(
         batch,
         read_now(statistics.batch_summary, batch.id, now),
-        waiting if runs else [blocker.without_run for blocker in waiting],
+        waiting,
         read_now(statistics.failures, batch.id),
         runs,
         read_now(delivery.lost_files, batch.id, folder, verify=verify, until=now + delivery.LOOK_FOR_FILES),

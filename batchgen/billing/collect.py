@@ -56,7 +56,7 @@ def any_in(connection: Connection, states: Collection[State], batch_id: int, key
     return any(key in keys for key in connection.execute(select(jobs.c.key).where(*where)).scalars())
 
 
-def stop_of(ending: Ending) -> BatchgenError | None:
+def error_of(ending: Ending) -> BatchgenError | None:
     """What a person has to mend before the rest can be collected."""
     error = {ExitCode.STORAGE: StorageError, ExitCode.ACCOUNT: AccountError}.get(ending.exit_code)
     return error(ending.message) if error else None
@@ -82,5 +82,5 @@ async def collect(
     stop = None
     if (moved or active) and not is_run_at_work:
         spec = RunSpec(batch=batch, synced=SyncResult(batch.id), folder=folder, selected=Selected([]))
-        stop = stop_of(await Collector(database, service, spec, {*moved, *active}).run())
+        stop = error_of(await Collector(database, service, spec, {*moved, *active}).run())
     return [*moved, *active], stop

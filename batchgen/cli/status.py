@@ -24,7 +24,7 @@ from batchgen.errors import ExitCode, UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import leases, statistics
 from batchgen.jobtable.batches import StoredBatch, chosen_batches, open_table
-from batchgen.jobtable.blockers import A_RUN, RESUME
+from batchgen.jobtable.blockers import WaitKind
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.delivery import REMARKS_READ
 from batchgen.jobtable.kinds import Hold
@@ -122,8 +122,8 @@ def print_status_json(status: BatchStatus, manifest: Path | None) -> None:
         step = next_step(status)
         advice = hints.advice(step.hint, step.command and to_type(step.command))
     document = words.summary_json(status.batch.name, summary, status.blockers, to_type)
-    for wait in document["waits"]:
-        if wait["for"] == A_RUN and last_ending(status):  # the same run would end so again
+    for wait, blocker in zip(document["waits"], status.blockers, strict=True):
+        if blocker.kind is WaitKind.RUN and last_ending(status):  # the same run would end so again
             wait["hint"], wait["next"] = advice["hint"], advice["next"]
     more = {"last_run": last_run, "moved_to": status.move and status.move.place}
     print_json({"event": "status", **document, **fields, **more, **advice})
@@ -135,7 +135,11 @@ def print_status(status: BatchStatus, manifest: Path | None) -> None:
     reasons = partial(words.reasons_command, to_type("sql"), batch.name)
     print_lines(words.summary_line(batch.name, batch.service, summary))
     # The line of the pause, or of the run at work, says more than what the pending jobs wait for.
-    waiting = [wait for wait in blockers if not (wait.reason.startswith(RESUME) or (wait.is_for_place and wait.cause))]
+    waiting = [
+        wait
+        for wait in blockers
+        if wait.kind is not WaitKind.RESUME and not (wait.kind is WaitKind.PLACE and wait.cause)
+    ]
     lines = [words.blocker_line(blocker, now) for blocker in waiting]
     lines += words.failure_lines(status.failures, summary.counts[State.FAILED], reasons(State.FAILED))
     lines += in_force_lines(status.in_force, now, to_type, only_set=True)

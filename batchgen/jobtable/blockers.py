@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import Enum, auto
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select
@@ -21,16 +22,22 @@ from batchgen.jobtable.transition import FIRST_DUE, IN_BATCH_AND_STATE
 
 OF_LATE = timedelta(hours=1)
 """Learned limits are shown for this long after their last use."""
-FREE_PLACE = "a free place within the limits"
-A_RUN = "a run"
-RESUME = "`batchgen resume`"
-PERSON = "a person (batchgen resolve)"
 ERRORS_READ = 1_000
 """Of the jobs of a state: enough to see which error is the most common."""
 OVERDUE = timedelta(minutes=2)
 """After its time, a poll has no run that would do it."""
 LASTING_FAILURES = 3
 """In a row: fewer pass by themselves, and a run says nothing about them."""
+
+
+class WaitKind(Enum):
+    """By what waiting jobs go on."""
+
+    RETRY = auto()  #: a run at work tries again by itself
+    PLACE = auto()  #: a run at work gives them a free place within the limits
+    RUN = auto()  #: a person begins a run
+    RESUME = auto()  #: a person ends the pause of the batch
+    PERSON = auto()  #: a person says what became of their requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +57,7 @@ class Blocker:
     """The first of the jobs with that reason."""
     alike: int = 0
     """How many jobs have that reason."""
-
-    @property
-    def is_for_place(self) -> bool:
-        """Whether the jobs wait for nothing but a free place, which a run that goes on gives them."""
-        return self.reason.startswith(FREE_PLACE)
-
-    @property
-    def without_run(self) -> Blocker:
-        """The same where no run is at work: then the limits hold nothing back."""
-        return replace(self, reason=A_RUN) if self.reason == FREE_PLACE else self
+    kind: WaitKind = WaitKind.RETRY
 
     def __str__(self) -> str:
         """It in words, without times: "2 jobs wait for downloads: connection refused (job a and 1 more)"."""
@@ -70,7 +68,9 @@ class Blocker:
         return text
 
 
-def blockers(connection: Connection, batch_id: int, now: datetime, origin: str | None = None) -> list[Blocker]:
+def blockers(
+    connection: Connection, batch_id: int, now: datetime, origin: str | None = None, *, is_run_at_work: bool = True
+) -> list[Blocker]:
     """What a batch waits for, most urgent first.
 
     With `origin`, that of the service in use, it says which jobs were sent to another one.
@@ -82,7 +82,8 @@ def blockers(connection: Connection, batch_id: int, now: datetime, origin: str |
         for row in connection.execute(select(limits).where(limits.c.paused_until > now))
         if pending
     ]
-    waiting_for = {**WAITS_FOR, State.PENDING: reason_to_wait(connection, batch_id, now)}
+    pending_kind, reason_of_pending = reason_to_wait(connection, batch_id, now, is_run_at_work=is_run_at_work)
+    waiting_for = {**WAITS_FOR, State.PENDING: reason_of_pending}
     absent = Counter[State]()
     if origin is not None:
         sent, absent = elsewhere(connection, batch_id, origin)
@@ -94,9 +95,11 @@ def blockers(connection: Connection, batch_id: int, now: datetime, origin: str |
         collect_by = first_collect_by(connection, batch_id) if state == State.DOWNLOADING else None
         cause = cause_of(connection, batch_id, state) if state in WAITS_FOR else {}
         due = connection.execute(FIRST_UNLEASED, {"in_batch": batch_id, "in_state": state}).scalar()
-        blocked.append(Blocker(reason, due, number, collect_by, **cause))
+        kind = pending_kind if state is State.PENDING else WaitKind.RETRY
+        blocked.append(Blocker(reason, due, number, collect_by, kind=kind, **cause))
     if summary.held:
-        blocked.append(Blocker(PERSON, None, summary.held, **cause_of(connection, batch_id, State.UNCONFIRMED)))
+        cause = cause_of(connection, batch_id, State.UNCONFIRMED)
+        blocked.append(Blocker("a person (batchgen resolve)", None, summary.held, kind=WaitKind.PERSON, **cause))
     return blocked
 
 
@@ -106,12 +109,18 @@ def first_collect_by(connection: Connection, batch_id: int) -> datetime | None:
     return connection.execute(first.where(jobs.c.batch_id == batch_id, jobs.c.state == State.DOWNLOADING)).scalar()
 
 
-def reason_to_wait(connection: Connection, batch_id: int, now: datetime) -> str:
-    """What pending jobs wait for: the end of a person's pause, else a place within the limits."""
+def reason_to_wait(
+    connection: Connection, batch_id: int, now: datetime, *, is_run_at_work: bool
+) -> tuple[WaitKind, str]:
+    """What pending jobs wait for: the end of a person's pause, else a run, and in it a place within the limits."""
     for setting in settings.current(connection, batch_id):
         if setting.name is SettingName.PAUSED and setting.value:
-            return f"{RESUME} (paused at {setting.set_at.astimezone():%H:%M} by {setting.set_by})"
-    return f"{FREE_PLACE}{learned_limits(connection, batch_id, now)}{uncollected(connection, batch_id, now)}"
+            paused = f"paused at {setting.set_at.astimezone():%H:%M} by {setting.set_by}"
+            return WaitKind.RESUME, f"`batchgen resume` ({paused})"
+    others = uncollected(connection, batch_id, now)
+    if not is_run_at_work:
+        return WaitKind.RUN, f"a run{others}"
+    return WaitKind.PLACE, f"a free place within the limits{learned_limits(connection, batch_id, now)}{others}"
 
 
 def uncollected(connection: Connection, batch_id: int, now: datetime) -> str:

@@ -68,7 +68,7 @@ def claim_downloads(
     batch_id: int,
     run_id: str,
     now: datetime,
-    until: datetime,
+    lease_ends: datetime,
     capacity: int,
     *,
     results_expire: bool = False,
@@ -76,7 +76,7 @@ def claim_downloads(
     """Lease up to `capacity` due downloads: the longest due first, or what the service deletes first."""
     statement = LEASE_EXPIRING if results_expire else LEASE_DUE
     due = {"in_batch": batch_id, "in_state": State.DOWNLOADING, "now": now, "capacity": capacity}
-    rows = connection.execute(statement, {**due, "run_id": run_id, "until": until})
+    rows = connection.execute(statement, {**due, "run_id": run_id, "lease_ends": lease_ends})
     return load_jobs(connection, list(rows.scalars()), with_outputs=True)
 
 

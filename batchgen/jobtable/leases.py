@@ -55,10 +55,11 @@ def end_run(
     connection.execute(update(runs).where(runs.c.id == run_id).values(**ended))
 
 
-def renew(connection: Connection, run_id: str, now: datetime, until: datetime) -> None:
-    """Extend all leases of a living run to `until`."""
+def renew(connection: Connection, run_id: str, now: datetime, lease_ends: datetime) -> None:
+    """Extend all leases of a living run to `lease_ends`."""
     connection.execute(update(runs).where(runs.c.id == run_id).values(seen_at=now))
-    connection.execute(update(jobs).where(jobs.c.leased_by == run_id).values(leased_until=until, next_at=until))
+    lease = {"leased_until": lease_ends, "next_at": lease_ends}
+    connection.execute(update(jobs).where(jobs.c.leased_by == run_id).values(lease))
 
 
 def record_standstill(connection: Connection, run_id: str, reason: str) -> None:

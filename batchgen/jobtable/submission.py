@@ -79,7 +79,7 @@ def intend(
     batch_id: int,
     run_id: str,
     now: datetime,
-    until: datetime,
+    lease_ends: datetime,
     service: str,
     account: str,
     chosen: Sequence[Candidate],
@@ -88,8 +88,8 @@ def intend(
     """Claim the `chosen` pending jobs, with one new attempt each: the intent to send a create request.
 
     Returns them in the order of `chosen`, in which they are sent. Nothing may be sent before this is durable. The
-    estimates are reserved in the same transaction. The leases end at `until`. The requests may be asked for at `origin`
-    only; "" is any address. Raises `UsageError` for a batch that was moved to another table, where its jobs are sent.
+    estimates are reserved in the same transaction. The requests may be asked for at `origin` only; "" is any address.
+    Raises `UsageError` for a batch that was moved to another table, where its jobs are sent.
     """
     if not chosen:
         return []
@@ -106,7 +106,7 @@ def intend(
                 "client_request_id": job.client_request_id or new_request_id(job.fingerprint),
                 "fingerprint": job.fingerprint,
                 "estimated_usd": job.estimated_usd,
-                "deadline_at": job.deadline_at or until,
+                "deadline_at": job.deadline_at or lease_ends,
                 **new,
             }
             for job in chosen
@@ -114,7 +114,7 @@ def intend(
     )
     ledger.reserve(connection, batch_id, [job.estimated_usd for job in chosen])
     ids = [job.id for job in chosen]
-    connection.execute(CLAIM_PENDING, {"ids": ids, "run_id": run_id, "until": until})
+    connection.execute(CLAIM_PENDING, {"ids": ids, "run_id": run_id, "lease_ends": lease_ends})
     by_id = {job.id: job for job in load_jobs(connection, ids)}
     claimed = [by_id[id_] for id_ in ids]
     moved = {"batch_id": batch_id, "at": now, "from_state": State.PENDING, "to_state": State.SUBMITTING}
@@ -124,13 +124,13 @@ def intend(
 
 
 def prepared(
-    connection: Connection, job: Job, run_id: str, handle: Mapping[str, Any], now: datetime, until: datetime
+    connection: Connection, job: Job, run_id: str, handle: Mapping[str, Any], now: datetime, lease_ends: datetime
 ) -> bool:
     """Store what the service needs to find this request again, before it is sent: its intent and its lease begin anew.
 
     False where another run has taken the job over.
     """
-    attempt, lease = job.attempt, {"leased_until": until, "next_at": until}
+    attempt, lease = job.attempt, {"leased_until": lease_ends, "next_at": lease_ends}
     new: dict[str, Any] = {"handle": json.dumps(handle), "intent_at": now}
     if attempt.deadline_at:
         new["deadline_at"] = attempt.deadline_at + (now - attempt.intent_at)
@@ -257,7 +257,7 @@ CLAIM_PENDING = (
         state=State.SUBMITTING,
         attempt_id=OPEN_ATTEMPT.scalar_subquery(),
         leased_by=bindparam("run_id"),
-        leased_until=bindparam("until"),
-        next_at=bindparam("until"),
+        leased_until=bindparam("lease_ends"),
+        next_at=bindparam("lease_ends"),
     )
 )

@@ -126,15 +126,15 @@ def adopt(
         *(job.id, job.model, job.endpoint, job.request, job.clip_seconds, job.fingerprint),
         client_request_id=past.client_request_id,
     )
-    now, until = adopter.now, adopter.deadline_at
-    by = (adopter.run_id, now, until, adopter.service, adopter.account)
+    now, deadline_at = adopter.now, adopter.deadline_at
+    by = (adopter.run_id, now, deadline_at, adopter.service, adopter.account)
     (sent,) = submission.intend(connection, job.batch_id, *by, [candidate], adopter.origin)
     connection.execute(update(attempts).where(attempts.c.id == sent.attempt.id).values(intent_at=past.accepted_at))
     submission.unconfirmed(connection, sent, Unknown(ONLY_IN_LOG), now, now)
     (lost,) = load_jobs(connection, [job.id])
     handle = adopter.handle_of(past.generation_id, job.endpoint)
     finding = Adopted(past.generation_id, past.accepted_at, past.cost_usd, handle)
-    if reconciliation.adopted(connection, lost, finding, now, until) and file:
+    if reconciliation.adopted(connection, lost, finding, now, deadline_at) and file:
         (adopted,) = load_jobs(connection, [job.id])
         deliver(connection, adopted, *file, now)
 

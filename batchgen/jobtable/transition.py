@@ -103,7 +103,7 @@ def claim_due(
     state: State,
     run_id: str,
     now: datetime,
-    until: datetime,
+    lease_ends: datetime,
     capacity: int,
     origin: str = "",
 ) -> list[Job]:
@@ -112,7 +112,7 @@ def claim_due(
     A job that was sent to a service whose address does not last is always among them.
     """
     due = {"in_batch": batch_id, "in_state": state, "now": now, "capacity": capacity, "this_origin": origin}
-    rows = connection.execute(LEASE_DUE_HERE, {**due, "run_id": run_id, "until": until})
+    rows = connection.execute(LEASE_DUE_HERE, {**due, "run_id": run_id, "lease_ends": lease_ends})
     return load_jobs(connection, list(rows.scalars()))
 
 
@@ -152,7 +152,7 @@ itself."""
 
 def lease(due: Select[tuple[int]]) -> Update:
     """The statement that leases the jobs of `due`."""
-    values: dict[str, Any] = {name: bindparam("until") for name in ("leased_until", "next_at")}
+    values: dict[str, Any] = {name: bindparam("lease_ends") for name in ("leased_until", "next_at")}
     claimed = update(jobs).where(jobs.c.id.in_(select(due.cte("due").c.id)))
     return claimed.values(leased_by=bindparam("run_id"), **values).returning(jobs.c.id)
 

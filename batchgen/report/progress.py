@@ -14,7 +14,7 @@ from batchgen import clock
 from batchgen.hooks.delivery_hook import HookResult
 from batchgen.jobs import State
 from batchgen.jobtable import blockers, settings, statistics
-from batchgen.jobtable.blockers import Blocker
+from batchgen.jobtable.blockers import Blocker, WaitKind
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.statistics import Event
@@ -184,7 +184,7 @@ class Progress:
     async def read_blockers(self, now: datetime) -> list[Blocker]:
         """What the batch waits for. Where the run itself says why it does less, pending jobs wait for no free place."""
         waiting = await self.database.read(blockers.blockers, self.batch_id, now, self.origin)
-        return [blocker for blocker in waiting if not (self.shown_notice and blocker.is_for_place)]
+        return [blocker for blocker in waiting if not (self.shown_notice and blocker.kind is WaitKind.PLACE)]
 
     def print(self, event: Mapping[str, object]) -> None:
         print_json({**event, "batch": self.batch} if self.prefix else event, is_progress=True)

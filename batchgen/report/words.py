@@ -14,7 +14,7 @@ from rich import filesize
 from batchgen.advice.command_line import with_ids
 from batchgen.catalogue.wording import plural, unknown_charges
 from batchgen.jobs import State
-from batchgen.jobtable.blockers import A_RUN, PERSON, RESUME, Blocker
+from batchgen.jobtable.blockers import Blocker, WaitKind
 from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.measuring import ClipProblem, SuspectClips
 from batchgen.jobtable.statistics import BatchSummary, Event
@@ -151,19 +151,21 @@ def blocker_json(blocker: Blocker, command_line: CommandLine) -> WaitFor:
     }
 
 
+HINTS = {
+    WaitKind.PERSON: ("say what became of these requests", "resolve"),
+    WaitKind.RESUME: ("resume the batch", "resume"),
+    WaitKind.RUN: ("no run is at work: begin one", "run"),
+    WaitKind.PLACE: ("nothing to do: a run sends them as the limits allow", "run"),
+    WaitKind.RETRY: ("nothing to do: a run goes on with them by itself", "run"),
+}
+"""What a person can do for jobs that wait, and the command for it."""
+
+
 def blocker_hint(blocker: Blocker) -> tuple[str, str]:
     """What a person can do about what jobs wait for, and the command for it, where there is one."""
     if blocker.origin:
         return "run with the address and the key with which they were sent", ""
-    if blocker.reason == PERSON:
-        return "say what became of these requests", "resolve"
-    if blocker.reason.startswith(RESUME):
-        return "resume the batch", "resume"
-    if blocker.reason == A_RUN:
-        return "no run is at work: begin one", "run"
-    if blocker.is_for_place:
-        return "nothing to do: a run sends them as the limits allow", "run"
-    return "nothing to do: a run goes on with them by itself", "run"
+    return HINTS[blocker.kind]
 
 
 def lost_lines(lost: LostFiles, retry: str) -> list[str]:

@@ -14,7 +14,7 @@ from batchgen.context import RunContext
 from batchgen.errors import ExitCode
 from batchgen.jobs import State
 from batchgen.jobtable import blockers, commands, delivery, selection, statistics
-from batchgen.jobtable.blockers import Blocker
+from batchgen.jobtable.blockers import Blocker, WaitKind
 from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.kinds import Hold
 from batchgen.jobtable.statistics import BatchSummary, JobResult
@@ -94,7 +94,7 @@ def judge(
     ending.outdated = outdated_failures(connection, context.batch_id)
     ending.given_up = len(commands.given_up(connection, context.batch_id))
     waiting = blockers.blockers(connection, context.batch_id, now, context.service.origin)
-    ending.blockers = [blocker for blocker in waiting if not blocker.is_for_place]
+    ending.blockers = [blocker for blocker in waiting if blocker.kind is not WaitKind.PLACE]
     if stopped_by:
         return ending
     cause = next((blocker for blocker in ending.blockers if blocker.cause), None)

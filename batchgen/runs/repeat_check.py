@@ -90,7 +90,7 @@ class RepeatCheck:
         self.on_changed = "refuse"
         context.compared, context.awaits_history = steering.manifest, False
         if not context.awaits_prices:
-            context.hold_back()
+            context.wait_to_submit()
         await self.wait(0)
 
     def record(self, connection: Connection, manifest: int, compared_at: datetime | None) -> None:
@@ -102,7 +102,7 @@ class RepeatCheck:
         """Wait until the log shows everything up to this moment. Whether the run is over before."""
         context = self.context
         until = newest + timedelta(minutes=context.limits.unconfirmed_minutes)
-        context.hold_back("the service's log may not show yet all that was paid for", until)
+        context.wait_to_submit("the service's log may not show yet all that was paid for", until)
         return await self.wait(max(0.0, (until - clock.utcnow()).total_seconds()))
 
     async def read_history(self, since: datetime) -> Sequence[PastGeneration] | None:
@@ -114,7 +114,7 @@ class RepeatCheck:
                 context.contact.answered()
                 if answer.since > since:
                     context.warn(f"the service's log was compared only since {answer.since:%Y-%m-%d %H:%M} UTC")
-                context.hold_back()
+                context.wait_to_submit()
                 return answer.generations
             if answer.http_status is None:
                 context.contact.silent(answer.reason, clock.utcnow())
@@ -123,14 +123,14 @@ class RepeatCheck:
             failures += 1
             is_refused = answer.http_status in REFUSED
             reason = f"the service's log, which shows what was paid for before, does not answer: {answer.reason}"
-            context.hold_back(reason)
+            context.wait_to_submit(reason)
             pause = backoff(failures, RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS)
             is_over = is_refused or context.blocked or failures > HISTORY_TRIES
             if is_over or await self.wait(pause.total_seconds()):
                 context.uncompared = answer.reason
                 context.warn(f"the service's log could not be compared with the jobs: {answer.reason}")
                 break
-        context.hold_back()
+        context.wait_to_submit()
         return None
 
     async def settle(self, past: Sequence[PastGeneration]) -> tuple[datetime | None, bool]:

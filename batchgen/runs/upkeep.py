@@ -19,7 +19,7 @@ from batchgen.jobtable import leases, run_lock, selection, statistics
 from batchgen.jobtable.kinds import Hold
 from batchgen.limits import accounting
 from batchgen.limits.steering import read_steering
-from batchgen.services.reachability import CLOCK_FAULT, clock_fault
+from batchgen.services.reachability import clock_fault
 from batchgen.stage import LEASE
 
 NEIGHBOURS_SECONDS = 2.0  # between two checks for dead runs: what one held is taken over within this time
@@ -42,6 +42,7 @@ class Upkeep:
         self.steady_clock = clock.SteadyClock()
         self.checked_at: datetime | None = None
         """When the clock was last checked."""
+        self.has_warned_of_clock = False
         self.heeded_version = self.heeded_order = 0
         """The newest setting that was heeded, and the newest change of the order."""
         self.standstill = ""
@@ -88,7 +89,8 @@ class Upkeep:
     async def check_clock(self) -> None:
         """Follow the clock of the database's server. Make due what was planned by a clock that was set back since."""
         fault = clock_fault(self.context.service.clock_offset)
-        if fault and CLOCK_FAULT not in self.context.warning:  # once: the minutes may change
+        if fault and not self.has_warned_of_clock:  # once: the minutes may change
+            self.has_warned_of_clock = True
             self.context.warn(fault)
         self.note_gap(clock.utcnow())
         await asyncio.to_thread(self.database.read_clock)

@@ -16,7 +16,6 @@ from batchgen.services.outcomes import Unavailable
 
 REACH_SECONDS = 10.0  # for the one question: whoever types a command waits for it
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
-CLOCK_FAULT = "this machine's clock is"
 CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
@@ -41,7 +40,8 @@ def clock_fault(offset: timedelta) -> str:
     if abs(offset) <= SERVICE_CLOCK_LAG:
         return ""
     direction = "behind" if offset > timedelta(0) else "ahead of"
-    return f"{CLOCK_FAULT} {round(abs(offset).total_seconds() / 60):,} minutes {direction} the service's"
+    minutes = round(abs(offset).total_seconds() / 60)
+    return f"this machine's clock is {minutes:,} minutes {direction} the service's"
 
 
 def network_fault() -> tuple[str, list[str]]:
