@@ -176,6 +176,25 @@ async def test_a_plug_in_that_does_not_connect_is_told_and_one_that_does_not_clo
             raise ZeroDivisionError
 
 
+async def test_a_task_group_of_a_plug_in_that_breaks_does_not_cancel_the_run(caplog: pytest.LogCaptureFixture) -> None:
+    broken = asyncio.Event()
+
+    async def refresh() -> None:
+        broken.set()
+        raise ConnectionError("no token")
+
+    @asynccontextmanager
+    async def connect(account: Account, _state: Path | None) -> AsyncIterator[Service]:
+        async with registry.plugin("queueworks").connect(account, None) as service, asyncio.TaskGroup() as group:
+            group.create_task(refresh())
+            yield service
+
+    async with registry.Plugin(Variables(), connect, lambda *_: {}).open(Account("http://127.0.0.1:9", KEY), None):
+        await broken.wait()
+        await asyncio.sleep(0)
+    assert "service.not_closed" in caplog.text
+
+
 @pytest.mark.parametrize("handle", [None, {"url": b""}, "a text"], ids=str)
 def test_a_handle_that_cannot_be_stored_is_refused_where_a_person_names_a_generation(handle: Any) -> None:
     assert registry.plugin("queueworks").handle_of("g-1", "/create") == {"url": "/requests/g-1"}
