@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -147,6 +148,44 @@ async def test_a_call_that_the_run_stops_is_stopped() -> None:
     task.cancel()
     await asyncio.wait([task])
     assert task.cancelled()
+
+
+async def cancel_and_wait(*_: Any) -> Any:
+    cancel_and_answer()
+    await asyncio.sleep(0)
+
+
+def cancel_and_answer(*_: Any) -> Any:
+    task = asyncio.current_task()
+    assert task
+    task.cancel()
+
+
+async def refuse_to_end(*_: Any) -> Any:
+    while not ENOUGH.is_set():
+        with suppress(asyncio.CancelledError):
+            await ENOUGH.wait()
+
+
+ENOUGH = asyncio.Event()
+
+
+@pytest.mark.parametrize("call", [cancel_and_wait, cancel_and_answer, refuse_to_end])
+async def test_a_plug_in_that_cancels_its_task_or_will_not_be_cancelled_gives_no_answer(
+    call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run has not stopped it: a create may be accepted, and nothing is known of a generation."""
+    monkeypatch.setattr(boundary, "LONGER", {})
+    monkeypatch.setattr(boundary, "CALL_SECONDS", 0.01)
+    ENOUGH.clear()
+    plugin = Plugin(None)
+    vars(plugin).update(submit=call, fetch=call)
+    service = BoundedService(plugin, KEY)
+    submitted = await service.submit(SUBMISSION)
+    assert isinstance(submitted, Unknown), "it may be charged"
+    assert isinstance(await service.fetch({}), Unavailable)
+    await asyncio.sleep(0)
+    ENOUGH.set()
 
 
 async def test_a_plug_in_may_answer_without_waiting() -> None:

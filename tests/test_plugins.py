@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -19,6 +20,7 @@ from batchgen.services.base import Service
 from batchgen.testing import Imitation
 from tests.batches import write_manifest
 from tests.conftest import Command
+from tests.events import check_events
 from tests.imitations import queueworks
 from tests.waiting import JOBS, rows
 
@@ -80,12 +82,64 @@ def test_a_service_that_is_not_installed_is_refused_with_those_that_are(tmp_path
     assert "did you mean queueworks?" in refused.stderr
 
 
+def install(folder: Path, name: str, target: str) -> None:
+    """Put the entry point of a service into a folder, as an installer does."""
+    info = folder / f"{name}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{registry.GROUP}]\n{name} = {target}\n")
+
+
+LOUD = """
+import os, subprocess, sys, threading
+from contextlib import asynccontextmanager
+import queueworks
+print("loud: an import")
+sys.stdout.write("loud: a write\\n")
+
+class Loud(queueworks.Queueworks):
+    name = "loud"
+
+    async def submit(self, submission):
+        threading.Thread(target=print, args=["loud: a thread"]).start()
+        subprocess.run(["echo", "loud: a child"])
+        return await super().submit(submission)
+
+@asynccontextmanager
+async def connect(account, _state):
+    os.write(1, b"loud: a descriptor\\n")
+    service = Loud(account)
+    yield service
+    await service.close()
+
+PLUGIN = queueworks.Plugin(queueworks.VARIABLES, connect, queueworks.PLUGIN.handle_of)
+"""
+
+
+@pytest.mark.slow
+def test_what_a_plug_in_prints_is_not_among_the_lines_of_json(
+    tmp_path: Path, batchgen_interpreter: Command, service: Imitation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, "loud", "loud_service:PLUGIN")
+    (tmp_path / "loud_service.py").write_text(LOUD)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    write_manifest(tmp_path / "m.yaml", CLIPS, service="loud", defaults={})
+    account = {"QUEUEWORKS_URL": service.base_url, "QUEUEWORKS_KEY": "any"}
+    shown = ""
+    for command in ("check", "plan", "run", "status"):
+        ended = batchgen_interpreter(command, "m.yaml", "--json", **account)
+        check_events(ended.stdout)
+        assert ended.stdout
+        shown += ended.stderr
+    sources = "an import", "a write", "a thread", "a child", "a descriptor"
+    assert [source for source in sources if f"loud: {source}\n" not in shown] == []
+    assert "loud: an import" in batchgen_interpreter("plan", "m.yaml", **account).stdout
+    assert "Usage" in batchgen_interpreter("run", "--json", "--help").stdout
+
+
 def test_an_entry_point_that_leads_nowhere_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, target in (("gone", "no_such_module:PLUGIN"), ("odd", "json:dumps")):
-        info = tmp_path / f"{name}-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[{registry.GROUP}]\n{name} = {target}\n")
+        install(tmp_path, name, target)
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(UsageError, match="'gone' cannot be loaded: ModuleNotFoundError: No module named"):
         registry.plugin("gone")
@@ -120,6 +174,25 @@ async def test_a_plug_in_that_does_not_connect_is_told_and_one_that_does_not_clo
     with pytest.raises(ZeroDivisionError):
         async with plugin.open(Account("http://127.0.0.1:9", KEY), None):
             raise ZeroDivisionError
+
+
+async def test_a_task_group_of_a_plug_in_that_breaks_does_not_cancel_the_run(caplog: pytest.LogCaptureFixture) -> None:
+    broken = asyncio.Event()
+
+    async def refresh() -> None:
+        broken.set()
+        raise ConnectionError("no token")
+
+    @asynccontextmanager
+    async def connect(account: Account, _state: Path | None) -> AsyncIterator[Service]:
+        async with registry.plugin("queueworks").connect(account, None) as service, asyncio.TaskGroup() as group:
+            group.create_task(refresh())
+            yield service
+
+    async with registry.Plugin(Variables(), connect, lambda *_: {}).open(Account("http://127.0.0.1:9", KEY), None):
+        await broken.wait()
+        await asyncio.sleep(0)
+    assert "service.not_closed" in caplog.text
 
 
 @pytest.mark.parametrize("handle", [None, {"url": b""}, "a text"], ids=str)

@@ -529,20 +529,30 @@ import asyncio, sys, threading
 import batchgen.__main__ as main, batchgen.cli as cli
 from batchgen.api import event_loop
 main.END_SECONDS = event_loop.END_SECONDS = 0.1
+async def stay():
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except BaseException:
+            pass
 async def call():
-    asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
+    if sys.argv[1] == "call":
+        asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
+    else:
+        asyncio.create_task(stay())
+        await asyncio.sleep(0)
     return 3
 def command():
-    threading.Thread(target=threading.Event().wait, daemon=sys.argv[1] == "call").start()
+    threading.Thread(target=threading.Event().wait, daemon=sys.argv[1] != "thread").start()
     print("ended")
-    sys.exit(event_loop.complete(call()) if sys.argv[1] == "call" else 3)
+    sys.exit(3 if sys.argv[1] == "thread" else event_loop.complete(call()))
 cli.main = command
 main.main()
 """
 
 
-@pytest.mark.parametrize("who_hangs", ["call", "thread"])
-def test_a_thread_of_a_plug_in_that_never_ends_does_not_keep_a_command_from_ending(who_hangs: str) -> None:
+@pytest.mark.parametrize("who_hangs", ["call", "task", "thread"])
+def test_a_thread_or_task_of_a_plug_in_that_never_ends_does_not_keep_a_command_from_ending(who_hangs: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", HUNG, who_hangs], capture_output=True, text=True, timeout=20, check=False
     )

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 INTERRUPT_SECONDS = 0.2  # between two checks for Ctrl-C, while another event loop waits for a run
-END_SECONDS = 5.0  # for calls in threads, once all else has ended
+END_SECONDS = 5.0  # for tasks and calls in threads, once all else has ended
 
 T = TypeVar("T")
 
@@ -31,10 +31,25 @@ class Threads(ThreadPoolExecutor):
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine as `asyncio.run` does; it ends though a thread hangs."""
-    with asyncio.Runner() as runner:
-        runner.get_loop().set_default_executor(Threads())
+    """Run a coroutine as `asyncio.run` does; it ends though a thread hangs, or a task that will not be cancelled."""
+    runner = asyncio.Runner()
+    runner.get_loop().set_default_executor(Threads())
+    try:
         return runner.run(coroutine)
+    finally:
+        if runner.run(cancel_others()):
+            runner.close()
+        else:
+            runner.get_loop().set_exception_handler(lambda *_: None)  # of a task that is destroyed in the end
+
+
+async def cancel_others() -> bool:
+    """Cancel all other tasks. Whether they have ended within some seconds."""
+    if not (others := asyncio.all_tasks() - {asyncio.current_task()}):
+        return True
+    for task in others:
+        task.cancel()
+    return not (await asyncio.wait(others, timeout=END_SECONDS))[1]
 
 
 def complete(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -20,7 +20,7 @@ from batchgen.advice.command_line import with_keep
 from batchgen.cli import usage_errors
 from batchgen.cli.refusals import refused  # before it is needed: nothing may be left to open a module with
 from batchgen.errors import BatchgenError, ExitCode, Interrupted, ManifestChanged, UsageError
-from batchgen.report.terminal import discard, open_standard_streams, print_json, print_lines
+from batchgen.report.terminal import discard, open_standard_streams, print_json, print_lines, results
 
 COMMANDS = {
     "init": "Write an example manifest, with comments.",
@@ -104,7 +104,7 @@ class Commands(click.Group):
         except click.UsageError as error:
             raise reported(error) from None
         except BrokenPipeError:  # `| head` has read enough
-            discard(sys.stdout)
+            discard(results())
             sys.exit(ExitCode.DELIVERED)
         except KeyboardInterrupt:  # before a run handles signals, or after it has ended
             end(Interrupted("interrupted"), f"interrupted; {ExitCode.INTERRUPTED.hint}")

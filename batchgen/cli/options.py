@@ -16,6 +16,7 @@ from click.core import ParameterSource
 from batchgen import clock
 from batchgen.advice.command_line import command_line, without_redo
 from batchgen.errors import UsageError
+from batchgen.report.terminal import keep_stdout
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -42,7 +43,18 @@ validate = click.option(
     default=True,
     help="Check models and parameters against the catalogue. Off: for a model that is newer than the catalogue.",
 )
-json_lines = click.option("--json", "as_json", is_flag=True, help="Write JSON lines, and nothing else, to stdout.")
+
+
+def keep(ctx: click.Context, _option: click.Parameter, as_json: bool) -> bool:
+    """Standard output is for JSON alone, also where a plug-in prints."""
+    if as_json and not ctx.resilient_parsing:  # of a shell that completes a command
+        keep_stdout()
+    return as_json
+
+
+json_lines = click.option(
+    "--json", "as_json", is_flag=True, callback=keep, help="Write JSON lines, and nothing else, to stdout."
+)
 
 
 class FilePath(click.Path):

@@ -31,7 +31,7 @@ from batchgen.report.formats import shortened
 from batchgen.report.log import log_to_stderr
 from batchgen.report.progress import Progress
 from batchgen.report.run_events import Advice, Worked
-from batchgen.report.terminal import READER_SECONDS, OutputStream, UnawaitedLines, print_json
+from batchgen.report.terminal import READER_SECONDS, OutputStream, UnawaitedLines, print_json, results
 from batchgen.report.words import summary_line
 from batchgen.runs.ending import Ending
 from batchgen.services.registry import SIMULATOR
@@ -161,7 +161,7 @@ class WorkerDisplay:
             self.show_step(batch.name, "ended", ending.message, ending.exit_code, len(run.absent), advice)
         elif self.is_read():
             line = summary_line(batch.name, batch.service, ending.batch_summary)
-            OutputStream(sys.stdout).write(f"{line}; {ending.message}")
+            OutputStream(results()).write(f"{line}; {ending.message}")
         return advice
 
     def show_step(
@@ -184,7 +184,7 @@ class WorkerDisplay:
 
     def is_read(self) -> bool:
         """Whether a line for standard output holds up no run. A reader that does not read is waited for once."""
-        self.has_reader = OutputStream(sys.stdout).is_read(READER_SECONDS if self.has_reader else 0)
+        self.has_reader = OutputStream(results()).is_read(READER_SECONDS if self.has_reader else 0)
         return self.has_reader
 
 

@@ -22,7 +22,7 @@ from batchgen.report.hints import CommandLine, advice
 from batchgen.report.live_view import LiveView, render
 from batchgen.report.run_events import Advice, Hooked, Notice, NotificationFailed, Waiting
 from batchgen.report.settings import steered_json, steered_line
-from batchgen.report.terminal import OutputStream, RedrawnLines, drop_unread, print_json
+from batchgen.report.terminal import OutputStream, RedrawnLines, drop_unread, print_json, results
 from batchgen.report.words import blocker_json, blocker_line, event_json, event_line
 from batchgen.stage import wait_for
 
@@ -125,7 +125,7 @@ class Progress:
 
     @property
     def is_read(self) -> bool:
-        return self.lines.is_read() and (not self.as_json or OutputStream(sys.stdout).is_read())
+        return self.lines.is_read() and (not self.as_json or OutputStream(results()).is_read())
 
     async def until_read(self, ended: asyncio.Event) -> None:
         """Wait for whoever reads the lines, while the run goes on: a write that has to wait would hold up the run.

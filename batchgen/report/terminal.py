@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 READER_SECONDS = 1.0  # in which a reader that reads at all takes something
 PIECE_CHARS = 1_000  # that are written at once: an empty page of a pipe (4,096 bytes) takes them in any encoding
 LINES_AND_TABS = re.compile(r"(\t|\r?\n)")
+KEPT_STDOUT: list[IO[str]] = []
+"""Standard output, while nothing but results may be written there (`keep_stdout`)."""
 
 
 class OutputStream:
@@ -78,9 +80,24 @@ def discard(stream: IO[str]) -> None:
         os.close(devnull)
 
 
+def keep_stdout() -> None:
+    """Keep standard output for results: what else writes to it, be it a plug-in, a thread or a child of one, or a
+    library in C, writes to standard error from now on."""
+    with suppress(OSError, ValueError):  # no stream of the system
+        if sys.stdout.fileno() == 1:
+            KEPT_STDOUT.append(os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding, errors="backslashreplace"))
+            os.dup2(2, 1)
+            sys.stdout = sys.stderr
+
+
+def results() -> IO[str]:
+    """The stream for results: standard output."""
+    return KEPT_STDOUT[-1] if KEPT_STDOUT else sys.stdout
+
+
 def drop_unread() -> None:
     """Write nothing more to a standard stream that nobody reads: whoever ends a run need not wait for a reader."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (results(), sys.stderr):
         if not OutputStream(stream).is_read(READER_SECONDS):
             discard(stream)
 
@@ -144,7 +161,7 @@ def print_lines(*lines: str, err: bool = False) -> None:
 
     Raises `StorageError` where standard output cannot be written, `BrokenPipeError` where its reader has left.
     """
-    output = OutputStream(sys.stderr if err else sys.stdout)
+    output = OutputStream(sys.stderr if err else results())
     for line in lines:
         output.write(line)
     if not err:
@@ -153,7 +170,7 @@ def print_lines(*lines: str, err: bool = False) -> None:
 
 def print_text(text: str) -> None:
     """Write text for a program to standard output: `OutputStream.write_text`. Raises what `print_lines` raises."""
-    output = OutputStream(sys.stdout)
+    output = OutputStream(results())
     output.write_text(text)
     raise_failure(output)
 
@@ -174,7 +191,7 @@ def print_json(document: Mapping[str, Any], *, is_progress: bool = False) -> Non
 
     Raises `StorageError` where it cannot be written. A run goes on without its progress, and says so on standard error.
     """
-    output = OutputStream(sys.stdout)
+    output = OutputStream(results())
     output.write_raw(visible_json(json.dumps(document, ensure_ascii=False, default=json_default)) + "\n")
     if output.failure is None or isinstance(output.failure, BrokenPipeError):
         return

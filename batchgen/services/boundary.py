@@ -75,6 +75,17 @@ def is_of_this_process(error: BaseException) -> bool:
     return isinstance(error, KeyboardInterrupt | GeneratorExit)
 
 
+async def answer_of(service: Service, name: str, *args: Any) -> Any:
+    """What a call of a plug-in returns, also one that does not wait."""
+    try:
+        answer = getattr(service, name)(*args)
+        while inspect.isawaitable(answer):
+            answer = await answer
+    except (SystemExit, GeneratorExit) as error:  # which would end more than this task
+        return error
+    return answer
+
+
 class BoundedService(Service):
     """A plug-in's service behind the boundary. No call raises; `key` appears in nothing that it returns."""
 
@@ -161,20 +172,23 @@ class BoundedService(Service):
     async def _call(self, name: str, bound: Callable[[Any], Any], failure: Callable[[str], T], *args: Any) -> T:
         """The bounded outcome of a call; `failure(reason)` where there is none."""
         seconds = LONGER.get(name, CALL_SECONDS)
+        # A task of its own: a plug-in that cancels its task, or will not be cancelled, cancels and holds up no stage.
+        call = asyncio.create_task(answer_of(self._service, name, *args))
         try:
-            async with asyncio.timeout(seconds) as limit:
-                answer = getattr(self._service, name)(*args)
-                while inspect.isawaitable(answer):
-                    answer = await answer
-            outcome: T = bound(answer)
-            return outcome
+            if (await asyncio.wait([call], timeout=seconds))[1]:
+                reason = f"no answer within {seconds:g} seconds"
+            else:
+                outcome: T = bound(call.result())
+                return outcome
         except BaseException as error:  # Only here: an answer, or a plug-in, can be odd in any way.
             if is_of_this_process(error):
                 raise
             detail = str(error) if isinstance(error, OutOfBounds) else error_words(error)
             reason = f"the answer cannot be used: {detail}"
-            if limit.expired():
-                reason = f"no answer within {seconds:g} seconds"
+        finally:
+            if not call.done():
+                call.cancel()
+                call.add_done_callback(lambda late: late.cancelled() or late.exception())  # or asyncio shows it
         LOG.warning(f"{name}.unusable", extra={"reason": self._text(reason)})
         return failure(self._text(reason))
 

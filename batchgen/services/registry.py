@@ -16,7 +16,7 @@ from typing import Any
 from batchgen.errors import BatchgenError, UsageError
 from batchgen.services.account import Account, Variables
 from batchgen.services.base import Service
-from batchgen.services.boundary import BoundedService, is_of_this_process
+from batchgen.services.boundary import BoundedService
 from batchgen.services.text import MESSAGE_CHARS, error_words, one_line, without_key
 
 LOG = logging.getLogger("batchgen.services")
@@ -43,32 +43,54 @@ class Plugin:
     @asynccontextmanager
     async def open(self, account: Account, state: Path | None) -> AsyncIterator[Service]:
         """The service behind the boundary that every answer has to pass. Raises `UsageError` where there is none."""
+        connected, over = asyncio.get_running_loop().create_future(), asyncio.Event()
+        # A task of its own: a task group in it that breaks cancels the task, and not the run.
+        connection = asyncio.create_task(self.keep_connected(account, state, connected, over))
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                connection = self.connect(account, state)
-                service = BoundedService(await connection.__aenter__(), account.key)
+            await asyncio.wait([connection, connected], timeout=CONNECT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            yield self.bounded(connection, connected, account.key)
+        finally:
+            over.set()
+            if connected.cancel():
+                connection.cancel()
+            await leave(connection, account.key, was_connected=not connected.cancelled())
+
+    async def keep_connected(
+        self, account: Account, state: Path | None, connected: asyncio.Future[Service], over: asyncio.Event
+    ) -> BaseException | None:
+        """Connect, and end the connection once it is over. Returns what the plug-in raises meanwhile."""
+        try:
+            async with self.connect(account, state) as service:
+                connected.set_result(service)
+                await over.wait()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            return error
+        return None
+
+    def bounded(
+        self, connection: asyncio.Task[BaseException | None], connected: asyncio.Future[Service], key: str
+    ) -> BoundedService:
+        """The connected service, bounded. Raises `UsageError`, and a `BatchgenError` of the plug-in."""
+        try:
+            if not connected.done():
+                raise (connection.done() and connection.result()) or TimeoutError(f"within {CONNECT_SECONDS:g} seconds")
+            service = BoundedService(connected.result(), key)
         except BatchgenError:
             raise
         except BaseException as error:
-            if is_of_this_process(error):
-                raise
-            raise UsageError(f"the plug-in of the service does not connect: {describe(error, account.key)}") from error
-        try:
-            if self.name not in ("", service.name):
-                raise UsageError(f"the plug-in of the service {self.name!r} calls it {service.name!r}: it has one name")
-            yield service
-        finally:
-            await leave(connection, account.key)
+            raise UsageError(f"the plug-in of the service does not connect: {describe(error, key)}") from error
+        if self.name not in ("", service.name):
+            raise UsageError(f"the plug-in of the service {self.name!r} calls it {service.name!r}: it has one name")
+        return service
 
 
-async def leave(connection: AbstractAsyncContextManager[Service], key: str) -> None:
-    """End a connection. One that cannot be ended changes nothing of what was done with it."""
-    try:
-        async with asyncio.timeout(CONNECT_SECONDS):
-            await connection.__aexit__(None, None, None)
-    except BaseException as error:
-        if is_of_this_process(error):
-            raise
+async def leave(connection: asyncio.Task[BaseException | None], key: str, *, was_connected: bool) -> None:
+    """Wait for the end of a connection. One that cannot be ended changes nothing of what was done with it."""
+    await asyncio.wait([connection], timeout=CONNECT_SECONDS)
+    error = connection.result() if connection.done() else TimeoutError(f"within {CONNECT_SECONDS:g} seconds")
+    if error and was_connected:
         LOG.warning("service.not_closed", extra={"reason": describe(error, key)})
 
 
