@@ -304,6 +304,20 @@ async def test_how_wrong_the_clock_is_that_sends_a_request_is_kept_with_it(
         assert await api.prepare(SUBMISSION) == kept
 
 
+@pytest.mark.parametrize("has_more", [True, None])
+async def test_a_log_is_read_to_its_end_whose_pages_are_shorter_or_do_not_say_that_more_follow(
+    clock: object, has_more: bool | None
+) -> None:
+    def page(request: Request) -> bytes:
+        offset = int(request.query["offset"][0])
+        rows = [row(number) for number in range(offset, min(offset + (40 if has_more else 100), 130))]
+        return answer(200, {"data": rows, "pagination": {"has_more": True} if has_more else {}})
+
+    async with serving(page) as wire, service(wire.base_url) as api:
+        findings = await api.find([sent(number) for number in range(130)])
+    assert findings == {f"batchgen-{number}": adopted(number) for number in range(130)}
+
+
 async def test_absence_from_a_log_too_long_to_be_read_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("batchgen.services.aimlapi.service.PAGES_MAX", 3)
     async with serving(pages(301)) as wire, service(wire.base_url) as api:
@@ -337,14 +351,22 @@ async def test_a_history_that_is_cut_says_how_far_it_reaches_by_this_machine_s_c
             answer(302, b"<html>", {"Location": f"https://portal.test/?{KEY}"}),
             Unavailable("302: it leads to https://portal.test/?\u2026, and no key goes there", http_status=302),
         ),
-        (answer(200, {"data": {}}), Unavailable("the request log's answer cannot be read", http_status=200)),
+        (answer(200, {"data": {}}), Unavailable("200, but no whole page: no rows", http_status=200)),
+        *(
+            (answer(200, {"data": []} | beside), Unavailable(f"200, but no whole page: {words}", http_status=200))
+            for beside, words in (
+                ({"error": {"message": "timed out"}}, "timed out"),
+                ({"errors": [{"message": "shard 3"}]}, "shard 3"),
+                ({"success": False, "message": "no store"}, "no store"),
+            )
+        ),
     ],
 )
 async def test_a_log_that_breaks_off_shows_nothing(reply: bytes, outcome: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("batchgen.services.aimlapi.service.LOG_WAIT_SECONDS", 0)
     async with serving(pages(250), reply) as wire, service(wire.base_url) as api:
         assert await api.find(LOST) == outcome
-    tries = 1 if outcome.http_status == 401 or "cannot be read" in outcome.reason else TRIES
+    tries = 1 if outcome.http_status == 401 or "no whole page" in outcome.reason else TRIES
     assert [request.query["offset"] for request in wire.requests] == [["0"], *[["100"]] * tries]
 
 

@@ -190,6 +190,16 @@ def read_usage(document: dict[str, Any]) -> Decimal | None:
     return read_amount(nested(usage, "usd_spent")) if in_credits is None else in_credits
 
 
+def read_rows(document: dict[str, Any], *names: str) -> list[Any] | Unavailable:
+    """The rows of a page, under the first of these names; none beside an error, as what they lack would seem absent."""
+    rows = next((document[name] for name in names if name in document), None)
+    failed = document.get("error") or document.get("errors") or document.get("success") is False
+    if isinstance(rows, list) and not failed:
+        return rows
+    words = describe_error(failed) or describe_error(document) or "no rows"
+    return Unavailable(f"200, but no whole page: {words}", http_status=200)
+
+
 def read_log_row(row: Any) -> LoggedRequest | None:
     """A row of the request log; None without a client request id, since only that id leads to an attempt."""
     client_request_id, generation_id = nested(row, "client_request_id"), nested(row, "inference_id")

@@ -198,19 +198,21 @@ class AimlApi(Service):
         """Read every page of the request log between two moments of the service's clock."""
         window = {"start": start.isoformat(), "end": end.isoformat(), "limit": PAGE_ROWS}
         logged: list[LoggedRequest] = []
-        oldest = end
-        for page in range(PAGES_MAX):
-            ask = partial(self._api.ask_json, "/v2/logs", {**window, "offset": page * PAGE_ROWS})
+        oldest, offset = end, 0
+        for _ in range(PAGES_MAX):
+            ask = partial(self._api.ask_json, "/v2/logs", {**window, "offset": offset})
             # Under a limit of requests a minute, a log that is begun again at its first page has no end.
-            document = await ask_patiently(ask, wait if page else None)
+            document = await ask_patiently(ask, wait if offset else None)
             if not isinstance(document, dict):
                 return document
-            rows = document.get("data", document.get("logs", document.get("items")))
-            if not isinstance(rows, list):
-                return Unavailable("the request log's answer cannot be read", http_status=200)
+            rows = answers.read_rows(document, "data", "logs", "items")
+            if isinstance(rows, Unavailable):
+                return rows
             logged += [request for row in rows if (request := answers.read_log_row(row))]
             oldest = min((time for row in rows if (time := read_time(nested(row, "created")))), default=oldest)
-            if not rows or not nested(document, "pagination", "has_more"):
+            offset += len(rows)  # the service may give fewer at a time than were asked for
+            has_more = nested(document, "pagination", "has_more")
+            if not rows or not (len(rows) >= PAGE_ROWS if has_more is None else has_more):
                 return LogPage(logged, oldest)
         return LogPage(logged, oldest, complete=False)
 
@@ -229,9 +231,9 @@ class AimlApi(Service):
         document = await self._api.ask_json("/v2/billing/transactions", params, read_float=str)
         if not isinstance(document, dict):
             return document
-        rows = document.get("data")
-        if not isinstance(rows, list):
-            return Unavailable("the answer with the transactions cannot be read", http_status=200)
+        rows = answers.read_rows(document, "data")
+        if isinstance(rows, Unavailable):
+            return rows
         transactions = [transaction for row in rows if (transaction := answers.read_transaction(row))]
         after = read_id(nested(document, "pagination", "next_cursor")) if rows else None
         return TransactionPage(
