@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, select
 
+from batchgen.jobs import State
 from batchgen.jobtable.blockers import blockers
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.kinds import LimitKind
@@ -155,6 +156,16 @@ def test_a_pause_holds_up_nothing_where_nothing_is_pending(table: Table) -> None
     table.sync("mona")
     blocker = table.database.read_now(blockers, table.batch_id, NOON)[0]
     assert (blocker.jobs, blocker.reason) == (1, "a pause to end: 429")
+
+
+def test_a_pause_holds_up_the_jobs_that_its_requests_are_for_and_those_of_no_other_service(table: Table) -> None:
+    table.bring(State.GENERATING, "harbour")
+    table.bring(State.PENDING, "mona")
+    for kind, service, reason in (("submits", "aimlapi", "S"), ("polls", "aimlapi", "P"), ("submits", "other", "O")):
+        table.change(rate.pause, LimitKey(service, LimitKind(kind)), reason, NOON)
+    waiting = table.database.read_now(blockers, table.batch_id, NOON)
+    pauses = [(blocker.jobs, blocker.reason) for blocker in waiting if "pause" in blocker.reason]
+    assert sorted(pauses) == [(1, "a pause to end: P"), (1, "a pause to end: S")]
 
 
 def pause(table: Table, now: datetime, retry_after: float | None = None) -> float:

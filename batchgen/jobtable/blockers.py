@@ -76,11 +76,12 @@ def blockers(
     With `origin`, that of the service in use, it says which jobs were sent to another one.
     """
     summary = batch_summary(connection, batch_id, now)
-    pending = summary.counts[State.PENDING]
+    service = select(batches.c.service).where(batches.c.id == batch_id).scalar_subquery()
+    pauses = select(limits).where(limits.c.service == service, limits.c.paused_until > now)
     blocked = [
-        Blocker(f"a pause to end: {row.reason}", row.paused_until, pending)
-        for row in connection.execute(select(limits).where(limits.c.paused_until > now))
-        if pending
+        Blocker(f"a pause to end: {row.reason}", row.paused_until, number)
+        for row in connection.execute(pauses)
+        if (number := summary.counts[State.GENERATING if row.kind is LimitKind.POLLS else State.PENDING])
     ]
     pending_kind, reason_of_pending = reason_to_wait(connection, batch_id, now, is_run_at_work=is_run_at_work)
     waiting_for = {**WAITS_FOR, State.PENDING: reason_of_pending}
