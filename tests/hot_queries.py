@@ -32,6 +32,7 @@ from batchgen.jobtable import (
 )
 from batchgen.jobtable.repeats import RepeatSearch
 from batchgen.jobtable.selection import Selected
+from batchgen.jobtable.submission import Sender
 from batchgen.jobtable.transition import claim_due, next_due
 from batchgen.services.outcomes import Accepted, Adopted, Finished
 from tests.conftest import NOON
@@ -59,7 +60,7 @@ def selected() -> Selected:
 
 def intend(connection: Connection, batch_id: int) -> Any:
     ready = submission.ready(connection, batch_id, 8)
-    (job, *_) = submission.intend(connection, batch_id, RUN, NOON, SOON, "aimlapi", ACCOUNT, ready)
+    (job, *_) = submission.intend(connection, batch_id, Sender(RUN, "aimlapi", ACCOUNT), NOON, SOON, ready)
     return job
 
 

@@ -18,6 +18,7 @@ from batchgen.jobs import Job, JobSpec, State
 from batchgen.jobtable import delivery, polling, submission
 from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.submission import Sender
 from batchgen.services.outcomes import Accepted, Failed, Finished
 from batchgen.simulator.rendering import Scene, render
 from tests.table import ACCOUNT, ENDPOINT, HOUR, LEASE, MODEL, RUN, SECOND, Table
@@ -84,8 +85,8 @@ class ReviewBatch(Table):
         self.manifest.touch()
         self.sync(*specs) if not self.rows() else self.add(*specs)
         ready = self.change(submission.ready, self.batch_id, len(specs))
-        sent = ("aimlapi", ACCOUNT, ready, self.origin)
-        intents = self.change(submission.intend, self.batch_id, RUN, self.now, self.now + LEASE, *sent)
+        sender = Sender(RUN, "aimlapi", ACCOUNT, self.origin)
+        intents = self.change(submission.intend, self.batch_id, sender, self.now, self.now + LEASE, ready)
         self.at_once(
             submission.accepted,
             intents,

@@ -20,6 +20,7 @@ from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.ledger import LedgerEntry, Totals
 from batchgen.jobtable.schema import attempts, events, jobs, outputs
+from batchgen.jobtable.submission import Sender
 from batchgen.jobtable.sync import OnChanged, SyncResult
 from batchgen.jobtable.transition import claim_due
 from batchgen.services.outcomes import Accepted, Adopted, Failed, Finished, Rejected, Throttled, Unknown
@@ -130,9 +131,8 @@ class Table:
 
     def intend(self, run_id: str = RUN, capacity: int = 100) -> list[Job]:
         ready = self.change(submission.ready, self.batch_id, capacity)
-        until = self.now + LEASE
-        sent = ("aimlapi", ACCOUNT, ready, self.origin)
-        return self.change(submission.intend, self.batch_id, run_id, self.now, until, *sent)
+        sender = Sender(run_id, "aimlapi", ACCOUNT, self.origin)
+        return self.change(submission.intend, self.batch_id, sender, self.now, self.now + LEASE, ready)
 
     def claim(self, state: State, run_id: str = RUN, capacity: int = 100) -> list[Job]:
         claim: Any = partial(claim_due, state=state, origin=self.origin)

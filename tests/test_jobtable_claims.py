@@ -203,7 +203,8 @@ now = datetime(2026, 3, 1, 12, tzinfo=UTC)
 until = now + timedelta(minutes=5)
 def submit(connection):
     ready = submission.ready(connection, 1, 3)
-    return submission.intend(connection, 1, worker, now, until, "aimlapi", "0badcafe", ready)
+    sender = submission.Sender(worker, "aimlapi", "0badcafe")
+    return submission.intend(connection, 1, sender, now, until, ready)
 with Database(path) as database:
     print("ready", flush=True); sys.stdin.readline()
     while True:

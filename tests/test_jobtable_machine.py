@@ -41,6 +41,7 @@ from batchgen.jobtable.database import Database
 from batchgen.jobtable.ledger import LedgerEntry, Totals
 from batchgen.jobtable.migrations import migrate
 from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs
+from batchgen.jobtable.submission import Sender
 from batchgen.jobtable.transition import claim_due
 from batchgen.services.outcomes import (
     Accepted,
@@ -219,8 +220,8 @@ class JobTableMachine(RuleBasedStateMachine):
     def claim_and_send(self, worker: str, capacity: int, accepts: bool) -> None:
         """What the service makes of a request is settled when it arrives there; who learns of it, and when, is not."""
         chosen = self.change(submission.ready, self.batch_id, capacity)
-        until = self.now + LEASE
-        sent = self.change(submission.intend, self.batch_id, worker, self.now, until, "aimlapi", ACCOUNT, chosen)
+        until, sender = self.now + LEASE, Sender(worker, "aimlapi", ACCOUNT)
+        sent = self.change(submission.intend, self.batch_id, sender, self.now, until, chosen)
         self.hands[worker].sent += sent
         for job in sent:
             name = job.attempt.client_request_id

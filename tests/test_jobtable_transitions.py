@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from batchgen.jobs import TRANSITIONS, Attempt, ChargeSource, ErrorClass, Job, Outcome, Output, State
 from batchgen.jobtable import delivery, polling, reconciliation, statistics, submission
 from batchgen.jobtable.rows import load_jobs
+from batchgen.jobtable.submission import Sender
 from batchgen.jobtable.transition import change_state
 from batchgen.services.outcomes import Accepted, Adopted, Blocked, Failed, Finished, NotSent, Rejected, Trouble
 from tests.conftest import NOON
@@ -350,8 +351,8 @@ def test_two_accounts_may_have_the_same_generation_id(table: Table) -> None:
     table.bring(State.GENERATING, "lisa")
     table.sync("lisa", "mona")
     chosen = table.change(submission.ready, table.batch_id, 1)
-    until = table.now + LEASE
-    (job,) = table.change(submission.intend, table.batch_id, RUN, table.now, until, "aimlapi", "another", chosen)
+    until, sender = table.now + LEASE, Sender(RUN, "aimlapi", "another")
+    (job,) = table.change(submission.intend, table.batch_id, sender, table.now, until, chosen)
     assert table.accept(job, "g-lisa")
     assert [attempt.generation_id for attempt in table.attempts()] == ["g-lisa", "g-lisa"]
 

@@ -22,6 +22,7 @@ from batchgen.jobtable import batches, blockers, pricelist, repeats, statistics,
 from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.repeats import RepeatSearch
+from batchgen.jobtable.submission import Sender
 from batchgen.jobtable.table_lock import PATIENCE_TRIES
 from batchgen.jobtable.takeover import Adopter
 from batchgen.limits.accounting import refresh_prices
@@ -91,7 +92,7 @@ def settle_known(connection: Connection, spec: RunSpec, now: datetime) -> None:
     synced, service = spec.synced, spec.batch.service
     search = RepeatSearch(synced.batch_id, service, spec.folder, synced.orphans, selected=spec.selected)
     matches = repeats.compare(connection, search).repeats
-    adopter = Adopter("", service, "", "", plugin(service).handle_of, now, spec.limits.deadline_at(now))
+    adopter = Adopter(Sender("", service, ""), plugin(service).handle_of, now, spec.limits.deadline_at(now))
     said = takeover.said_of(matches, spec.on_changed, synced.redone)
     takeover.settle(connection, matches, spec.folder, adopter, said, synced.redone)
 
