@@ -33,7 +33,7 @@ from batchgen.jobtable import (
 from batchgen.jobtable.repeats import RepeatSearch
 from batchgen.jobtable.selection import Selected
 from batchgen.jobtable.submission import Sender
-from batchgen.jobtable.transition import claim_due, next_due
+from batchgen.jobtable.transition import Claim, claim_due, next_due
 from batchgen.services.outcomes import Accepted, Adopted, Finished
 from tests.conftest import NOON
 from tests.table import ACCOUNT, MODEL
@@ -49,7 +49,7 @@ Statements = list[tuple[str, Any]]
 
 
 def claimed(connection: Connection, batch_id: int, state: State) -> Any:
-    (job, *_) = claim_due(connection, batch_id, state, RUN, NOON, SOON, 8, "https://api.example")
+    (job, *_) = claim_due(connection, Claim(batch_id, RUN, NOON, SOON, 8), state, "https://api.example")
     return job
 
 
@@ -85,7 +85,8 @@ def poll(connection: Connection, batch_id: int) -> None:
 
 
 def claim_downloads(connection: Connection, batch_id: int, *, results_expire: bool = False) -> Any:
-    (job, *_) = delivery.claim_downloads(connection, batch_id, RUN, NOON, SOON, 8, results_expire=results_expire)
+    claim = Claim(batch_id, RUN, NOON, SOON, 8)
+    (job, *_) = delivery.claim_downloads(connection, claim, results_expire=results_expire)
     return job
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -22,7 +21,7 @@ from batchgen.jobtable.ledger import LedgerEntry, Totals
 from batchgen.jobtable.schema import attempts, events, jobs, outputs
 from batchgen.jobtable.submission import Sender
 from batchgen.jobtable.sync import OnChanged, SyncResult
-from batchgen.jobtable.transition import claim_due
+from batchgen.jobtable.transition import Claim, claim_due
 from batchgen.services.outcomes import Accepted, Adopted, Failed, Finished, Rejected, Throttled, Unknown
 from tests.conftest import NOON
 
@@ -135,12 +134,10 @@ class Table:
         return self.change(submission.intend, self.batch_id, sender, self.now, self.now + LEASE, ready)
 
     def claim(self, state: State, run_id: str = RUN, capacity: int = 100) -> list[Job]:
-        claim: Any = partial(claim_due, state=state, origin=self.origin)
+        claim = Claim(self.batch_id, run_id, self.now, self.now + LEASE, capacity)
         if state is State.DOWNLOADING:
-            claim = delivery.claim_downloads
-        return self.change(
-            claim, batch_id=self.batch_id, run_id=run_id, now=self.now, until=self.now + LEASE, capacity=capacity
-        )
+            return self.change(delivery.claim_downloads, claim)
+        return self.change(claim_due, claim, state, self.origin)
 
     def unconfirmed(self, run_id: str = RUN, capacity: int = 100) -> list[Job]:
         return self.claim(State.UNCONFIRMED, run_id, capacity)

@@ -16,7 +16,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,7 @@ from batchgen.jobtable.ledger import LedgerEntry, Totals
 from batchgen.jobtable.migrations import migrate
 from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs
 from batchgen.jobtable.submission import Sender
-from batchgen.jobtable.transition import claim_due
+from batchgen.jobtable.transition import Claim, claim_due
 from batchgen.services.outcomes import (
     Accepted,
     Adopted,
@@ -264,8 +263,7 @@ class JobTableMachine(RuleBasedStateMachine):
     @rule(worker=workers, pick=picks, seen=st.booleans(), then=st.sampled_from(["again", "hold", "resubmit"]))
     def unconfirmed_jobs_are_claimed_and_one_is_decided(self, worker: str, pick: int, seen: bool, then: str) -> None:
         self.change(leases.recover_expired, self.batch_id, self.now)
-        until = self.now + LEASE
-        claimed = self.change(claim_due, self.batch_id, State.UNCONFIRMED, worker, self.now, until, 5)
+        claimed = self.change(claim_due, self.claim_of(worker), State.UNCONFIRMED)
         self.hands[worker].unconfirmed += claimed
         if not (held := self.held_by_workers("unconfirmed")):
             return
@@ -282,6 +280,9 @@ class JobTableMachine(RuleBasedStateMachine):
         else:
             self.change(reconciliation.hold, job)
 
+    def claim_of(self, worker: str) -> Claim:
+        return Claim(self.batch_id, worker, self.now, self.now + LEASE, 5)
+
     def adopt(self, job: Job) -> None:
         name = self.generations[job.attempt.client_request_id]
         if self.change(reconciliation.adopted, job, Adopted(name, self.now), self.now, self.now + HOUR):
@@ -296,11 +297,9 @@ class JobTableMachine(RuleBasedStateMachine):
     def due_jobs_are_claimed_and_one_is_processed(
         self, worker: str, pick: int, what: int, again: bool, files: int
     ) -> None:
-        until = self.now + LEASE
-        for state in (State.GENERATING, State.DOWNLOADING):
-            claim = delivery.claim_downloads if state is State.DOWNLOADING else partial(claim_due, state=state)
-            claimed = self.change(claim, batch_id=self.batch_id, run_id=worker, now=self.now, until=until, capacity=5)
-            self.hands[worker].jobs += claimed
+        claim = self.claim_of(worker)
+        self.hands[worker].jobs += self.change(claim_due, claim, State.GENERATING)
+        self.hands[worker].jobs += self.change(delivery.claim_downloads, claim)
         if not (held := self.held_by_workers("jobs")):
             return
         worker, job = one_of(held, pick)

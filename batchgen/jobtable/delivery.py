@@ -24,6 +24,7 @@ from batchgen.jobtable.statistics import STUCK_FAILURES
 from batchgen.jobtable.transition import (
     DUE,
     NO_LEASE,
+    Claim,
     Increment,
     change_state,
     guarded_statement,
@@ -63,20 +64,10 @@ class LostFiles:
         return "; ".join(map(str, self.files[:most])) + more + self.remark
 
 
-def claim_downloads(
-    connection: Connection,
-    batch_id: int,
-    run_id: str,
-    now: datetime,
-    until: datetime,
-    capacity: int,
-    *,
-    results_expire: bool = False,
-) -> list[Job]:
-    """Lease up to `capacity` due downloads: the longest due first, or what the service deletes first."""
+def claim_downloads(connection: Connection, claim: Claim, *, results_expire: bool = False) -> list[Job]:
+    """Lease due downloads: the longest due first, or what the service deletes first."""
     statement = LEASE_EXPIRING if results_expire else LEASE_DUE
-    due = {"in_batch": batch_id, "in_state": State.DOWNLOADING, "now": now, "capacity": capacity}
-    rows = connection.execute(statement, {**due, "run_id": run_id, "until": until})
+    rows = connection.execute(statement, claim.params(State.DOWNLOADING))
     return load_jobs(connection, list(rows.scalars()), with_outputs=True)
 
 
