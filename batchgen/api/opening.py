@@ -18,7 +18,7 @@ from batchgen.context import RunSpec
 from batchgen.dry_run import Plan, PlanRequest, make_plan
 from batchgen.files.output_paths import simulated_output
 from batchgen.hooks.run_hooks import RunHooks
-from batchgen.jobtable import batches, blockers, pricelist, repeats, statistics, sync, takeover
+from batchgen.jobtable import batches, blockers, pricelist, repeats, statistics, takeover
 from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.repeats import RepeatSearch
@@ -115,7 +115,7 @@ def read_manifest(path: Path, database: Database | None, *, simulate: bool, vali
 
     def sent_keys(batch: str, service: str) -> Collection[str]:
         name = simulated_name(batch) if simulate or service == SIMULATOR else batch
-        return database.read_now(sync.sent_keys, name) if database else ()
+        return database.read_now(batches.sent_keys, name) if database else ()
 
     def learn_models() -> None:
         if database:
