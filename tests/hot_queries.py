@@ -30,6 +30,7 @@ from batchgen.jobtable import (
     submission,
     timings,
 )
+from batchgen.jobtable.delivery import PlacedFile
 from batchgen.jobtable.repeats import RepeatSearch
 from batchgen.jobtable.selection import Selected
 from batchgen.jobtable.submission import Sender
@@ -95,7 +96,7 @@ def deliver(connection: Connection, batch_id: int) -> None:
     (output,) = job.outputs
     delivery.begun(connection, job, RUN, output, '"v1"')
     delivery.verified(connection, job, RUN, output, 9, "ab")
-    assert delivery.placed(connection, job, RUN, output, 9, "ab", job.output_path, NOON)
+    assert delivery.placed(connection, job, RUN, output, PlacedFile(9, "ab", job.output_path), NOON)
 
 
 def reconcile(connection: Connection, batch_id: int) -> None:

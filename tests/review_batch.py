@@ -18,6 +18,7 @@ from batchgen.jobs import Job, JobSpec, State
 from batchgen.jobtable import delivery, polling, submission
 from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.delivery import PlacedFile
 from batchgen.jobtable.submission import Sender
 from batchgen.services.outcomes import Accepted, Failed, Finished
 from batchgen.simulator.rendering import Scene, render
@@ -113,9 +114,7 @@ class ReviewBatch(Table):
             downloads,
             lambda _: RUN,
             lambda job_: job_.outputs[0],
-            lambda job_: len(content(job_)[0]),
-            lambda job_: content(job_)[1],
-            lambda job_: job_.output_path,
+            lambda job_: PlacedFile(len(content(job_)[0]), content(job_)[1], job_.output_path),
             lambda _: self.now,
         )
 

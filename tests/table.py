@@ -17,6 +17,7 @@ from batchgen.jobs import Job, JobSpec, Outcome, State
 from batchgen.jobtable import commands, delivery, leases, polling, reconciliation, submission, sync
 from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.delivery import PlacedFile
 from batchgen.jobtable.ledger import LedgerEntry, Totals
 from batchgen.jobtable.schema import attempts, events, jobs, outputs
 from batchgen.jobtable.submission import Sender
@@ -163,7 +164,7 @@ class Table:
 
     def deliver(self, job: Job, run_id: str = RUN) -> bool:
         (output,) = job.outputs
-        return self.change(delivery.placed, job, run_id, output, 9, "ab", job.output_path, self.now)
+        return self.change(delivery.placed, job, run_id, output, PlacedFile(9, "ab", job.output_path), self.now)
 
     def adopt(self, job: Job, generation_id: str = "g-1") -> bool:
         finding = Adopted(generation_id, self.now)

@@ -37,6 +37,7 @@ from batchgen.jobs import Job, Outcome, Output, State
 from batchgen.jobtable import commands, delivery, leases, ledger, polling, reconciliation, submission, sync
 from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.delivery import PlacedFile
 from batchgen.jobtable.ledger import LedgerEntry, Totals
 from batchgen.jobtable.migrations import migrate
 from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs
@@ -336,7 +337,7 @@ class JobTableMachine(RuleBasedStateMachine):
     def deliver(self, job: Job, worker: str, files: Sequence[Output]) -> None:
         """Place files, of which another task may have placed some since the claim."""
         for output in files:
-            if self.change(delivery.placed, job, worker, output, 9, "ab", job.output_path, self.now):
+            if self.change(delivery.placed, job, worker, output, PlacedFile(9, "ab", job.output_path), self.now):
                 assert output.id not in self.delivered, "a file is delivered once"
                 self.delivered.add(output.id)
 
