@@ -22,6 +22,7 @@ from batchgen.jobtable.database import Database
 from batchgen.jobtable.kinds import Hold
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.jobtable.selection import Selected, Selection
+from batchgen.jobtable.submission import Sender
 from batchgen.jobtable.sync import OnChanged, SyncResult
 from batchgen.limits import budget
 from batchgen.limits.accounting import CreditWait
@@ -159,6 +160,10 @@ class RunContext:
     @property
     def batch_id(self) -> int:
         return self.spec.synced.batch_id
+
+    @property
+    def sender(self) -> Sender:
+        return Sender(self.run_id, self.service.name, self.service.account, self.service.origin)
 
     @property
     def decision(self) -> BatchgenError | None:

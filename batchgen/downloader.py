@@ -30,7 +30,7 @@ from batchgen.jobtable.transition import next_due
 from batchgen.limits.rate import backoff
 from batchgen.services import file_server
 from batchgen.services.file_server import NoFile
-from batchgen.stage import LEASE, Stage
+from batchgen.stage import Stage
 
 T = TypeVar("T")
 
@@ -102,9 +102,7 @@ class Downloader(Stage):
     def claim(self, connection: Connection, now: datetime, capacity: int) -> tuple[list[Job], datetime | None]:
         context = self.context
         results_expire = context.service.features.keeps_results_for is not None
-        jobs = delivery.claim_downloads(
-            connection, context.batch_id, context.run_id, now, now + LEASE, capacity, results_expire=results_expire
-        )
+        jobs = delivery.claim_downloads(connection, self.claim_of(now, capacity), results_expire=results_expire)
         return jobs, next_due(connection, context.batch_id, State.DOWNLOADING)
 
     async def work(self, job: Job) -> None:

@@ -22,7 +22,7 @@ from batchgen.limits.adaptive import FEWEST_TO_CORRECT, MINUTE
 from batchgen.limits.generation_times import SHORTEST_SECONDS
 from batchgen.limits.rate import LimitKey, backoff
 from batchgen.services.outcomes import Failed, FetchOutcome, Finished, Throttled, Trouble, Unavailable, Working
-from batchgen.stage import LEASE, Stage
+from batchgen.stage import Stage
 
 POLLS_WITHOUT_FILE = 5  # "completed" without a file so often in a row is final
 RETRY_FIRST_SECONDS = 2.0  # after "completed" without a file
@@ -69,10 +69,7 @@ class Poller(Stage):
             number = 1 - len(self.tasks)
         if number <= 0:
             return [], None if allowance.number else allowance.next_at
-        origin, lease_ends = context.service.origin, now + LEASE
-        jobs = claim_due(
-            connection, context.batch_id, State.GENERATING, context.run_id, now, lease_ends, number, origin
-        )
+        jobs = claim_due(connection, self.claim_of(now, number), State.GENERATING, context.service.origin)
         rate.spend(connection, self.key, per_minute, len(jobs), now)
         due = next_due(connection, context.batch_id, State.GENERATING, context.service.origin)
         return jobs, max(due, allowance.next_at) if due and allowance.next_at else due

@@ -15,7 +15,7 @@ from batchgen.jobtable.transition import claim_due, next_due
 from batchgen.limits.rate import backoff
 from batchgen.services.base import Adoption
 from batchgen.services.outcomes import Absent, Adopted, Ambiguous, FindOutcome, Trouble, Unavailable
-from batchgen.stage import LEASE, Stage
+from batchgen.stage import Stage
 
 RETRY_FIRST_SECONDS = 3.0
 RETRY_LONGEST_SECONDS = 120.0
@@ -53,10 +53,9 @@ class Reconciler(Stage):
         self, connection: Connection, now: datetime, _capacity: int
     ) -> tuple[Sequence[Sequence[Job]], datetime | None]:
         """The unconfirmed jobs whose next search is due, as one piece of work, and when the next one is."""
-        batch_id, run_id = self.context.batch_id, self.context.run_id
+        batch_id, origin = self.context.batch_id, self.context.service.origin
         leases.recover_expired(connection, batch_id, now)
-        origin, lease_ends = self.context.service.origin, now + LEASE
-        jobs = claim_due(connection, batch_id, State.UNCONFIRMED, run_id, now, lease_ends, UNCONFIRMED_AT_ONCE, origin)
+        jobs = claim_due(connection, self.claim_of(now, UNCONFIRMED_AT_ONCE), State.UNCONFIRMED, origin)
         due = [next_due(connection, batch_id, state, origin) for state in (State.UNCONFIRMED, State.SUBMITTING)]
         return [jobs] if jobs else [], min((moment for moment in due if moment), default=None)
 

@@ -140,13 +140,12 @@ class Scheduler(Stage):
 
     def intend(self, connection: Connection, now: datetime, chosen: Sequence[Candidate]) -> list[Job]:
         """Commit to these jobs, and take them from the rates. Raises `ManifestChanged`, `StorageError`."""
-        context, service = self.context, self.context.service
+        context = self.context
         self.refuse_repeats(connection, [candidate.id for candidate in chosen])
         context.database.check_in_place()
         # An attempt whose answer is lost keeps its place in flight only for as long as such a generation may run.
         timed = [replace(candidate, deadline_at=now + context.times.p99(*candidate.kind)) for candidate in chosen]
-        by = (context.run_id, now, now + LEASE, service.name, service.account)
-        jobs = submission.intend(connection, context.batch_id, *by, timed, service.origin)
+        jobs = submission.intend(connection, context.batch_id, context.sender, now, now + LEASE, timed)
         self.admission.spend(connection, [job.model for job in jobs], now)
         return jobs
 

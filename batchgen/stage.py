@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from batchgen.context import RunContext
 from batchgen.jobs import Job
+from batchgen.jobtable.transition import Claim
 
 LEASE = timedelta(minutes=5)
 """How long a claimed job stays with a run that no longer renews its leases. No single request may take this long."""
@@ -51,6 +52,10 @@ class Stage:
     def claim(self, connection: Connection, now: datetime, capacity: int) -> tuple[Sequence[Any], datetime | None]:
         """What is due, at most so much, and when more is. A stage with a `tick` of its own has none."""
         raise NotImplementedError
+
+    def claim_of(self, now: datetime, capacity: int) -> Claim:
+        """At most so many due jobs of the batch, for this run."""
+        return Claim(self.context.batch_id, self.context.run_id, now, now + LEASE, capacity)
 
     async def work(self, item: Any) -> bool | None:
         """Work on what was claimed. False: no job has moved."""

@@ -30,9 +30,11 @@ from batchgen.jobtable import (
     submission,
     timings,
 )
+from batchgen.jobtable.delivery import PlacedFile
 from batchgen.jobtable.repeats import RepeatSearch
 from batchgen.jobtable.selection import Selected
-from batchgen.jobtable.transition import claim_due, next_due
+from batchgen.jobtable.submission import Sender
+from batchgen.jobtable.transition import Claim, claim_due, next_due
 from batchgen.services.outcomes import Accepted, Adopted, Finished
 from tests.conftest import NOON
 from tests.table import ACCOUNT, MODEL
@@ -48,7 +50,7 @@ Statements = list[tuple[str, Any]]
 
 
 def claimed(connection: Connection, batch_id: int, state: State) -> Any:
-    (job, *_) = claim_due(connection, batch_id, state, RUN, NOON, SOON, 8, "https://api.example")
+    (job, *_) = claim_due(connection, Claim(batch_id, RUN, NOON, SOON, 8), state, "https://api.example")
     return job
 
 
@@ -59,7 +61,7 @@ def selected() -> Selected:
 
 def intend(connection: Connection, batch_id: int) -> Any:
     ready = submission.ready(connection, batch_id, 8)
-    (job, *_) = submission.intend(connection, batch_id, RUN, NOON, SOON, "aimlapi", ACCOUNT, ready)
+    (job, *_) = submission.intend(connection, batch_id, Sender(RUN, "aimlapi", ACCOUNT), NOON, SOON, ready)
     return job
 
 
@@ -84,7 +86,8 @@ def poll(connection: Connection, batch_id: int) -> None:
 
 
 def claim_downloads(connection: Connection, batch_id: int, *, results_expire: bool = False) -> Any:
-    (job, *_) = delivery.claim_downloads(connection, batch_id, RUN, NOON, SOON, 8, results_expire=results_expire)
+    claim = Claim(batch_id, RUN, NOON, SOON, 8)
+    (job, *_) = delivery.claim_downloads(connection, claim, results_expire=results_expire)
     return job
 
 
@@ -93,7 +96,7 @@ def deliver(connection: Connection, batch_id: int) -> None:
     (output,) = job.outputs
     delivery.begun(connection, job, RUN, output, '"v1"')
     delivery.verified(connection, job, RUN, output, 9, "ab")
-    assert delivery.placed(connection, job, RUN, output, 9, "ab", job.output_path, NOON)
+    assert delivery.placed(connection, job, RUN, output, PlacedFile(9, "ab", job.output_path), NOON)
 
 
 def reconcile(connection: Connection, batch_id: int) -> None:

@@ -18,6 +18,8 @@ from batchgen.jobs import Job, JobSpec, State
 from batchgen.jobtable import delivery, polling, submission
 from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.delivery import PlacedFile
+from batchgen.jobtable.submission import Sender
 from batchgen.services.outcomes import Accepted, Failed, Finished
 from batchgen.simulator.rendering import Scene, render
 from tests.table import ACCOUNT, ENDPOINT, HOUR, LEASE, MODEL, RUN, SECOND, Table
@@ -84,8 +86,8 @@ class ReviewBatch(Table):
         self.manifest.touch()
         self.sync(*specs) if not self.rows() else self.add(*specs)
         ready = self.change(submission.ready, self.batch_id, len(specs))
-        sent = ("aimlapi", ACCOUNT, ready, self.origin)
-        intents = self.change(submission.intend, self.batch_id, RUN, self.now, self.now + LEASE, *sent)
+        sender = Sender(RUN, "aimlapi", ACCOUNT, self.origin)
+        intents = self.change(submission.intend, self.batch_id, sender, self.now, self.now + LEASE, ready)
         self.at_once(
             submission.accepted,
             intents,
@@ -112,9 +114,7 @@ class ReviewBatch(Table):
             downloads,
             lambda _: RUN,
             lambda job_: job_.outputs[0],
-            lambda job_: len(content(job_)[0]),
-            lambda job_: content(job_)[1],
-            lambda job_: job_.output_path,
+            lambda job_: PlacedFile(len(content(job_)[0]), content(job_)[1], job_.output_path),
             lambda _: self.now,
         )
 

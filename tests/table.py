@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -18,10 +17,12 @@ from batchgen.jobs import Job, JobSpec, Outcome, State
 from batchgen.jobtable import commands, delivery, leases, polling, reconciliation, submission, sync
 from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.delivery import PlacedFile
 from batchgen.jobtable.ledger import LedgerEntry, Totals
 from batchgen.jobtable.schema import attempts, events, jobs, outputs
+from batchgen.jobtable.submission import Sender
 from batchgen.jobtable.sync import OnChanged, SyncResult
-from batchgen.jobtable.transition import claim_due
+from batchgen.jobtable.transition import Claim, claim_due
 from batchgen.services.outcomes import Accepted, Adopted, Failed, Finished, Rejected, Throttled, Unknown
 from tests.conftest import NOON
 
@@ -130,17 +131,14 @@ class Table:
 
     def intend(self, run_id: str = RUN, capacity: int = 100) -> list[Job]:
         ready = self.change(submission.ready, self.batch_id, capacity)
-        until = self.now + LEASE
-        sent = ("aimlapi", ACCOUNT, ready, self.origin)
-        return self.change(submission.intend, self.batch_id, run_id, self.now, until, *sent)
+        sender = Sender(run_id, "aimlapi", ACCOUNT, self.origin)
+        return self.change(submission.intend, self.batch_id, sender, self.now, self.now + LEASE, ready)
 
     def claim(self, state: State, run_id: str = RUN, capacity: int = 100) -> list[Job]:
-        claim: Any = partial(claim_due, state=state, origin=self.origin)
+        claim = Claim(self.batch_id, run_id, self.now, self.now + LEASE, capacity)
         if state is State.DOWNLOADING:
-            claim = delivery.claim_downloads
-        return self.change(
-            claim, batch_id=self.batch_id, run_id=run_id, now=self.now, lease_ends=self.now + LEASE, capacity=capacity
-        )
+            return self.change(delivery.claim_downloads, claim)
+        return self.change(claim_due, claim, state, self.origin)
 
     def unconfirmed(self, run_id: str = RUN, capacity: int = 100) -> list[Job]:
         return self.claim(State.UNCONFIRMED, run_id, capacity)
@@ -166,7 +164,7 @@ class Table:
 
     def deliver(self, job: Job, run_id: str = RUN) -> bool:
         (output,) = job.outputs
-        return self.change(delivery.placed, job, run_id, output, 9, "ab", job.output_path, self.now)
+        return self.change(delivery.placed, job, run_id, output, PlacedFile(9, "ab", job.output_path), self.now)
 
     def adopt(self, job: Job, generation_id: str = "g-1") -> bool:
         finding = Adopted(generation_id, self.now)

@@ -23,6 +23,7 @@ from batchgen.files.staged_file import report_file
 from batchgen.jobs import ChargeSource, Outcome, State
 from batchgen.jobtable import batches, ledger, reconciliation, submission
 from batchgen.jobtable.ledger import BilledCharge, Totals
+from batchgen.jobtable.submission import Sender
 from batchgen.report import bill
 from batchgen.report.rows import FORMULA_SIGNS
 from batchgen.services.base import History, PastGeneration, Transaction, TransactionKind, TransactionPage
@@ -274,8 +275,8 @@ def lost_and_sent_again(table: Table) -> Any:
     """A job whose first answer was lost, and that was sent again by order and delivered."""
     table.add(spec("mona"))
     ready = [replace(job, estimated_usd=USD) for job in table.change(submission.ready, table.batch_id, 1)]
-    sent = ("aimlapi", ACCOUNT, ready, "")
-    (lost,) = table.change(submission.intend, table.batch_id, RUN, table.now, table.now + MINUTE, *sent)
+    sender = Sender(RUN, "aimlapi", ACCOUNT)
+    (lost,) = table.change(submission.intend, table.batch_id, sender, table.now, table.now + MINUTE, ready)
     table.lose(lost)
     assert table.change(reconciliation.resubmitted, lost, "by order", table.now)
     assert table.states() == {"mona": "pending"}

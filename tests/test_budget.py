@@ -17,6 +17,7 @@ from batchgen.jobtable import ledger, pricelist, reconciliation, schema, submiss
 from batchgen.jobtable.kinds import Hold
 from batchgen.jobtable.ledger import BilledCharge, Totals
 from batchgen.jobtable.pricelist import PriceList
+from batchgen.jobtable.submission import Sender
 from batchgen.limits.budget import HOLD_REASONS, Choice, explanation
 from batchgen.manifest.limits import Limits
 from batchgen.scheduler import Scheduler
@@ -54,8 +55,8 @@ def pick(
 
 def claim(table: Table, cap: str | None = None, prices: PriceList = KNOWN, capacity: int = 100) -> list[Job]:
     chosen = pick(table, cap, prices, capacity).chosen
-    until = table.now + LEASE
-    return table.change(submission.intend, table.batch_id, RUN, table.now, until, "aimlapi", ACCOUNT, chosen)
+    until, sender = table.now + LEASE, Sender(RUN, "aimlapi", ACCOUNT)
+    return table.change(submission.intend, table.batch_id, sender, table.now, until, chosen)
 
 
 def sums(table: Table) -> Totals:
@@ -356,7 +357,8 @@ prices = PriceList(listed={MODEL: PRICES})
 def claim(connection):
     pending = priced(submission.ready(connection, 1, 3), prices)
     chosen = choose(pending, ledger.totals(connection, 1), Decimal("20.2")).chosen
-    return submission.intend(connection, 1, worker, now, until, "aimlapi", "0badcafe", chosen)
+    sender = submission.Sender(worker, "aimlapi", "0badcafe")
+    return submission.intend(connection, 1, sender, now, until, chosen)
 with Database(path) as database:
     print("ready", flush=True); sys.stdin.readline()
     spent = 0

@@ -25,6 +25,7 @@ from batchgen.jobtable.inspection import inspecting
 from batchgen.jobtable.row_copy import ACCOUNT_TABLES, BATCH_TABLES, NUMBERED_TABLES
 from batchgen.jobtable.run_lock import Owner
 from batchgen.jobtable.schema import events, limits, metadata
+from batchgen.jobtable.submission import Sender
 from tests.batches import write_manifest
 from tests.conftest import NOON, Command
 from tests.copied_tables import copier, digests, fill, shown
@@ -209,9 +210,9 @@ def test_a_run_that_had_begun_sends_nothing_any_more(table: Table, new_table: Ne
     table.change(leases.begin_run, "0123456789ab", table.batch_id, Owner("elsewhere", 1, True), long_ago)
     chosen = table.change(submission.ready, table.batch_id, 1)
     copy(table.database, new_table("sqlite"))
-    sent = ("aimlapi", "0badcafe", chosen, "")
+    sender = Sender("0123456789ab", "aimlapi", "0badcafe")
     with pytest.raises(UsageError, match="was moved to"):
-        table.change(submission.intend, table.batch_id, "0123456789ab", table.now, table.now + MINUTE, *sent)
+        table.change(submission.intend, table.batch_id, sender, table.now, table.now + MINUTE, chosen)
     with pytest.raises(UsageError, match="was moved to"):
         table.change(leases.begin_run, "ba9876543210", table.batch_id, Owner("elsewhere", 1, True), table.now)
     assert table.attempts() == []

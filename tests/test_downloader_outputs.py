@@ -11,6 +11,7 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.jobs import ErrorClass, State
 from batchgen.jobtable import delivery, polling
+from batchgen.jobtable.delivery import PlacedFile
 from batchgen.services.base import Adoption, Features
 from batchgen.services.outcomes import Failed, FetchOutcome, Finished, Working
 from tests.conftest import NOON
@@ -192,7 +193,7 @@ async def test_after_a_crash_between_two_files_the_first_is_not_requested_again(
         (job,) = table.claim(State.DOWNLOADING)
         digest = hashlib.sha256(CLIP).hexdigest()
         (table.folder / "mona.mp4").write_bytes(CLIP)
-        table.change(delivery.placed, job, RUN, job.outputs[0], len(CLIP), digest, "mona.mp4", table.now)
+        table.change(delivery.placed, job, RUN, job.outputs[0], PlacedFile(len(CLIP), digest, "mona.mp4"), table.now)
         assert table.row().state == "downloading"
         table.bury()
         async with downloading(context_of(table, ScriptedService())) as stage:

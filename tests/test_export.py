@@ -27,6 +27,7 @@ from batchgen.files.staged_file import stage
 from batchgen.jobs import State, Verdict
 from batchgen.jobtable import delivery, polling, verdicts
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.delivery import PlacedFile
 from batchgen.jobtable.schema import outputs
 from batchgen.jobtable.verdicts import Judgement
 from batchgen.report.rows import FORMULA_SIGNS
@@ -60,7 +61,9 @@ def place(table: Table, job: Any, output: Any, content: bytes, path: str = "") -
     target = table.folder / path
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(content)
-    assert table.change(delivery.placed, job, RUN, output, len(content), sha256(content).hexdigest(), path, table.now)
+    assert table.change(
+        delivery.placed, job, RUN, output, PlacedFile(len(content), sha256(content).hexdigest(), path), table.now
+    )
 
 
 def judge(table: Table, key: str, verdict: Verdict, stars: int | None = None) -> None:

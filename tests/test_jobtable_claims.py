@@ -14,7 +14,7 @@ from batchgen.jobs import Outcome, State
 from batchgen.jobtable import delivery, in_flight, leases, polling, reconciliation
 from batchgen.jobtable.in_flight import InFlight
 from batchgen.jobtable.schema import attempts, jobs
-from batchgen.jobtable.transition import claim_due, next_due
+from batchgen.jobtable.transition import Claim, next_due
 from batchgen.services.outcomes import Finished
 from tests.processes import gather
 from tests.table import ACCOUNT, HOUR, LEASE, MODEL, RUN, SECOND, Table, place_of, spec
@@ -166,8 +166,8 @@ def test_what_the_service_keeps_for_hours_only_is_downloaded_before_it_is_delete
         table.now += SECOND
 
     def claim(capacity: int, **options: bool) -> list[str]:
-        until = table.now + LEASE
-        claimed = table.change(delivery.claim_downloads, table.batch_id, RUN, table.now, until, capacity, **options)
+        due = Claim(table.batch_id, RUN, table.now, table.now + LEASE, capacity)
+        claimed = table.change(delivery.claim_downloads, due, **options)
         return [job.key for job in claimed]
 
     assert claim(2) == ["a", "b"]
@@ -184,10 +184,8 @@ def test_a_due_download_is_claimed_also_in_a_table_that_is_damaged(table: Table,
     table.change(
         lambda c: c.execute(update(jobs).where(jobs.c.key == "b").values(attempt_id=table.row("a").attempt_id))
     )
-    until = table.now + LEASE
-    claimed = table.change(
-        delivery.claim_downloads, table.batch_id, RUN, table.now, until, 9, results_expire=results_expire
-    )
+    due = Claim(table.batch_id, RUN, table.now, table.now + LEASE, 9)
+    claimed = table.change(delivery.claim_downloads, due, results_expire=results_expire)
     assert len(claimed) == 2
 
 
@@ -197,20 +195,21 @@ from datetime import datetime, UTC, timedelta
 from batchgen.jobtable.database import Database
 from batchgen.jobs import Outcome, State
 from batchgen.jobtable import submission
-from batchgen.jobtable.transition import claim_due
+from batchgen.jobtable.transition import Claim, claim_due
 path, worker, what = sys.argv[1].split("|")
 now = datetime(2026, 3, 1, 12, tzinfo=UTC)
 until = now + timedelta(minutes=5)
 def submit(connection):
     ready = submission.ready(connection, 1, 3)
-    return submission.intend(connection, 1, worker, now, until, "aimlapi", "0badcafe", ready)
+    sender = submission.Sender(worker, "aimlapi", "0badcafe")
+    return submission.intend(connection, 1, sender, now, until, ready)
 with Database(path) as database:
     print("ready", flush=True); sys.stdin.readline()
     while True:
         if what == "submit":
             got = database.write_now(submit)
         else:
-            got = database.write_now(claim_due, 1, State(what), worker, now, until, 3)
+            got = database.write_now(claim_due, Claim(1, worker, now, until, 3), State(what))
         if not got:
             break
         print(*(job.key for job in got))
@@ -245,4 +244,4 @@ def test_claims_of_unconfirmed_jobs_use_the_same_leases_as_other_claims(table: T
     assert table.unconfirmed("run-b") == []
     table.now += LEASE
     assert len(table.unconfirmed("run-b")) == 1
-    assert table.change(claim_due, table.batch_id, State.UNCONFIRMED, "run-c", table.now, table.now, 9) == []
+    assert table.unconfirmed("run-c") == []

@@ -16,7 +16,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +37,12 @@ from batchgen.jobs import Job, Outcome, Output, State
 from batchgen.jobtable import commands, delivery, leases, ledger, polling, reconciliation, submission, sync
 from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.delivery import PlacedFile
 from batchgen.jobtable.ledger import LedgerEntry, Totals
 from batchgen.jobtable.migrations import migrate
 from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs
-from batchgen.jobtable.transition import claim_due
+from batchgen.jobtable.submission import Sender
+from batchgen.jobtable.transition import Claim, claim_due
 from batchgen.services.outcomes import (
     Accepted,
     Adopted,
@@ -219,8 +220,8 @@ class JobTableMachine(RuleBasedStateMachine):
     def claim_and_send(self, worker: str, capacity: int, accepts: bool) -> None:
         """What the service makes of a request is settled when it arrives there; who learns of it, and when, is not."""
         chosen = self.change(submission.ready, self.batch_id, capacity)
-        until = self.now + LEASE
-        sent = self.change(submission.intend, self.batch_id, worker, self.now, until, "aimlapi", ACCOUNT, chosen)
+        lease_ends, sender = self.now + LEASE, Sender(worker, "aimlapi", ACCOUNT)
+        sent = self.change(submission.intend, self.batch_id, sender, self.now, lease_ends, chosen)
         self.hands[worker].sent += sent
         for job in sent:
             name = job.attempt.client_request_id
@@ -263,8 +264,7 @@ class JobTableMachine(RuleBasedStateMachine):
     @rule(worker=workers, pick=picks, seen=st.booleans(), then=st.sampled_from(["again", "hold", "resubmit"]))
     def unconfirmed_jobs_are_claimed_and_one_is_decided(self, worker: str, pick: int, seen: bool, then: str) -> None:
         self.change(leases.recover_expired, self.batch_id, self.now)
-        until = self.now + LEASE
-        claimed = self.change(claim_due, self.batch_id, State.UNCONFIRMED, worker, self.now, until, 5)
+        claimed = self.change(claim_due, self.claim_of(worker), State.UNCONFIRMED)
         self.hands[worker].unconfirmed += claimed
         if not (held := self.held_by_workers("unconfirmed")):
             return
@@ -281,6 +281,9 @@ class JobTableMachine(RuleBasedStateMachine):
         else:
             self.change(reconciliation.hold, job)
 
+    def claim_of(self, worker: str) -> Claim:
+        return Claim(self.batch_id, worker, self.now, self.now + LEASE, 5)
+
     def adopt(self, job: Job) -> None:
         name = self.generations[job.attempt.client_request_id]
         if self.change(reconciliation.adopted, job, Adopted(name, self.now), self.now, self.now + HOUR):
@@ -295,13 +298,9 @@ class JobTableMachine(RuleBasedStateMachine):
     def due_jobs_are_claimed_and_one_is_processed(
         self, worker: str, pick: int, what: int, again: bool, files: int
     ) -> None:
-        until = self.now + LEASE
-        for state in (State.GENERATING, State.DOWNLOADING):
-            claim = delivery.claim_downloads if state is State.DOWNLOADING else partial(claim_due, state=state)
-            claimed = self.change(
-                claim, batch_id=self.batch_id, run_id=worker, now=self.now, lease_ends=until, capacity=5
-            )
-            self.hands[worker].jobs += claimed
+        claim = self.claim_of(worker)
+        self.hands[worker].jobs += self.change(claim_due, claim, State.GENERATING)
+        self.hands[worker].jobs += self.change(delivery.claim_downloads, claim)
         if not (held := self.held_by_workers("jobs")):
             return
         worker, job = one_of(held, pick)
@@ -338,7 +337,7 @@ class JobTableMachine(RuleBasedStateMachine):
     def deliver(self, job: Job, worker: str, files: Sequence[Output]) -> None:
         """Place files, of which another task may have placed some since the claim."""
         for output in files:
-            if self.change(delivery.placed, job, worker, output, 9, "ab", job.output_path, self.now):
+            if self.change(delivery.placed, job, worker, output, PlacedFile(9, "ab", job.output_path), self.now):
                 assert output.id not in self.delivered, "a file is delivered once"
                 self.delivered.add(output.id)
 

@@ -17,6 +17,7 @@ from batchgen.jobtable.rows import CHUNK
 from batchgen.jobtable.run_lock import Owner
 from batchgen.jobtable.schema import attempts, runs
 from batchgen.jobtable.selection import Selected, Selection
+from batchgen.jobtable.submission import Sender
 from tests.table import ACCOUNT, LEASE, MODEL, Table, spec
 
 ALL = Selection()
@@ -103,8 +104,8 @@ def test_selected_jobs_are_sent_in_their_order_within_the_capacity(table: Table,
 def send(table: Table, of_run: Selected, worker: str) -> list[str]:
     """One run sends all that it may."""
     chosen = table.change(submission.ready, table.batch_id, 100, of_run)
-    until = table.now + LEASE
-    sent = table.change(submission.intend, table.batch_id, worker, table.now, until, "aimlapi", ACCOUNT, chosen)
+    until, sender = table.now + LEASE, Sender(worker, "aimlapi", ACCOUNT)
+    sent = table.change(submission.intend, table.batch_id, sender, table.now, until, chosen)
     return [job.key for job in sent]
 
 

@@ -18,6 +18,7 @@ from batchgen.files import local_files
 from batchgen.files.local_files import FileDigests
 from batchgen.jobs import ErrorClass, JobSpec, Parent, State
 from batchgen.jobtable import polling, pricelist, submission, sync
+from batchgen.jobtable.batches import sent_keys
 from batchgen.jobtable.changes import SHOWN
 from batchgen.jobtable.fingerprint import fingerprint_of
 from batchgen.jobtable.schema import batches, jobs, outputs
@@ -527,4 +528,4 @@ def test_batches_in_one_table_are_independent(table: Table) -> None:
 def test_only_unsent_jobs_need_their_manifest_s_files(table: Table) -> None:
     for state in reversed(State):  # pending comes last, or the next would be sent with it
         table.bring(state, state)
-    assert table.database.read_now(sync.sent_keys, "spring") == set(SENT)
+    assert table.database.read_now(sent_keys, "spring") == set(SENT)

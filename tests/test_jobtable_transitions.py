@@ -13,7 +13,9 @@ from sqlalchemy import Connection
 
 from batchgen.jobs import TRANSITIONS, Attempt, ChargeSource, ErrorClass, Job, Outcome, Output, State
 from batchgen.jobtable import delivery, polling, reconciliation, statistics, submission
+from batchgen.jobtable.delivery import PlacedFile
 from batchgen.jobtable.rows import load_jobs
+from batchgen.jobtable.submission import Sender
 from batchgen.jobtable.transition import change_state
 from batchgen.services.outcomes import Accepted, Adopted, Blocked, Failed, Finished, NotSent, Rejected, Trouble
 from tests.conftest import NOON
@@ -350,8 +352,8 @@ def test_two_accounts_may_have_the_same_generation_id(table: Table) -> None:
     table.bring(State.GENERATING, "lisa")
     table.sync("lisa", "mona")
     chosen = table.change(submission.ready, table.batch_id, 1)
-    until = table.now + LEASE
-    (job,) = table.change(submission.intend, table.batch_id, RUN, table.now, until, "aimlapi", "another", chosen)
+    until, sender = table.now + LEASE, Sender(RUN, "aimlapi", "another")
+    (job,) = table.change(submission.intend, table.batch_id, sender, table.now, until, chosen)
     assert table.accept(job, "g-lisa")
     assert [attempt.generation_id for attempt in table.attempts()] == ["g-lisa", "g-lisa"]
 
@@ -526,7 +528,7 @@ def test_a_job_is_done_with_the_last_of_its_files(table: Table, order: tuple[int
         output = job.outputs[index]
         path = f"mona-{output.number}.mp4"
         assert table.row().state == "downloading"
-        assert table.change(delivery.placed, job, RUN, output, 10 + index, f"s{index}", path, table.now)
+        assert table.change(delivery.placed, job, RUN, output, PlacedFile(10 + index, f"s{index}", path), table.now)
         delivered += 10 + index
         summary = table.database.read_now(statistics.batch_summary, table.batch_id, table.now)
         assert summary.bytes == delivered
@@ -542,7 +544,7 @@ def test_a_job_is_done_with_the_last_of_its_files(table: Table, order: tuple[int
 
 def test_a_file_that_was_delivered_before_a_crash_stays_delivered(table: Table) -> None:
     job = with_three_files(table)
-    table.change(delivery.placed, job, RUN, job.outputs[0], 10, "s1", "mona.mp4", table.now)
+    table.change(delivery.placed, job, RUN, job.outputs[0], PlacedFile(10, "s1", "mona.mp4"), table.now)
     table.bury(RUN)
     (again,) = table.claim(State.DOWNLOADING, "run-b")
     assert [(output.path, output.delivered_at) for output in again.outputs] == [
@@ -550,7 +552,7 @@ def test_a_file_that_was_delivered_before_a_crash_stays_delivered(table: Table) 
         (None, None),
         (None, None),
     ]
-    assert not table.change(delivery.placed, job, RUN, job.outputs[1], 11, "s2", "two.mp4", table.now)
+    assert not table.change(delivery.placed, job, RUN, job.outputs[1], PlacedFile(11, "s2", "two.mp4"), table.now)
     assert table.database.read_now(statistics.batch_summary, table.batch_id, table.now).bytes == 10
 
 
@@ -559,9 +561,9 @@ def test_a_file_that_two_tasks_of_one_run_have_placed_is_counted_once(table: Tab
     job = with_three_files(table)
     table.now += LEASE
     (again,) = table.claim(State.DOWNLOADING)
-    assert table.change(delivery.placed, job, RUN, job.outputs[0], 10, "s1", "mona.mp4", table.now)
+    assert table.change(delivery.placed, job, RUN, job.outputs[0], PlacedFile(10, "s1", "mona.mp4"), table.now)
     before = table.everything()
-    assert not table.change(delivery.placed, again, RUN, again.outputs[0], 10, "s1", "other.mp4", table.now)
+    assert not table.change(delivery.placed, again, RUN, again.outputs[0], PlacedFile(10, "s1", "other.mp4"), table.now)
     assert table.everything() == before
     assert table.database.read_now(statistics.batch_summary, table.batch_id, table.now).bytes == 10
 

@@ -8,6 +8,7 @@ from batchgen.jobs import Parent, State
 from batchgen.jobtable import lineage, repeats, takeover
 from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.repeats import RepeatSearch
+from batchgen.jobtable.submission import Sender
 from batchgen.jobtable.takeover import Adopter
 from tests.table import HOUR, RUN, Table, spec
 
@@ -24,7 +25,7 @@ def keep_repeats(table: Table, orphans: frozenset[int] = frozenset()) -> None:
     search = RepeatSearch(table.batch_id, "aimlapi", table.folder, orphans)
     found_repeats = table.database.read_now(repeats.compare, search).repeats
     assert found_repeats
-    adopter = Adopter(RUN, "aimlapi", "0badcafe", "", lambda *_: {}, table.now, table.now + HOUR)
+    adopter = Adopter(Sender(RUN, "aimlapi", "0badcafe"), lambda *_: {}, table.now, table.now + HOUR)
     table.change(takeover.settle, found_repeats, table.folder, adopter, "keep")
 
 

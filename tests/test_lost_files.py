@@ -19,7 +19,7 @@ from batchgen.errors import ExitCode
 from batchgen.files.delivered import DeliveredFile, LostFile, loss_of
 from batchgen.jobs import State
 from batchgen.jobtable import blockers, delivery, polling, statistics
-from batchgen.jobtable.delivery import LostFiles
+from batchgen.jobtable.delivery import LostFiles, PlacedFile
 from batchgen.jobtable.leases import begin_run, end_run
 from batchgen.jobtable.run_lock import Owner
 from batchgen.report.hints import advice
@@ -44,7 +44,7 @@ def deliver(table: Table, key: str = "mona") -> Path:
     path = table.folder / job.output_path
     path.write_bytes(CONTENT)
     digest = sha256(CONTENT).hexdigest()
-    assert table.change(delivery.placed, job, RUN, output, len(CONTENT), digest, job.output_path, table.now)
+    assert table.change(delivery.placed, job, RUN, output, PlacedFile(len(CONTENT), digest, job.output_path), table.now)
     return path
 
 

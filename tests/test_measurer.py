@@ -24,6 +24,7 @@ from batchgen.files.safe_open import UnsafePath
 from batchgen.jobs import State
 from batchgen.jobtable import delivery, measuring
 from batchgen.jobtable.clips import ClipFile
+from batchgen.jobtable.delivery import PlacedFile
 from batchgen.jobtable.measuring import ClipProblem
 from batchgen.jobtable.schema import outputs
 from batchgen.jobtable.transition import guarded_update
@@ -54,7 +55,7 @@ def deliver(table: Table, key: str = "mona", content: bytes = CLIP) -> str:
     (job,) = table.claim(State.DOWNLOADING)
     (table.folder / job.output_path).write_bytes(content)
     (output,) = job.outputs
-    assert table.change(delivery.placed, job, RUN, output, len(content), digest, job.output_path, table.now)
+    assert table.change(delivery.placed, job, RUN, output, PlacedFile(len(content), digest, job.output_path), table.now)
     return digest
 
 

@@ -17,6 +17,7 @@ from batchgen.jobs import ChargeSource, ErrorClass, Outcome, State
 from batchgen.jobtable import blockers, statistics, submission, timings
 from batchgen.jobtable.kinds import LimitKind
 from batchgen.jobtable.schema import jobs
+from batchgen.jobtable.submission import Sender
 from batchgen.jobtable.transition import guarded_update
 from batchgen.limits import generation_times, rate
 from batchgen.limits.generation_times import GenerationTimes
@@ -133,7 +134,8 @@ async def test_where_no_charge_is_told_the_estimate_counts(
     table.sync("mona")
     (candidate,) = table.change(submission.ready, table.batch_id, 1)
     estimated = [replace(candidate, estimated_usd=Decimal("0.5"))]
-    (job,) = table.change(submission.intend, table.batch_id, RUN, NOON, NOON + LEASE, "aimlapi", ACCOUNT, estimated)
+    sender = Sender(RUN, "aimlapi", ACCOUNT)
+    (job,) = table.change(submission.intend, table.batch_id, sender, NOON, NOON + LEASE, estimated)
     table.accept(job)
     features = Features(Adoption.EXACT_ID, charges=ChargeSource.ESTIMATE)
     service = ScriptedService(fetches=[Finished((URL,), cost_usd=answer)], features=features)

@@ -32,6 +32,7 @@ from batchgen.jobtable.fingerprint import new_request_id
 from batchgen.jobtable.query import QueryLimit, run_query
 from batchgen.jobtable.repeats import RepeatSearch
 from batchgen.jobtable.schema import metadata, outputs
+from batchgen.jobtable.submission import Sender
 from batchgen.jobtable.takeover import Adopter
 from batchgen.jobtable.verdicts import Judgement
 from batchgen.jobtable.views import EXAMPLES, VIEWS
@@ -82,7 +83,7 @@ def test_what_was_paid_for_is_known_under_another_name(table: Table) -> None:
     past = PastGeneration(new_request_id(table.row("lost").fingerprint), "g-lost", table.now, Decimal("0.5"))
     matches = table.change(repeats.compare, replace(search, past=[past])).repeats
     assert [(repeat.job.key, bool(repeat.owner)) for repeat in matches] == [("renamed", True), ("lost", False)]
-    adopter = Adopter(RUN, "aimlapi", "a", "", lambda id_, _endpoint: {"id": id_}, table.now, table.now + HOUR)
+    adopter = Adopter(Sender(RUN, "aimlapi", "a"), lambda id_, _endpoint: {"id": id_}, table.now, table.now + HOUR)
     table.change(takeover.settle, matches, table.folder, adopter, "keep")
     assert table.states() == {"mona": "cancelled", "renamed": "done", "lost": "generating"}
     assert table.change(ledger.totals, table.batch_id) == table.recomputed_totals()

@@ -25,6 +25,7 @@ from batchgen.jobtable.fingerprint import fingerprint_of, new_request_id
 from batchgen.jobtable.repeats import Repeat, RepeatSearch
 from batchgen.jobtable.schema import jobs
 from batchgen.jobtable.selection import Selected
+from batchgen.jobtable.submission import Sender
 from batchgen.jobtable.sync import OnChanged, SyncResult
 from batchgen.jobtable.takeover import Adopter
 from batchgen.limits.steering import Enrolled, read_steering
@@ -403,7 +404,7 @@ def test_a_failure_that_may_be_charged_is_asked_about_whether_its_job_is_edited_
     matches = table.change(repeats.compare, search).repeats
     assert [str(repeat) for repeat in matches] == ["lisa: paid for as job mona of batch spring (failed)"] * is_asked
     if is_asked:  # What is kept is asked for again under its new name, for nothing.
-        adopter = Adopter(RUN, "aimlapi", "a", "", lambda id_, _endpoint: {"id": id_}, table.now, table.now + HOUR)
+        adopter = Adopter(Sender(RUN, "aimlapi", "a"), lambda id_, _endpoint: {"id": id_}, table.now, table.now + HOUR)
         table.change(takeover.settle, matches, table.folder, adopter, "keep")
         asked = table.change(commands.ask_again, table.batch_id, ["lisa"], table.now, table.now + HOUR)
         assert asked == ["lisa"]
@@ -478,7 +479,9 @@ def renamed(table: Table) -> tuple[list[Repeat], Adopter]:
     search = RepeatSearch(table.batch_id, "aimlapi", table.folder, synced.orphans)
     matches = table.change(repeats.compare, search).repeats
     assert [str(repeat) for repeat in matches] == ["lisa: paid for as job mona of batch spring (done)"]
-    return matches, Adopter(RUN, "aimlapi", "a", "", lambda id_, _endpoint: {"id": id_}, table.now, table.now + HOUR)
+    return matches, Adopter(
+        Sender(RUN, "aimlapi", "a"), lambda id_, _endpoint: {"id": id_}, table.now, table.now + HOUR
+    )
 
 
 def test_a_job_that_another_run_has_sent_meanwhile_stays_as_it_is(table: Table) -> None:

@@ -494,8 +494,9 @@ async def test_a_run_notices_that_its_clock_was_set_back(tmp_path: Path, clock: 
         runner, database = opened.runner, opened.database
         await runner.upkeep.check_clock()
         batch_id = runner.context.batch_id
-        sent = ("run", NOON, NOON, "simulator", "account", await database.read(submission.ready, batch_id, 1))
-        (job,) = await database.write(submission.intend, batch_id, *sent)
+        ready = await database.read(submission.ready, batch_id, 1)
+        sender = submission.Sender("run", "simulator", "account")
+        (job,) = await database.write(submission.intend, batch_id, sender, NOON, NOON, ready)
         await database.write(submission.unconfirmed, job, Unknown("lost"), NOON, NOON)
         clock.move_to(NOON - timedelta(hours=1))
         await runner.upkeep.check_clock()

@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from batchgen.jobs import Job, State, Verdict
 from batchgen.jobtable import delivery, polling, submission, takeover, verdicts
+from batchgen.jobtable.delivery import PlacedFile
 from batchgen.jobtable.query import QueryLimit, run_query
 from batchgen.jobtable.schema import limits
 from batchgen.jobtable.verdicts import Judgement
@@ -73,7 +74,7 @@ def deliver(table: Table, key: str) -> None:
         path = job.output_path.replace(".mp4", f"-{output.number}.mp4") if output.number > 1 else job.output_path
         media = {"seconds": 5.04, "width": 1280, "height": 720}
         table.change(delivery.verified, job, RUN, output, 9, "ab", media)
-        assert table.change(delivery.placed, job, RUN, output, 9, "ab", path, table.now)
+        assert table.change(delivery.placed, job, RUN, output, PlacedFile(9, "ab", path), table.now)
 
 
 CLIP = Finished(("https://cdn.test/v.mp4",))

@@ -18,10 +18,11 @@ from batchgen.context import RunSpec
 from batchgen.dry_run import Plan, PlanRequest, make_plan
 from batchgen.files.output_paths import simulated_output
 from batchgen.hooks.run_hooks import RunHooks
-from batchgen.jobtable import batches, blockers, pricelist, repeats, statistics, sync, takeover
+from batchgen.jobtable import batches, blockers, pricelist, repeats, statistics, takeover
 from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.repeats import RepeatSearch
+from batchgen.jobtable.submission import Sender
 from batchgen.jobtable.table_lock import PATIENCE_TRIES
 from batchgen.jobtable.takeover import Adopter
 from batchgen.limits.accounting import refresh_prices
@@ -91,7 +92,7 @@ def settle_known(connection: Connection, spec: RunSpec, now: datetime) -> None:
     synced, service = spec.synced, spec.batch.service
     search = RepeatSearch(synced.batch_id, service, spec.folder, synced.orphans, selected=spec.selected)
     matches = repeats.compare(connection, search).repeats
-    adopter = Adopter("", service, "", "", plugin(service).handle_of, now, spec.limits.deadline_at(now))
+    adopter = Adopter(Sender("", service, ""), plugin(service).handle_of, now, spec.limits.deadline_at(now))
     said = takeover.said_of(matches, spec.on_changed, synced.redone)
     takeover.settle(connection, matches, spec.folder, adopter, said, synced.redone)
 
@@ -114,7 +115,7 @@ def read_manifest(path: Path, database: Database | None, *, simulate: bool, vali
 
     def sent_keys(batch: str, service: str) -> Collection[str]:
         name = simulated_name(batch) if simulate or service == SIMULATOR else batch
-        return database.read_now(sync.sent_keys, name) if database else ()
+        return database.read_now(batches.sent_keys, name) if database else ()
 
     def learn_models() -> None:
         if database:

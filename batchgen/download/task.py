@@ -67,9 +67,6 @@ class DownloadTask:
             raise Abandoned
         return outcome
 
-    async def record(self, size: int, sha256: str, path: str, remark: str | None = None) -> None:
-        await self.write(delivery.placed, size, sha256, path, clock.utcnow(), remark)
-
     async def count_bytes(self) -> bool:
         """Count that exactly these bytes came. True once they came so often that no others are to be expected."""
         digest = self.part.sha256

@@ -49,33 +49,30 @@ async def store_body(
     task: DownloadTask, response: http.Response, total: int | None, is_stopping: Callable[[], bool]
 ) -> None:
     """Append the body to the `.part`, in pieces, up to its `total` size. What came before a failure is kept."""
-    time = asyncio.get_running_loop().time
+    loop = asyncio.get_running_loop()
     chunks: list[bytes] = []
-    length, due = 0, time() + PIECE_SECONDS
+    length, due = 0, loop.time() + PIECE_SECONDS
     bytes_left = (FILE_BYTES_MAX if total is None else total) - task.part.size
-    writing: asyncio.Future[None] | None = None
+    writing: asyncio.Future[None] = loop.create_future()
+    writing.set_result(None)
     try:
         async for chunk in file_server.stream_body(response):
             bytes_left -= len(chunk)
             if bytes_left < 0:
-                if total is not None:
-                    raise VersionChanged
-                raise Obstructed(f"the file server sends more than {decimal(FILE_BYTES_MAX)}, and no end")
+                endless = Obstructed(f"the file server sends more than {decimal(FILE_BYTES_MAX)}, and no end")
+                raise endless if total is None else VersionChanged
             chunks.append(chunk)
             length += len(chunk)
             if is_stopping():
                 raise Abandoned
-            if length >= PIECE_BYTES or (length >= SMALL_PIECE_BYTES and time() >= due):
-                if writing:
-                    await writing
+            if length >= PIECE_BYTES or (length >= SMALL_PIECE_BYTES and loop.time() >= due):
+                await writing
                 # The disk has this piece while the next one comes.
                 writing = asyncio.ensure_future(append(task, chunks))
-                chunks, length, due = [], 0, time() + PIECE_SECONDS
-        if writing:
-            await writing
+                chunks, length, due = [], 0, loop.time() + PIECE_SECONDS
+        await writing
     except Exception:
-        if writing:
-            await writing
+        await writing
         if chunks:
             await append(task, chunks)
         raise

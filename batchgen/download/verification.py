@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 
+from batchgen import clock
 from batchgen.download.task import SAME_BYTES, DownloadTask, TryFailed, path_of
 from batchgen.files.checker import Checker, Media
 from batchgen.files.disk_space import FILE_BYTES_MAX
@@ -16,6 +17,7 @@ from batchgen.files.part import Part
 from batchgen.files.video import NotVideo, Undecodable, container_of, other_container
 from batchgen.jobs import ErrorClass, Output
 from batchgen.jobtable import delivery
+from batchgen.jobtable.delivery import PlacedFile
 
 PACKED = (b"\x1f\x8b", b"\x78\x01", b"\x78\x9c", b"\x78\xda")  # how gzip and zlib (RFC 1950) begin
 LAYERS_MAX = 2  # a compressed file that was compressed again on its way
@@ -52,7 +54,8 @@ async def verify_and_place(task: DownloadTask, checker: Checker, cut: str) -> No
     if video is not task.part:
         await task.on_disk(task.part.discard)
     remarks += differences(task.output, video, path)
-    await task.record(video.size, video.sha256, path, "; ".join(filter(None, remarks)) or None)
+    file = PlacedFile(video.size, video.sha256, path, "; ".join(filter(None, remarks)) or None)
+    await task.write(delivery.placed, file, clock.utcnow())
 
 
 async def judge_fault(task: DownloadTask, error: NotVideo | Undecodable, cut: str) -> str:
@@ -83,7 +86,7 @@ async def deliver_placed(task: DownloadTask) -> bool:
         return False
     path = await task.placing.find(task.part, task.target, size, sha256)
     if path:
-        await task.record(size, sha256, path)
+        await task.write(delivery.placed, PlacedFile(size, sha256, path), clock.utcnow())
     return path is not None
 
 

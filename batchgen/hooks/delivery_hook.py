@@ -27,6 +27,7 @@ from batchgen.errors import UsageError
 from batchgen.files.output_paths import is_url
 from batchgen.jobtable import delivery_hooks, leases, run_lock
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.delivery_hooks import HookStart
 from batchgen.services.text import one_line
 
 LOG = logging.getLogger("batchgen.hooks")
@@ -154,13 +155,13 @@ class DeliveryHook:
 
     async def handle(self, output_id: int) -> None:
         """Run the command for one file, unless another run does, or did."""
-        write, now = self.database.write, clock.utcnow()
-        file = await write(delivery_hooks.begin, output_id, self.digest, self.run_id, self.dead_runs, now)
+        write, start = self.database.write, HookStart(output_id, self.digest, self.run_id)
+        file = await write(delivery_hooks.begin, start, self.dead_runs, clock.utcnow())
         if file is None:
             return
         path = file.path if is_url(file.path) else str((self.folder / file.path).absolute())
         code, message = await self.execute(file, path)
-        await write(delivery_hooks.end, output_id, self.digest, self.run_id, code, message or None, clock.utcnow())
+        await write(delivery_hooks.end, start, code, message or None, clock.utcnow())
         self.on_result(HookResult(file.key, path, code, message))
 
     async def execute(self, file: Any, path: str) -> tuple[int, str]:

@@ -77,6 +77,12 @@ def models_of(connection: Connection, batch_id: int) -> tuple[str, ...]:
     return tuple(sorted(models))
 
 
+def sent_keys(connection: Connection, batch: str) -> set[str]:
+    """The keys of the jobs that were sent, and no longer need the files of their manifest."""
+    sent = jobs.c.state.not_in([state for state in State if state.is_unsent]) | jobs.c.attempt_id.is_not(None)
+    return set(connection.execute(select(jobs.c.key).join(batches).where(batches.c.name == batch, sent)).scalars())
+
+
 def is_at(batch: StoredBatch, manifest: Path) -> bool:
     """Whether the batch was made from this very place."""
     stored = Path(batch.manifest_path)

@@ -236,35 +236,48 @@ def bring(
         return {}
     refuse_present(connection, move)
     row_copy.prepare(connection)
-    last = row_copy.last_ids(connection)
-    new_ids = [batch_id + last["batches"] for batch_id in move.names]
-    digests: dict[str, Digest] = {}
-
-    def pages(table: Table, batch_ids: BatchIds, present: Keys) -> Iterator[list[Row[Any]]]:
-        with errors_for_people(source.url):
-            yield from row_copy.read_rows(reading, table, batch_ids, present)
-
-    def bring_table(table: Table, left: BatchIds = None, entered: BatchIds = None, present: Keys = ()) -> None:
-        """Copy the rows, or those of the batches that have `left` and `entered`, and read them back."""
-        digests[table.name] = copied = row_copy.copy_rows(pages(table, left, present), connection, table, last)
-        on_table(table.name, copied)
-        if str(row_copy.digest(connection, table, entered, present)) != str(copied):
-            raise StorageError(
-                f"{table.name}: the rows differ after they were copied, so nothing was kept. This is a defect of"
-                " batchgen, or of a database"
-            )
-
+    copier = TableCopier(source, reading, connection, on_table)
+    new_ids = [batch_id + copier.last["batches"] for batch_id in move.names]
     left = None if len(move.names) == len(stored_batches(reading)) else move.names
+    entered = new_ids if copier.last["batches"] else None
     for table in BATCH_TABLES:
-        bring_table(table, left, new_ids if last["batches"] else None)
+        copier.copy(table, left, entered)
     for table in ACCOUNT_TABLES:
-        bring_table(table, present={tuple(row) for row in connection.execute(select(*table.primary_key))})
+        copier.copy(table, present={tuple(row) for row in connection.execute(select(*table.primary_key))})
     row_copy.finish(connection)
     moves.record(connection, move.id, new_ids, came_from=place_of(source.url), began_at=now, moved_at=now)
     current = source.write_now(moves.underway)
     if current is None or current.id != move.id:
         raise UsageError("the copy was given up by another command meanwhile. Nothing has been copied")
-    return digests
+    return copier.digests
+
+
+class TableCopier:
+    """Copies tables from one connection to another, and reads back what was copied."""
+
+    def __init__(
+        self, source: Database, reading: Connection, target: Connection, on_table: Callable[[str, Digest], None]
+    ) -> None:
+        self.source, self.reading, self.target, self.on_table = source, reading, target, on_table
+        self.last = row_copy.last_ids(target)
+        """The greatest ids that were in the target before."""
+        self.digests: dict[str, Digest] = {}
+
+    def copy(self, table: Table, left: BatchIds = None, entered: BatchIds = None, present: Keys = ()) -> None:
+        """Copy the rows of a table that are not `present` in the target; with `left`, of these batches only, whose ids
+        are `entered` in the target. Raises `StorageError` where they differ after that."""
+        copied = row_copy.copy_rows(self.pages(table, left, present), self.target, table, self.last)
+        self.digests[table.name] = copied
+        self.on_table(table.name, copied)
+        if str(row_copy.digest(self.target, table, entered, present)) != str(copied):
+            raise StorageError(
+                f"{table.name}: the rows differ after they were copied, so nothing was kept. This is a defect of"
+                " batchgen, or of a database"
+            )
+
+    def pages(self, table: Table, batch_ids: BatchIds, present: Keys) -> Iterator[list[Row[Any]]]:
+        with errors_for_people(self.source.url):
+            yield from row_copy.read_rows(self.reading, table, batch_ids, present)
 
 
 def take_back(connection: Connection, source: Database, move: Departure, now: datetime) -> None:

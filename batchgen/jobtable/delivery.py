@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Executable, bindparam, select, text
 
@@ -24,6 +24,7 @@ from batchgen.jobtable.statistics import STUCK_FAILURES
 from batchgen.jobtable.transition import (
     DUE,
     NO_LEASE,
+    Claim,
     Increment,
     change_state,
     guarded_statement,
@@ -63,20 +64,20 @@ class LostFiles:
         return "; ".join(map(str, self.files[:most])) + more + self.remark
 
 
-def claim_downloads(
-    connection: Connection,
-    batch_id: int,
-    run_id: str,
-    now: datetime,
-    lease_ends: datetime,
-    capacity: int,
-    *,
-    results_expire: bool = False,
-) -> list[Job]:
-    """Lease up to `capacity` due downloads: the longest due first, or what the service deletes first."""
+class PlacedFile(NamedTuple):
+    """A whole file that has its name."""
+
+    bytes: int
+    sha256: str
+    path: str
+    remark: str | None = None
+    """What a person should know of it."""
+
+
+def claim_downloads(connection: Connection, claim: Claim, *, results_expire: bool = False) -> list[Job]:
+    """Lease due downloads: the longest due first, or what the service deletes first."""
     statement = LEASE_EXPIRING if results_expire else LEASE_DUE
-    due = {"in_batch": batch_id, "in_state": State.DOWNLOADING, "now": now, "capacity": capacity}
-    rows = connection.execute(statement, {**due, "run_id": run_id, "lease_ends": lease_ends})
+    rows = connection.execute(statement, claim.params(State.DOWNLOADING))
     return load_jobs(connection, list(rows.scalars()), with_outputs=True)
 
 
@@ -151,31 +152,20 @@ def left_to_next_run(connection: Connection, job: Job, run_id: str, reason: str,
     return update_leased(connection, job, run_id, failures=failures, error=reason, next_at=next_at, **NO_LEASE)
 
 
-def placed(
-    connection: Connection,
-    job: Job,
-    run_id: str,
-    output: Output,
-    size: int,
-    sha256: str,
-    path: str,
-    now: datetime,
-    remark: str | None = None,
-) -> bool:
-    """The whole file is at `path`; with the last one, the job is done. `remark` is what a person should know.
+def placed(connection: Connection, job: Job, run_id: str, output: Output, file: PlacedFile, now: datetime) -> bool:
+    """The whole file is at its path; with the last one, the job is done.
 
     False if the lease was lost, or another task of the run has placed the file.
     """
-    whole = {"bytes": size, "sha256": sha256, "path": path, "delivered_at": now, "remark": remark}
-    if not update_output(connection, job, run_id, output, **whole):
+    if not update_output(connection, job, run_id, output, **file._asdict(), delivered_at=now):
         return False
-    guarded_update(connection, batches, {"id": job.batch_id}, {"delivered_bytes": Increment(size)})
+    guarded_update(connection, batches, {"id": job.batch_id}, {"delivered_bytes": Increment(file.bytes)})
     # The job's path is that of its first file, which need not be the last to arrive.
-    moved = {"output_path": path} if output.number == 1 else {}
+    moved = {"output_path": file.path} if output.number == 1 else {}
     if len(job.outputs) > 1 and connection.execute(UNDELIVERED, {"of_attempt": job.attempt.id}).first():
         return not moved or update_leased(connection, job, run_id, **moved)
-    detail, leased = f"{path}: {remark}" if remark else path, {"leased_by": run_id}
-    new = {"error": remark, **moved}
+    detail, leased = f"{file.path}: {file.remark}" if file.remark else file.path, {"leased_by": run_id}
+    new = {"error": file.remark, **moved}
     return change_state(connection, job, State.DOWNLOADING, State.DONE, now, guard=leased, detail=detail, **new)
 
 

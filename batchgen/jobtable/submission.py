@@ -48,6 +48,17 @@ class Candidate:
         return timing_kind(self.model, self.clip_seconds)
 
 
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who sends requests: a run, with the key of an account, to a service."""
+
+    run_id: str
+    service: str
+    account: str
+    origin: str = ""
+    """Where the requests may be asked for afterwards, and nowhere else; "" is any address."""
+
+
 def ready(
     connection: Connection, batch_id: int, capacity: int, selected: Selected | None = None, barred: Collection[str] = ()
 ) -> list[Candidate]:
@@ -77,44 +88,41 @@ def any_pending(connection: Connection, batch_id: int, among: Collection[int] | 
 def intend(
     connection: Connection,
     batch_id: int,
-    run_id: str,
+    sender: Sender,
     now: datetime,
     lease_ends: datetime,
-    service: str,
-    account: str,
     chosen: Sequence[Candidate],
-    origin: str = "",
 ) -> list[Job]:
     """Claim the `chosen` pending jobs, with one new attempt each: the intent to send a create request.
 
     Returns them in the order of `chosen`, in which they are sent. Nothing may be sent before this is durable. The
-    estimates are reserved in the same transaction. The requests may be asked for at `origin` only; "" is any address.
-    Raises `UsageError` for a batch that was moved to another table, where its jobs are sent.
+    estimates are reserved in the same transaction. Raises `UsageError` for a batch that was moved to another table,
+    where its jobs are sent.
     """
     if not chosen:
         return []
     refuse_moved(connection, batch_id)
     # The index ux_attempts_one_open refuses this insert for a job that may already be paid for.
-    new = {"service": service, "account": account, "origin": origin, "intent_at": now, "outcome": Outcome.SENDING}
-    connection.execute(
-        INSERT_ATTEMPT,
-        [
-            {
-                "job_id": job.id,
-                "of_job": job.id,
-                "model": job.model,
-                "client_request_id": job.client_request_id or new_request_id(job.fingerprint),
-                "fingerprint": job.fingerprint,
-                "estimated_usd": job.estimated_usd,
-                "deadline_at": job.deadline_at or lease_ends,
-                **new,
-            }
-            for job in chosen
-        ],
-    )
+    sent_by = {"service": sender.service, "account": sender.account, "origin": sender.origin}
+    new = [
+        {
+            "job_id": job.id,
+            "of_job": job.id,
+            "model": job.model,
+            "client_request_id": job.client_request_id or new_request_id(job.fingerprint),
+            "fingerprint": job.fingerprint,
+            "estimated_usd": job.estimated_usd,
+            "deadline_at": job.deadline_at or lease_ends,
+            "intent_at": now,
+            "outcome": Outcome.SENDING,
+            **sent_by,
+        }
+        for job in chosen
+    ]
+    connection.execute(INSERT_ATTEMPT, new)
     ledger.reserve(connection, batch_id, [job.estimated_usd for job in chosen])
     ids = [job.id for job in chosen]
-    connection.execute(CLAIM_PENDING, {"ids": ids, "run_id": run_id, "lease_ends": lease_ends})
+    connection.execute(CLAIM_PENDING, {"ids": ids, "run_id": sender.run_id, "lease_ends": lease_ends})
     by_id = {job.id: job for job in load_jobs(connection, ids)}
     claimed = [by_id[id_] for id_ in ids]
     moved = {"batch_id": batch_id, "at": now, "from_state": State.PENDING, "to_state": State.SUBMITTING}

@@ -22,7 +22,7 @@ from batchgen.jobtable.engine import allow_idle
 from batchgen.jobtable.fingerprint import fingerprint_of, input_files
 from batchgen.jobtable.joins import CURRENT_OR_NONE
 from batchgen.jobtable.rows import chunks_of, may_be_charged
-from batchgen.jobtable.schema import attempts, batches, events, jobs
+from batchgen.jobtable.schema import attempts, events, jobs
 from batchgen.jobtable.transition import change_state
 
 CHUNK_ROWS = 5_000
@@ -60,7 +60,7 @@ class Sides:
     """The rows of jobs that are not in the manifest."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class SyncResult:
     """What a sync did: counts of jobs, and the jobs that changed after they were sent."""
 
@@ -76,8 +76,8 @@ class SyncResult:
     """Those of them that stand in the manifest, with another request."""
     recalled: int = 0
     """Orders to pay once more that `keep` has taken back."""
-    changed: list[Change] = field(default_factory=list)
-    stays: list[str] = field(default_factory=list)
+    changed: Sequence[Change] = ()
+    stays: Sequence[str] = ()
     """Of each delivered job whose output was edited: where its clip stays."""
 
     @property
@@ -95,12 +95,6 @@ class SyncResult:
         """What a person may not expect, in a few lines."""
         more = len(self.stays) - STAYS_SHOWN
         return (*self.stays[:STAYS_SHOWN], *([f"and so do the clips of {more} more jobs"] if more > 0 else []))
-
-
-def sent_keys(connection: Connection, batch: str) -> set[str]:
-    """The keys of the jobs that were sent, and no longer need the files of their manifest."""
-    sent = jobs.c.state.not_in([state for state in State if state.is_unsent]) | jobs.c.attempt_id.is_not(None)
-    return set(connection.execute(select(jobs.c.key).join(batches).where(batches.c.name == batch, sent)).scalars())
 
 
 def sync_manifest(
@@ -121,30 +115,36 @@ def sync_manifest(
     """
     allow_idle(connection)  # the fingerprints of a million jobs take a while
     digests = digests or FileDigests(batch.manifest.parent)
-    result = SyncResult(upsert_batch(connection, batch, now, specs, digests))
-    sides = compare(connection, result.batch_id, specs, digests, on_changed)
+    batch_id = upsert_batch(connection, batch, now, specs, digests)
+    sides = compare(connection, batch_id, specs, digests, on_changed)
     followed = sum(follow_manifest(connection, row, manifest_columns(spec, digests), now) for row, spec in sides.unsent)
     send_corrected(connection, sides.corrected, digests, now)
-    result.stays = follow_names(connection, sides.same)
-    result.gone, orphans = cancel_gone(connection, sides.gone, now)
-    result.changed = [describe_change(connection, row, spec, batch.manifest) for row, spec in sides.changed]
-    if sides.changed and on_changed == "refuse" and not is_trial:
-        raise ManifestChanged(explain_refusal(connection, batch, sides, result.changed, digests))
+    stays = follow_names(connection, sides.same)
+    gone, orphans = cancel_gone(connection, sides.gone, now)
+    changes = [describe_change(connection, row, spec, batch.manifest) for row, spec in sides.changed]
+    if changes and on_changed == "refuse" and not is_trial:
+        raise ManifestChanged(explain_refusal(connection, batch, sides, changes, digests))
     redone = [pair for pair in sides.changed if on_changed == "redo" and (chosen is None or pair[0].key in chosen)]
     taken = {spec.key for spec in specs}
     for row, _ in redone:
         archive_version(connection, row, batch.manifest.parent, now, taken)
-    add_jobs(connection, result.batch_id, batch.service, [*sides.new, *(spec for _, spec in redone)], digests, now)
+    add_jobs(connection, batch_id, batch.service, [*sides.new, *(spec for _, spec in redone)], digests, now)
     edited = frozenset(row.id for row, _ in sides.changed)
-    result.orphans = orphans | edited
-    result.edited_after = edited - {row.id for row, _ in redone}
-    result.new, result.redone = len(sides.new), len(redone)
-    result.edited = followed + len(sides.corrected)
-    result.unchanged = len(sides.unsent) - followed + len(sides.same) + len(sides.changed) - len(redone)
-    if on_changed == "keep":
-        result.recalled = recall_orders(connection, result.batch_id)
+    result = SyncResult(
+        batch_id,
+        new=len(sides.new),
+        edited=followed + len(sides.corrected),
+        unchanged=len(sides.unsent) - followed + len(sides.same) + len(changes) - len(redone),
+        gone=gone,
+        redone=len(redone),
+        orphans=orphans | edited,
+        edited_after=edited - {row.id for row, _ in redone},
+        recalled=recall_orders(connection, batch_id) if on_changed == "keep" else 0,
+        changed=changes,
+        stays=stays,
+    )
     if result.has_changes:
-        settings.record_comparison(connection, result.batch_id, None)
+        settings.record_comparison(connection, batch_id, None)
     return result
 
 

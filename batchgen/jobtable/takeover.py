@@ -19,7 +19,7 @@ from batchgen.jobtable import commands, delivery, ledger, lineage, moves, pollin
 from batchgen.jobtable.repeats import ONLY_IN_LOG, ORDERED_AGAIN, Repeat
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
-from batchgen.jobtable.submission import Candidate
+from batchgen.jobtable.submission import Candidate, Sender
 from batchgen.jobtable.sync import LABELS, OnChanged
 from batchgen.jobtable.transition import Increment, change_state, guarded_update, record_event
 from batchgen.services.base import PastGeneration
@@ -33,10 +33,7 @@ SHOWN = 5
 class Adopter:
     """The run that takes generations over from the service's log."""
 
-    run_id: str
-    service: str
-    account: str
-    origin: str
+    sender: Sender
     handle_of: Callable[[str, str], Mapping[str, Any]]
     """The handle of a generation, by its id and the endpoint."""
     now: datetime
@@ -96,7 +93,7 @@ def settle(
     """
     now = adopter.now
     if repeats and on_changed == "refuse":
-        raise ManifestChanged(refusal(connection, adopter.service, repeats, redone))
+        raise ManifestChanged(refusal(connection, adopter.sender.service, repeats, redone))
     for repeat in repeats:
         if row_of(connection, repeat.job).state != State.PENDING:
             continue
@@ -127,8 +124,7 @@ def adopt(
         client_request_id=past.client_request_id,
     )
     now, deadline_at = adopter.now, adopter.deadline_at
-    by = (adopter.run_id, now, deadline_at, adopter.service, adopter.account)
-    (sent,) = submission.intend(connection, job.batch_id, *by, [candidate], adopter.origin)
+    (sent,) = submission.intend(connection, job.batch_id, adopter.sender, now, deadline_at, [candidate])
     connection.execute(update(attempts).where(attempts.c.id == sent.attempt.id).values(intent_at=past.accepted_at))
     submission.unconfirmed(connection, sent, Unknown(ONLY_IN_LOG), now, now)
     (lost,) = load_jobs(connection, [job.id])

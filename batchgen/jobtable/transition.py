@@ -7,6 +7,7 @@ another run has changed the row first, and the caller learns it from False.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
@@ -30,6 +31,22 @@ class AnyJob(Protocol):
     def id(self) -> int: ...
     @property
     def batch_id(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a run takes at one time: at most `capacity` due jobs of a batch, under leases of one end."""
+
+    batch_id: int
+    run_id: str
+    now: datetime
+    lease_ends: datetime
+    capacity: int
+
+    def params(self, state: State) -> dict[str, Any]:
+        """The parameters of a statement that `lease` makes."""
+        due = {"in_batch": self.batch_id, "in_state": state, "now": self.now, "capacity": self.capacity}
+        return {**due, "run_id": self.run_id, "lease_ends": self.lease_ends}
 
 
 class Increment(NamedTuple):
@@ -97,22 +114,12 @@ def update_leased(connection: Connection, job: Job, run_id: str, **values: Any) 
     return guarded_update(connection, jobs, {"id": job.id, "state": job.state, "leased_by": run_id}, values)
 
 
-def claim_due(
-    connection: Connection,
-    batch_id: int,
-    state: State,
-    run_id: str,
-    now: datetime,
-    lease_ends: datetime,
-    capacity: int,
-    origin: str = "",
-) -> list[Job]:
-    """Lease up to `capacity` due jobs of a state that were sent to `origin` to the run `run_id`, the longest due first.
+def claim_due(connection: Connection, claim: Claim, state: State, origin: str = "") -> list[Job]:
+    """Lease due jobs of a state that were sent to `origin`, the longest due first.
 
     A job that was sent to a service whose address does not last is always among them.
     """
-    due = {"in_batch": batch_id, "in_state": state, "now": now, "capacity": capacity, "this_origin": origin}
-    rows = connection.execute(LEASE_DUE_HERE, {**due, "run_id": run_id, "lease_ends": lease_ends})
+    rows = connection.execute(LEASE_DUE_HERE, {**claim.params(state), "this_origin": origin})
     return load_jobs(connection, list(rows.scalars()))
 
 

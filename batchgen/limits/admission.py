@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
@@ -167,36 +167,48 @@ class Admission:
     ) -> None:
         """Pause as the service asks, and learn from the refusal."""
         pause_row = rate.row_of(connection, self.service_key)
-        in_flight_limit, rate_limit = self.learned(connection, model) if self.learns else LearnedLimits()
+        learned = self.learned(connection, model) if self.learns else LearnedLimits()
         accepted = self.in_flight(connection, model, now).accepted
         # A request that was sent before the last pause ended was refused together with the one that began it.
         is_counted = pause_row.paused_until is None or admitted.at >= pause_row.paused_until
         # The row counts creates without a clear answer too; but it is reset when another run has a request accepted.
         in_a_row = min(self.refusals, pause_row.failures) + is_counted
         self.refusals += is_counted
-        limit = adaptive.limit_of(in_flight_limit, refusal, accepted, in_a_row)
-        sentence, wait = "the service asks to slow down", refusal.retry_after
+        limit = adaptive.limit_of(learned.in_flight, refusal, accepted, in_a_row)
+        wait = refusal.retry_after
         if limit is Limit.QUOTA:
-            sentence, wait = "the account's quota is used up", wait or PAUSE_MAX
+            wait = wait or PAUSE_MAX
         is_doubtful = wait is not None and wait >= PAUSE_MAX
-        reason = f"{sentence} ({refusal.reason})"
-        ends = rate.pause(connection, self.service_key, reason, now, wait)
-        if limit is Limit.RATE and (self.learns or refusal.limit) and not is_doubtful:
-            # Polls may share the account's requests, and lose less by waiting. They do not wait for long.
-            polls = LimitKey(self.service_name, LimitKind.POLLS)
-            rate.pause_until(connection, polls, min(ends, now + MINUTE), reason)
+        ends = self.pause(connection, refusal, limit, wait, now)
         if not self.learns or not is_counted or limit is Limit.QUOTA or is_doubtful:
             return
         if limit is Limit.IN_FLIGHT:
-            in_flight_limit = adaptive.decrease(in_flight_limit, accepted, in_a_row)
+            learned = learned._replace(in_flight=adaptive.decrease(learned.in_flight, accepted, in_a_row))
         elif in_a_row == 1:  # one that follows in the backoff says only that the backoff was too short
             since = max(now - MINUTE, pause_row.paused_until or now - MINUTE)
             times = in_flight.accepted_times(connection, self.service_name, model, since, now)
             # Where the service names no wait, its rate is taken to be for a minute, as most are.
             until = ends if wait or not times else max(ends, times[0] + MINUTE)
-            measured = adaptive.measured_rate(rate_limit, times, until)
-            rate_limit = adaptive.decrease(rate_limit, measured)
-        self.store(connection, model, LearnedLimits(in_flight_limit, rate_limit), now)
+            measured = adaptive.measured_rate(learned.rate, times, until)
+            learned = learned._replace(rate=adaptive.decrease(learned.rate, measured))
+        self.store(connection, model, learned, now)
+
+    def pause(
+        self, connection: Connection, refusal: Throttled, limit: Limit, wait: timedelta | None, now: datetime
+    ) -> datetime:
+        """Send nothing for as long as the service asks, and poll less where the limit is one of the rate.
+
+        Returns when the pause ends.
+        """
+        sentence = "the account's quota is used up" if limit is Limit.QUOTA else "the service asks to slow down"
+        reason = f"{sentence} ({refusal.reason})"
+        ends = rate.pause(connection, self.service_key, reason, now, wait)
+        is_short = wait is None or wait < PAUSE_MAX
+        if limit is Limit.RATE and (self.learns or refusal.limit) and is_short:
+            # Polls may share the account's requests, and lose less by waiting. They do not wait for long.
+            polls = LimitKey(self.service_name, LimitKind.POLLS)
+            rate.pause_until(connection, polls, min(ends, now + MINUTE), reason)
+        return ends
 
     def in_flight(self, connection: Connection, model: str, now: datetime) -> InFlight:
         return in_flight.in_flight_by_model(connection, self.service_name, now).get(model, InFlight())

@@ -187,17 +187,43 @@ def fit(timing: Timing, unfinished: Mapping[float, int], guess: float) -> tuple[
     age enters the likelihood as the probability of a longer time (a Tobit model). In theta = 1/sigma and gamma =
     mu/sigma the likelihood is concave (Olsen, Econometrica 46, 1978): Newton's method finds its one maximum.
     """
-    # Sums over the logarithms, from `guess` as their zero.
     number, weight = SIGMA_WEIGHT + timing.count, MEDIAN_WEIGHT + timing.count
     total = timing.count * (timing.log_mean - guess)
     squares = SIGMA_WEIGHT * PRIOR_SIGMA**2 + timing.log_m2 + total * (timing.log_mean - guess)
+    likelihood = Likelihood(number, weight, total, squares, unfinished, guess)
     theta = math.sqrt(number / (squares - total**2 / weight))
     gamma = theta * total / weight
     for _ in range(NEWTON_STEPS):
-        slope_gamma, slope_theta = theta * total - weight * gamma, number / theta - theta * squares + gamma * total
-        curve_gamma, curve_theta, curve_both = weight, number / theta**2 + squares, -total
-        for log_age, count in unfinished.items():
-            age = log_age - guess
+        step_gamma, step_theta, curve_gamma = likelihood.newton_step(gamma, theta)
+        damping = max(1.0, 2 * abs(step_theta) / theta)  # theta stays positive
+        gamma, theta = gamma + step_gamma / damping, theta + step_theta / damping
+        if max(abs(step_gamma), abs(step_theta)) < 1e-6 * theta:
+            break
+    return guess + gamma / theta, math.sqrt(1 + 1 / curve_gamma) / theta
+
+
+@dataclass(frozen=True, slots=True)
+class Likelihood:
+    """The logarithm of the likelihood of gamma and theta, with the prior: see `fit`."""
+
+    number: float
+    """Of generations that have ended, with those that the prior of sigma counts for."""
+    weight: float
+    """The same, with those that the prior of the median counts for."""
+    total: float
+    """The sum of the logarithms of their times, from `guess` as their zero."""
+    squares: float
+    """The sum of the squares."""
+    unfinished: Mapping[float, int]
+    guess: float
+
+    def newton_step(self, gamma: float, theta: float) -> tuple[float, float, float]:
+        """How far the maximum seems to be in gamma and in theta, and the curvature in gamma."""
+        slope_gamma = theta * self.total - self.weight * gamma
+        slope_theta = self.number / theta - theta * self.squares + gamma * self.total
+        curve_gamma, curve_theta, curve_both = self.weight, self.number / theta**2 + self.squares, -self.total
+        for log_age, count in self.unfinished.items():
+            age = log_age - self.guess
             z = max(gamma - theta * age, LOWEST_Z)
             mills = math.exp(-z * z / 2) / math.sqrt(2 * math.pi) / (0.5 * math.erfc(-z / math.sqrt(2)))
             slope_gamma, slope_theta = slope_gamma + count * mills, slope_theta - count * age * mills
@@ -207,8 +233,4 @@ def fit(timing: Timing, unfinished: Mapping[float, int], guess: float) -> tuple[
         determinant = curve_gamma * curve_theta - curve_both**2
         step_gamma = (curve_theta * slope_gamma - curve_both * slope_theta) / determinant
         step_theta = (curve_gamma * slope_theta - curve_both * slope_gamma) / determinant
-        damping = max(1.0, 2 * abs(step_theta) / theta)  # theta stays positive
-        gamma, theta = gamma + step_gamma / damping, theta + step_theta / damping
-        if max(abs(step_gamma), abs(step_theta)) < 1e-6 * theta:
-            break
-    return guess + gamma / theta, math.sqrt(1 + 1 / curve_gamma) / theta
+        return step_gamma, step_theta, curve_gamma

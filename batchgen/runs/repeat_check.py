@@ -148,8 +148,7 @@ class RepeatCheck:
         confirmed = await asyncio.gather(*map(self.confirm, matches))
         matches = [repeat for repeat in confirmed if repeat]
         deadline = context.limits.deadline_at(now)
-        sender = (context.run_id, service.name, service.account, service.origin)
-        adopter = takeover.Adopter(*sender, self.handle_of, now, deadline)
+        adopter = takeover.Adopter(context.sender, self.handle_of, now, deadline)
         if matches:
             said = takeover.said_of(matches, self.on_changed, self.synced.redone)
             if said == "refuse":  # A person who is asked whether to pay again is told how much.

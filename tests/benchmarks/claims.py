@@ -50,8 +50,8 @@ def by_batchgen(url: str) -> None:
 def claim_one(connection: Connection) -> int:
     now = clock.utcnow()
     ready = submission.ready(connection, BATCH, 1)
-    until = now + timedelta(minutes=5)
-    return len(submission.intend(connection, BATCH, "run", now, until, "aimlapi", "a", ready))
+    until, sender = now + timedelta(minutes=5), submission.Sender("run", "aimlapi", "a")
+    return len(submission.intend(connection, BATCH, sender, now, until, ready))
 
 
 def by_procrastinate(url: str) -> None:

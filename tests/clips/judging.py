@@ -19,6 +19,7 @@ from batchgen.files.checker import Checker
 from batchgen.jobs import State
 from batchgen.jobtable import delivery
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.delivery import PlacedFile
 from batchgen.measurer import Measurer
 from tests.clips.corpus import Case
 from tests.scripted import ScriptedService, context_of
@@ -71,7 +72,9 @@ def deliver(table: Table, case: Case) -> None:
     (output,) = job.outputs
     media = video.check(path)
     table.change(delivery.verified, job, RUN, output, path.stat().st_size, digest, media)
-    table.change(delivery.placed, job, RUN, output, path.stat().st_size, digest, job.output_path, clock.utcnow())
+    table.change(
+        delivery.placed, job, RUN, output, PlacedFile(path.stat().st_size, digest, job.output_path), clock.utcnow()
+    )
 
 
 async def measure(table: Table) -> None:
