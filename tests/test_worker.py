@@ -111,6 +111,7 @@ def test_the_last_line_of_a_worker_that_the_cap_stops_says_what_to_do(tmp_path: 
     hints = {event["step"]: (event["exit_code"], event["hint"]) for event in steps[1:]}
     expected = (5, "with a higher max_cost, the same command goes on")
     assert hints == {"ended": expected, "idle": expected}
+    assert "m-simulated: Next: with a higher max_cost, the same command goes on\n" in batchgen("worker").stderr
 
 
 @pytest.mark.parametrize(("said", "bought"), [("keep", 2), ("redo", 4)])

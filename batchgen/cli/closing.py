@@ -87,8 +87,7 @@ def closing_lines(
         lines += hooks.failures
     step = next_step(ending)
     if step.hint:
-        command = command_of(step, ending.lost)
-        lines.append(f"Next: {step.hint}{f': `{command}`' if command else ''}")
+        lines.append(hints.next_line(step.hint, command_of(step, ending.lost)))
     return lines
 
 

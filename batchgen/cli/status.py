@@ -148,7 +148,7 @@ def print_status(status: BatchStatus, manifest: Path | None) -> None:
     lines += words.suspect_lines(status.suspects, to_type("review"))
     step = next_step(status)
     if (step.command in BY_A_PERSON or step is BY_THE_MANIFEST) and not (status.move or status.runs):
-        lines.append(f"Next: {step.hint}: `{to_type(step.command)}`")
+        lines.append(hints.next_line(step.hint, to_type(step.command)))
     if status.move:
         lines.append(move_line(status.move))
     elif status.runs:

@@ -162,6 +162,8 @@ class WorkerDisplay:
         elif self.is_read():
             line = summary_line(batch.name, batch.service, ending.batch_summary)
             OutputStream(sys.stdout).write(f"{line}; {ending.message}")
+            if step.hint:
+                self.lines.write(f"{batch.name}: {hints.next_line(step.hint, advice['next'])}")
         return advice
 
     def show_step(
