@@ -74,7 +74,7 @@ WAITS_FOR = {
 }
 """What brings a job on that was sent, in words. In no other state a job stays."""
 CHARGES = {
-    State.PENDING: "waiting to be sent, so nothing more is charged",
+    State.PENDING: "not sent, so nothing more is charged",
     State.UNCONFIRMED: "sent, and the answer is unknown: it may be charged",
     State.GENERATING: "accepted by the service, which may finish it and charge it; the video is not fetched",
     State.DOWNLOADING: "finished and charged; the video is not fetched",

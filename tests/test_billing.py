@@ -375,7 +375,7 @@ CLOSINGS = [
         "the bill of this run agrees so far: 1 charge, $0.2941; 2 not charged or not here yet: `x reconcile`"
         " compares them later",
     ),
-    (ClosingBill(9, USD, 1, 2), "2 charges do not close: `x reconcile`"),
+    (ClosingBill(9, USD, 1, 2), "2 charges do not agree: `x reconcile` says why"),
 ]
 
 

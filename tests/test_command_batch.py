@@ -340,8 +340,8 @@ def test_a_cancelled_job_is_left_out_and_a_delivered_one_is_not_cancelled(
     ended = batchgen("run", "m.yaml", **failed_run.environment)
     assert ended.returncode == 0
     assert "2 done, 1 cancelled" in ended.stdout
-    assert "; every job is delivered; 1 was cancelled" in ended.stdout
-    assert f"{failed_run.done}: is done" in batchgen("cancel", "m.yaml", failed_run.done).stderr
+    assert "; every job is delivered, but 1 was cancelled" in ended.stdout
+    assert f"{failed_run.done}: it is done" in batchgen("cancel", "m.yaml", failed_run.done).stderr
 
 
 def test_a_cancelled_job_that_is_retried_by_its_id_is_delivered_and_its_history_kept(

@@ -199,7 +199,7 @@ def test_a_late_acceptance_of_a_cancelled_job_stays_in_the_ledger_and_is_found_b
 
 
 CANCELLED = [
-    (State.PENDING, "waiting to be sent, so nothing more is charged"),
+    (State.PENDING, "not sent, so nothing more is charged"),
     (State.UNCONFIRMED, "sent, and the answer is unknown: it may be charged"),
     (State.GENERATING, "accepted by the service, which may finish it and charge it"),
     (State.DOWNLOADING, "finished and charged; the video is not fetched"),

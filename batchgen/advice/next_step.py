@@ -84,6 +84,11 @@ def next_step(ending: Ending) -> NextStep:
     return next_of(summary, has_lost_files=lost, outdated=ending.outdated, given_up=ending.given_up)
 
 
+def is_said(step: NextStep, ending: Ending) -> bool:
+    """Whether the message of the run says the step already: how the limit is raised that has ended it."""
+    return bool(ending.hold) and not step.command
+
+
 def next_of(
     summary: BatchSummary,
     *,

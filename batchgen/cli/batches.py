@@ -78,7 +78,7 @@ def job_keys(
     others = [id_ for id_ in ids if id_ not in states]
     patterns = [id_ for id_ in others if is_pattern(id_)]
     problems = [unknown_id(id_, state_of) for id_ in others if not is_pattern(id_)]
-    if refused := [f"{key}: is {state}" for key, state in states.items() if state not in allowed]:
+    if refused := [f"{key}: it is {state}" for key, state in states.items() if state not in allowed]:
         problems += [*refused, f"Only {words(allowed, 'and')} jobs can be {verb}."]
     keys = list(states)
     for pattern, fitting in zip(patterns, matching(state_of, patterns), strict=True):

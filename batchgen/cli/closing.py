@@ -14,7 +14,7 @@ from pathlib import Path
 
 from batchgen import clock
 from batchgen.advice.command_line import typed_again, with_ids, without
-from batchgen.advice.next_step import BY_THE_MANIFEST, NextStep, next_step
+from batchgen.advice.next_step import BY_THE_MANIFEST, NextStep, is_said, next_step
 from batchgen.api.opening import OpenRun
 from batchgen.billing.reconcile import CLOSING_JOBS, ClosingBill, closing_bill
 from batchgen.catalogue.wording import plural
@@ -86,7 +86,7 @@ def closing_lines(
     if sys.stderr.isatty():  # elsewhere they have been written already, one line each
         lines += hooks.failures
     step = next_step(ending)
-    if step.hint:
+    if step.hint and not is_said(step, ending):
         lines.append(hints.next_line(step.hint, command_of(step, ending.lost)))
     return lines
 

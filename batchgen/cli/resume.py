@@ -25,6 +25,5 @@ def command(manifest: Path, db: str | None, simulate: bool, as_json: bool) -> No
             line = f"resumed: it was paused at {local_time(pause.set_at, now)} by {pause.set_by}" if pause else ""
             show_change(database, batch, line, as_json=as_json)
         else:
-            print_lines(
-                f"the batch is not paused; {options.quoted_command('run')} goes on with it where no run is at work"
-            )
+            run = options.quoted_command("run")
+            print_lines(f"the batch is not paused; {run} goes on with it where no run is at work")

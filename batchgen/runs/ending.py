@@ -166,8 +166,9 @@ def judge_jobs(connection: Connection, context: RunContext, stopped_by: signal.S
 def explain_delivered(summary: BatchSummary, selected: int, left_out: int) -> str:
     jobs = "every selected job" if left_out else "every job"
     message = f"{jobs} is delivered" if selected else "there is nothing to do"
-    cancelled = summary.counts[State.CANCELLED]
-    return f"{message}; {cancelled} {'was' if cancelled == 1 else 'were'} cancelled" if cancelled else message
+    if not (cancelled := summary.counts[State.CANCELLED]):
+        return message
+    return f"{message}{', but' if selected else ';'} {cancelled} {'was' if cancelled == 1 else 'were'} cancelled"
 
 
 def explain_obstacles(obstacles: Mapping[str, str]) -> str:
