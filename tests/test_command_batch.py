@@ -104,7 +104,7 @@ def test_a_manifest_that_was_renamed_is_found_by_the_name_it_had(tmp_path: Path,
     manifest = write_manifest(tmp_path / "spring.yaml")
     assert batchgen("run", "spring.yaml", "--enroll").returncode == 0
     manifest.rename(tmp_path / "summer.yaml")
-    has = f"is not in the job table {tmp_path}/batchgen.db, which has {manifest}"
+    has = f"it is not in the job table {tmp_path}/batchgen.db, which has {manifest}"
     assert batchgen("status", "summer.yaml").stderr == f"summer.yaml: {has}; if it was renamed, name it as it was\n"
     assert batchgen("status", "spring.yaml").stdout.startswith("spring: 1 pending")
 

@@ -213,7 +213,7 @@ BAD_FILES = {
     "half of one": (b'{"format": "batchgen verdicts", "version": 1, "batch": "spring"}', "the file of verdicts is dam"),
     "another batch": (
         b'{"format": "batchgen verdicts", "version": 1, "batch": "autumn", "verdicts": []}',
-        "has verdicts on the batch 'autumn', but spring.yaml is 'spring'",
+        "it has verdicts on the batch 'autumn', but spring.yaml is 'spring'",
     ),
 }
 

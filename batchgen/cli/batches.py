@@ -90,7 +90,7 @@ def job_keys(
             )
         keys += chosen
     gone = database.read_now(commands.gone, batch_id, keys)
-    problems += [f"{key}: left the manifest, or goes on under another name" for key in ids if key in gone]
+    problems += [f"{key}: it left the manifest, or goes on under another name" for key in ids if key in gone]
     if problems:
         raise UsageError("\n".join([*problems, "Nothing has been changed."]))
     return {key: state_of[key] for key in keys if key not in gone}

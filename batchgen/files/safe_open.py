@@ -270,7 +270,7 @@ def open_log(path: Path) -> int:
     head = os.read(descriptor, TRIAL_BYTES)
     if head and path.suffix != ".log" and not LOG_LINE.search(head):
         os.close(descriptor)
-        raise UnsafePath(f"{path}: is another file than a log, and stays as it is. Name another one with --log-file")
+        raise UnsafePath(f"{path}: this is no log, and stays as it is. Name another one with --log-file")
     return descriptor
 
 
