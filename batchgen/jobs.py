@@ -213,6 +213,8 @@ class Attempt:
     client_request_id: str
     intent_at: datetime
     """When its intent was committed, just before it was sent."""
+    deadline_at: datetime
+    """After it the generation is late."""
     account: str = ""
     """A label of the key that it was sent with."""
     origin: str = ""
@@ -224,7 +226,6 @@ class Attempt:
     """What the service needs to find the generation again. Only its plug-in knows what is in it."""
     remote_status: str | None = None
     polled_at: datetime | None = None
-    deadline_at: datetime | None = None
     finished_at: datetime | None = None
     """When a poll saw that the generation had ended."""
     collect_by: datetime | None = None

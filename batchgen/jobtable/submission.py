@@ -131,9 +131,8 @@ def prepared(
     False where another run has taken the job over.
     """
     attempt, lease = job.attempt, {"leased_until": lease_ends, "next_at": lease_ends}
-    new: dict[str, Any] = {"handle": json.dumps(handle), "intent_at": now}
-    if attempt.deadline_at:
-        new["deadline_at"] = attempt.deadline_at + (now - attempt.intent_at)
+    deadline_at = attempt.deadline_at + (now - attempt.intent_at)
+    new = {"handle": json.dumps(handle), "intent_at": now, "deadline_at": deadline_at}
     sending = {"id": attempt.id, "outcome": Outcome.SENDING}
     return guarded_update(connection, attempts, sending, new) and update_leased(connection, job, run_id, **lease)
 
