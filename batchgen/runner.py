@@ -29,7 +29,7 @@ from batchgen.limits.generation_times import GenerationTimes
 from batchgen.measurer import Measurer
 from batchgen.poller import Poller
 from batchgen.reconciler import Reconciler
-from batchgen.runs.ending import Ending, is_any_open, judge
+from batchgen.runs.ending import Ending, is_any_open, judge_run
 from batchgen.runs.repeat_check import RepeatCheck
 from batchgen.runs.upkeep import STEERING_SECONDS, Upkeep, check_storage
 from batchgen.scheduler import Scheduler
@@ -97,7 +97,7 @@ class Runner:
                 if self.context.decision and not self.signal:
                     raise self.context.decision
                 now = clock.utcnow()
-                ending = await self.database.read(judge, self.context, self.signal, now, verify=spec.verify)
+                ending = await self.database.read(judge_run, self.context, self.signal, now, verify=spec.verify)
                 code, message, hold = ending.exit_code, ending.message, ending.hold
                 return ending
             except BatchgenError as error:

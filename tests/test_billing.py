@@ -390,7 +390,7 @@ def test_no_cell_is_calculated_by_a_spreadsheet() -> None:
         row = replace(charge(0), model=text, generation_id=text, type=text)
         with Books() as books:
             books.add_transactions([row, replace(row, kind=TransactionKind.REFUND)])
-            books.judge(NOON, "")
+            books.settle(NOON, "")
             written = io.StringIO(newline="")
             assert bill.write_rows(written, text, books) == 0
         cells = [cell for line in csv.reader(io.StringIO(written.getvalue())) for cell in line]

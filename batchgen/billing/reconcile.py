@@ -101,22 +101,22 @@ async def reconcile(
         is_listed, statement = False, Statement()
     await database.read(read_table, service, batch.id, books, start)
     comparison = Comparison(since, statement, is_listed, log_fault)
-    await judge(database, books, comparison)
+    await settle(database, books, comparison)
     if keys := books.uncollected():
         tell(f"{len(keys)} paid and not here: asking the service for what was made")
         comparison.collected, comparison.stop = await collect(database, service, batch, folder, keys)
         books.forget_attempts()
         await database.read(add_attempts, service, batch.id, books)
-        await judge(database, books, comparison)
+        await settle(database, books, comparison)
     comparison.tallies = books.tally()
     return comparison
 
 
-async def judge(database: Database, books: Books, comparison: Comparison) -> None:
+async def settle(database: Database, books: Books, comparison: Comparison) -> None:
     if not comparison.is_listed:
         books.take_costs_for_charges()
     now = clock.utcnow()
-    books.judge(now, comparison.log_fault)
+    books.settle(now, comparison.log_fault)
     if comparison.is_listed and not comparison.statement.unreadable:
         comparison.recorded += await record(database, books, now)
 
@@ -164,7 +164,7 @@ async def closing_bill(
             if statement.unreadable:
                 return None
             await database.read(add_attempts, service, batch_id, books, since)
-            books.judge(now, "it was not read")
+            books.settle(now, "it was not read")
             await record(database, books, now)
             # Those that are still brought to their end.
             to_come = sum(state.is_active for state in books.uncollected().values())

@@ -24,7 +24,7 @@ from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, jobs
 from batchgen.jobtable.selection import Selected
 from batchgen.jobtable.transition import INSERT_EVENT, AnyJob, change_state, guarded_update, update_leased
-from batchgen.services.outcomes import Accepted, Blocked, NotSent, Rejected, Throttled, Unknown, explain
+from batchgen.services.outcomes import Accepted, Blocked, NotSent, Rejected, Throttled, Unknown, failure_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +197,7 @@ def has_accepted(connection: Connection, service: str, origin: str) -> bool:
 
 def rejected(connection: Connection, job: Job, outcome: Rejected, now: datetime) -> bool:
     """Refused for good: the job failed, in the service's own words, and cost nothing."""
-    failure: dict[str, Any] = {"error_class": outcome.kind, "error": explain(outcome)}
+    failure: dict[str, Any] = {"error_class": outcome.kind, "error": failure_text(outcome)}
     decide(connection, job, Outcome.REJECTED, now, http_status=outcome.http_status, **failure)
     return leave(connection, job, State.FAILED, now, detail=failure["error"], **failure)
 

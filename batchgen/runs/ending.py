@@ -76,7 +76,7 @@ def is_any_open(connection: Connection, context: RunContext, now: datetime) -> b
     return statistics.any_open(connection, context.batch_id, states, now, context.service.origin)
 
 
-def judge(
+def judge_run(
     connection: Connection,
     context: RunContext,
     stopped_by: signal.Signals | None,
