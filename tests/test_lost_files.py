@@ -18,10 +18,11 @@ from batchgen import clock as clock_module
 from batchgen.errors import ExitCode
 from batchgen.files.delivered import DeliveredFile, LostFile, loss_of
 from batchgen.jobs import State
-from batchgen.jobtable import blockers, delivery, polling, statistics
+from batchgen.jobtable import delivery, polling, statistics
 from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.leases import begin_run, end_run
 from batchgen.jobtable.run_lock import Owner
+from batchgen.limits import blockers
 from batchgen.report.hints import advice
 from batchgen.report.live_view import LiveView
 from batchgen.report.progress import CAUSE_AGAIN, Progress

@@ -19,8 +19,8 @@ from batchgen.catalogue.wording import plural
 from batchgen.cli.closing import advice
 from batchgen.errors import ExitCode
 from batchgen.jobs import State
-from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.statistics import BatchSummary, Event
+from batchgen.limits.blockers import Blocker
 from batchgen.report import hints
 from batchgen.report.formats import dollars, duration, local_time, shortened
 from batchgen.report.live_view import LiveView, bar_columns, render

@@ -24,11 +24,11 @@ from batchgen.errors import ExitCode, UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import leases, statistics
 from batchgen.jobtable.batches import StoredBatch, chosen_batches, open_table
-from batchgen.jobtable.blockers import WaitKind
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.delivery import REMARKS_READ
 from batchgen.jobtable.kinds import Hold
 from batchgen.jobtable.moves import Departure
+from batchgen.limits.blockers import WaitKind
 from batchgen.limits.budget import SETTING_OF
 from batchgen.report import hints, words
 from batchgen.report.formats import local_time

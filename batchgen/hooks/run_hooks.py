@@ -17,8 +17,9 @@ from batchgen.errors import BatchgenError
 from batchgen.hooks.delivery_hook import DeliveryHook, HookResult
 from batchgen.hooks.notifier import Message, Notifier
 from batchgen.jobs import State
-from batchgen.jobtable import blockers, leases, statistics
+from batchgen.jobtable import leases, statistics
 from batchgen.jobtable.statistics import BatchSummary
+from batchgen.limits import blockers
 from batchgen.runner import Runner
 from batchgen.runs.ending import Ending
 from batchgen.stage import wait_for

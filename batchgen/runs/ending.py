@@ -13,12 +13,12 @@ from batchgen.catalogue.amounts import amount_text
 from batchgen.context import RunContext
 from batchgen.errors import ExitCode
 from batchgen.jobs import State
-from batchgen.jobtable import blockers, commands, delivery, selection, statistics
-from batchgen.jobtable.blockers import Blocker, WaitKind
+from batchgen.jobtable import commands, delivery, selection, statistics
 from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.kinds import Hold
 from batchgen.jobtable.statistics import BatchSummary, JobResult
-from batchgen.limits import budget
+from batchgen.limits import blockers, budget
+from batchgen.limits.blockers import Blocker, WaitKind
 from batchgen.limits.budget import Choice
 from batchgen.limits.steering import outdated_failures
 from batchgen.services.account import Variables
