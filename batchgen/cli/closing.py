@@ -141,11 +141,11 @@ def remarkable_lines(
         lines += words.lost_lines(ending.lost, "" if is_next else retry)
     lines += words.suspect_lines(suspects, "" if following == "review" else options.command_to_type("review"))
     if ending.exit_code is ExitCode.INCOMPLETE:
-        lines += advice(ending, failures, reasons(State.FAILED), f"`{retry}`")
+        lines += undelivered_lines(ending, failures, reasons(State.FAILED), f"`{retry}`")
     return lines
 
 
-def advice(ending: Ending, failures: list[str], reasons: str, retry: str) -> list[str]:
+def undelivered_lines(ending: Ending, failures: list[str], reasons: str, retry: str) -> list[str]:
     """What a person can do about jobs that are not delivered. `reasons` lists why all of them failed."""
     summary, failed = ending.batch_summary, ending.batch_summary.counts[State.FAILED]
     lines = words.failure_lines(failures, failed, reasons)

@@ -100,8 +100,8 @@ def amounts_of(item: OpenItem) -> str:
     return f"{dollars(charged)}{f' instead of {dollars(expected)}' if expected not in (None, charged) else ''}"
 
 
-def advice(item: OpenItem, command_line: CommandLine) -> tuple[str, str | None]:
-    """What a person does about what does not close, and the command to type where there is one."""
+def item_advice(item: OpenItem, command_line: CommandLine) -> tuple[str, str | None]:
+    """What a person does about an item that does not agree, and the command to type where there is one."""
     is_active = bool(item.state and State(item.state).is_active)
     match item.settlement:
         case Settlement.UNCONFIRMED if is_active:
@@ -125,12 +125,12 @@ def advice(item: OpenItem, command_line: CommandLine) -> tuple[str, str | None]:
 
 
 def advice_line(item: OpenItem, command_line: CommandLine) -> str:
-    hint, command = advice(item, command_line)
+    hint, command = item_advice(item, command_line)
     return f"    → `{command}` {hint}" if command else f"    → {hint}"
 
 
 def item_json(item: OpenItem, command_line: CommandLine) -> dict[str, Any]:
-    hint, command = advice(item, command_line)
+    hint, command = item_advice(item, command_line)
     return {"event": "discrepancy", **asdict(item), "hint": hint, "next": command}
 
 

@@ -149,7 +149,7 @@ def judge_jobs(connection: Connection, context: RunContext, stopped_by: signal.S
     if blocked := context.blocked:
         code = ExitCode.UNREACHABLE if blocked.trouble is Trouble.ADDRESS else ExitCode.ACCOUNT
         said = f"No job has failed for it. (The service says: {blocked.reason})"
-        advice = advice_of(blocked, context.service.variables)
+        advice = account_advice(blocked, context.service.variables)
         return Ending(code, f"{advice}, then run the same command. {said}", summary)
     choice = context.choose(connection, now, 1)
     if choice.hold and not choice.chosen:
@@ -192,7 +192,7 @@ def is_set(choice: Choice, context: RunContext) -> bool:
     return budget.SETTING_OF.get(choice.hold or Hold.PRICE) in context.steering.values
 
 
-def advice_of(blocked: Blocked, variables: Variables) -> str:
+def account_advice(blocked: Blocked, variables: Variables) -> str:
     """What a person does about a blocked account, which is read from `variables`."""
     return {
         Trouble.AUTH: f"the service refuses the key. Set a valid {variables.key}",
