@@ -41,8 +41,8 @@ from batchgen.services.base import Features
 LEARNED_FOR = timedelta(days=30)  # older limits say little about what the account may do today
 ALL_JOBS = 1_000_000_000  # more jobs than there are: a plan reads every pending job
 
-PROMPTS = 3  # that a person reads before paying
-PROMPTS_SEARCHED = 1_000  # jobs: a batch may have one prompt alone
+PROMPTS = 3  # shown, so that a person reads them before paying
+PROMPTS_SEARCHED = 1_000  # jobs whose prompts are compared: a batch may have one prompt alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,21 +117,26 @@ class Plan:
     """The jobs that would be sent if there were no cap; the model with the most jobs first."""
     to_send: int
     unpriced: int
+    """How many jobs to send have no known price."""
     by_charges: int
     """How many are expected to cost what was charged before, because the price list is lower or has no price."""
     cost: Decimal
     affordable: int
-    """How many of them fit under the cap, and below what these cost."""
+    """How many of the jobs to send fit under the cap."""
     affordable_cost: Decimal
+    """What these cost."""
     in_flight: int
+    """The generations at one time that the forecast assumes."""
     per_minute: float
-    """The limits that the forecast assumes."""
+    """The submits a minute that it assumes."""
     p50_at: datetime
-    """When the last generation ends: in half of the simulated runs, and below in nine of ten."""
+    """When the last generation has ended in half of the simulated runs."""
     p90_at: datetime
+    """When it has ended in nine of ten."""
     in_time: int
-    """How many of the affordable jobs would be sent because they would be done by `until`, and below what they cost."""
+    """How many of the affordable jobs would be sent because they would be done by `until`."""
     in_time_cost: Decimal
+    """What these cost."""
 
     @property
     def has_end(self) -> bool:

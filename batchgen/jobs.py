@@ -74,7 +74,7 @@ WAITS_FOR = {
 }
 """What brings a job on that was sent, in words. In no other state a job stays."""
 CHARGES = {
-    State.PENDING: "waiting to be sent, so nothing more is charged",
+    State.PENDING: "not sent, so nothing more is charged",
     State.UNCONFIRMED: "sent, and the answer is unknown: it may be charged",
     State.GENERATING: "accepted by the service, which may finish it and charge it; the video is not fetched",
     State.DOWNLOADING: "finished and charged; the video is not fetched",
@@ -213,6 +213,8 @@ class Attempt:
     client_request_id: str
     intent_at: datetime
     """When its intent was committed, just before it was sent."""
+    deadline_at: datetime
+    """After it the generation is late."""
     account: str = ""
     """A label of the key that it was sent with."""
     origin: str = ""
@@ -224,7 +226,6 @@ class Attempt:
     """What the service needs to find the generation again. Only its plug-in knows what is in it."""
     remote_status: str | None = None
     polled_at: datetime | None = None
-    deadline_at: datetime | None = None
     finished_at: datetime | None = None
     """When a poll saw that the generation had ended."""
     collect_by: datetime | None = None

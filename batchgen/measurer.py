@@ -29,7 +29,7 @@ from batchgen.jobtable.measuring import DeliveredClip, UnmeasuredClip
 from batchgen.stage import Stage
 
 LAST_SECONDS = 30.0
-"""For which a run that has nothing else to do measures what is left: some 500 clips. The next run measures the rest."""
+"""How long a run that has nothing else to do measures what is left: some 500 clips. The next run measures the rest."""
 SAMPLES_KEPT = 200
 """Clips whose samples are kept for comparing them, of some 40 kB each."""
 LOOK_ALIKES_MAX = 20
@@ -175,7 +175,7 @@ class Measurer(Stage):
 class MeasuredClips:
     """The measured clips of a batch by what they show: a new clip is compared with few of them.
 
-    They are in the order in which they were measured. One of 100,000 takes some 300 bytes.
+    They are in the order in which they were measured. Each takes some 300 bytes.
     """
 
     def __init__(self, clips: Iterable[DeliveredClip] = ()) -> None:

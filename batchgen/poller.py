@@ -161,7 +161,7 @@ class Poller(Stage):
     def given_up(self, job: Job, outcome: FetchOutcome, now: datetime) -> Failed | None:
         """The end of a generation of which the service has said nothing else for longer than one can take; or None."""
         if isinstance(outcome, Working):
-            late = now - (job.attempt.deadline_at or now)
+            late = now - job.attempt.deadline_at
             if late < (STALLED_AFTER if outcome.is_known else FORGOTTEN_AFTER):
                 return None
             reason = f"the service still says {outcome.word!r}, {late.days} d {late.seconds // 3600} h too late"
@@ -254,7 +254,7 @@ class Poller(Stage):
         # Through the writer: what was planned with less knowledge has been written before this.
         for other, planned_at in await context.database.write(polling.planned, context.batch_id, model, now):
             accepted_at, deadline_at = other.attempt.answered_at, other.attempt.deadline_at
-            if kind not in (None, other.kind) or not accepted_at or (deadline_at and deadline_at <= now):
+            if kind not in (None, other.kind) or not accepted_at or deadline_at <= now:
                 continue
             age = times.next_age(other, self.age(other, other.attempt.polled_at or accepted_at))
             best = max(accepted_at + timedelta(seconds=age), now)
@@ -268,4 +268,4 @@ class Poller(Stage):
         return (at - (job.attempt.answered_at or at)).total_seconds()
 
     def next_poll_at(self, job: Job, now: datetime) -> datetime:
-        return self.context.times.next_poll_at(job, job.attempt.answered_at or now, job.attempt.deadline_at or now, now)
+        return self.context.times.next_poll_at(job, job.attempt.answered_at or now, job.attempt.deadline_at, now)

@@ -137,7 +137,7 @@ class Reconciler(Stage):
             pause = backoff(job.failures + 1, RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS)
             reconciliation.postponed(connection, job, now + max(pause, search.retry_after or pause))
         elif is_absent and limits.on_unconfirmed == "resubmit" and job.id not in self.context.edited:
-            reason = f"unknown to the service after {limits.unconfirmed_minutes:g} minutes; sent again as ordered"
+            reason = f"unknown to the service after {limits.unconfirmed_minutes:g} min; sent again as ordered"
             reconciliation.resubmitted(connection, job, reason, now)
         else:
             reconciliation.hold(connection, job)

@@ -28,7 +28,7 @@ from batchgen.limits.generation_times import GenerationTimes
 from batchgen.measurer import Measurer
 from batchgen.poller import Poller
 from batchgen.reconciler import Reconciler
-from batchgen.runs.ending import Ending, is_any_open, judge
+from batchgen.runs.ending import Ending, is_any_open, judge_run
 from batchgen.runs.repeat_check import RepeatCheck
 from batchgen.runs.upkeep import STEERING_SECONDS, Upkeep, check_storage
 from batchgen.scheduler import Scheduler
@@ -114,7 +114,7 @@ class Runner:
         if self.context.decision and not self.signal:
             raise self.context.decision
         verify = self.context.spec.verify
-        return await self.database.read(judge, self.context, self.signal, clock.utcnow(), verify=verify)
+        return await self.database.read(judge_run, self.context, self.signal, clock.utcnow(), verify=verify)
 
     async def prepare(self) -> None:
         """Begin with what the table has: settings, prices, generation times. Then see whether videos can be stored."""

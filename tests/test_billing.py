@@ -376,7 +376,7 @@ CLOSINGS = [
         "the bill of this run agrees so far: 1 charge, $0.2941; 2 not charged or not here yet: `x reconcile`"
         " compares them later",
     ),
-    (ClosingBill(9, USD, 1, 2), "2 charges do not close: `x reconcile`"),
+    (ClosingBill(9, USD, 1, 2), "2 charges do not agree: `x reconcile` says why"),
 ]
 
 
@@ -391,7 +391,7 @@ def test_no_cell_is_calculated_by_a_spreadsheet() -> None:
         row = replace(charge(0), model=text, generation_id=text, type=text)
         with Books() as books:
             books.add_transactions([row, replace(row, kind=TransactionKind.REFUND)])
-            books.judge(NOON, "")
+            books.settle(NOON, "")
             written = io.StringIO(newline="")
             assert bill.write_rows(written, text, books) == 0
         cells = [cell for line in csv.reader(io.StringIO(written.getvalue())) for cell in line]

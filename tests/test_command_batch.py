@@ -104,7 +104,7 @@ def test_a_manifest_that_was_renamed_is_found_by_the_name_it_had(tmp_path: Path,
     manifest = write_manifest(tmp_path / "spring.yaml")
     assert batchgen("run", "spring.yaml", "--enroll").returncode == 0
     manifest.rename(tmp_path / "summer.yaml")
-    has = f"is not in the job table {tmp_path}/batchgen.db, which has {manifest}"
+    has = f"it is not in the job table {tmp_path}/batchgen.db, which has {manifest}"
     assert batchgen("status", "summer.yaml").stderr == f"summer.yaml: {has}; if it was renamed, name it as it was\n"
     assert batchgen("status", "spring.yaml").stdout.startswith("spring: 1 pending")
 
@@ -340,8 +340,8 @@ def test_a_cancelled_job_is_left_out_and_a_delivered_one_is_not_cancelled(
     ended = batchgen("run", "m.yaml", **failed_run.environment)
     assert ended.returncode == 0
     assert "2 done, 1 cancelled" in ended.stdout
-    assert "; every job is delivered; 1 was cancelled" in ended.stdout
-    assert f"{failed_run.done}: is done" in batchgen("cancel", "m.yaml", failed_run.done).stderr
+    assert "; every job is delivered, but 1 was cancelled" in ended.stdout
+    assert f"{failed_run.done}: it is done" in batchgen("cancel", "m.yaml", failed_run.done).stderr
 
 
 def test_a_cancelled_job_that_is_retried_by_its_id_is_delivered_and_its_history_kept(

@@ -58,6 +58,7 @@ def test_without_a_query_the_views_are_listed_with_their_columns(batchgen: Comma
         assert f"{name}: {view.rows} {', '.join(view.columns)}" in text
     assert all(example.question in text and example.sql.rstrip(";") in text for example in EXAMPLES.values())
     assert list(tmp_path.iterdir()) == [], "no job table was needed or made"
+    assert 'batchgen sql a/m.yaml --db b.db "SELECT ' in batchgen("sql", "a/m.yaml", "--db", "b.db").stdout
 
 
 def test_the_columns_of_a_view_are_explained(batchgen: Command) -> None:

@@ -87,6 +87,14 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
         yield environment
 
 
+def test_a_command_on_a_simulated_batch_says_simulate_as_all_others_do(tmp_path: Path, batchgen: Command) -> None:
+    write_manifest(tmp_path / "m.yaml", 1, service="simulator")
+    assert batchgen("run", "m.yaml").returncode == 0
+    (tmp_path / "simulated" / "m" / "clip-0.mp4").unlink()
+    (fetch,) = [line for line in batchgen("doctor", "m.yaml").stdout.splitlines() if "batchgen retry" in line]
+    assert fetch.strip() == "batchgen retry m.yaml --download --simulate clip-0 && batchgen run m.yaml --simulate"
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, service: dict[str, str]) -> Path:
     """A folder with a batch whose only job is delivered."""
@@ -407,7 +415,7 @@ def test_a_clock_that_differs_from_the_services_is_named(patient: Patient, batch
 
 def test_the_decoder_is_started(table: Table, batchgen: Command) -> None:
     shown = batchgen("doctor").stdout
-    assert "ok       decoder: the check of videos starts" in shown
+    assert "ok       decoder: the check of videos works" in shown
 
 
 def test_a_decoder_that_does_not_start_is_named(
@@ -460,7 +468,7 @@ def test_a_manifest_that_was_never_enrolled_is_examined_where_its_videos_will_go
     assert f"outputs: {patient.folder}/vids: a file stands where a folder for videos belongs" in found.stdout
     with small_disk(patient.folder / "ro", 1 << 20, read_only=True):
         write_manifest(patient.folder / "new.yaml", 1, output="ro/{{ id }}.mp4", batch="new")
-        assert f"outputs: {patient.folder}/ro: may not be written" in batchgen("doctor", "new.yaml").stdout
+        assert f"outputs: {patient.folder}/ro: it may not be written" in batchgen("doctor", "new.yaml").stdout
 
 
 def test_a_table_on_a_full_disk_is_not_called_damaged_and_nothing_is_to_be_moved(patient: Patient) -> None:
@@ -479,5 +487,5 @@ def test_a_table_on_a_full_disk_is_not_called_damaged_and_nothing_is_to_be_moved
 def test_a_folder_that_may_not_be_written_is_a_problem_for_a_video_that_is_to_come(tmp_path: Path) -> None:
     with small_disk(tmp_path / "out", 1 << 20, read_only=True):
         (finding,) = examine_rights(tmp_path, ["out/new/v.mp4", "elsewhere/v.mp4"])
-    assert (finding.message, finding.mend) == (f"{tmp_path}/out: may not be written", f"chmod u+rwx {tmp_path}/out")
+    assert (finding.message, finding.mend) == (f"{tmp_path}/out: it may not be written", f"chmod u+rwx {tmp_path}/out")
     assert not list(examine_rights(tmp_path, ["out/new/v.mp4"]))

@@ -23,7 +23,7 @@ from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import jobs
 from batchgen.jobtable.statistics import STUCK_FAILURES
 from batchgen.jobtable.transition import guarded_update
-from batchgen.runs.ending import judge
+from batchgen.runs.ending import judge_run
 from batchgen.services.outcomes import Finished
 from tests.batches import Bill, write_manifest
 from tests.conftest import NOON, Command, Launch, Simulate
@@ -127,7 +127,7 @@ async def test_what_to_do_about_a_disk_goes_by_its_fault_and_not_by_the_names_on
             context = context_of(table, ScriptedService())
             async with downloading(context) as stage:
                 await turn(stage)
-    stop, ending = stop_of(context, NOON), table.database.read_now(judge, context, None, NOON)
+    stop, ending = stop_of(context, NOON), table.database.read_now(judge_run, context, None, NOON)
     assert stop
     assert f"{stop.message}: {stop.hint}" == (
         "space/mona.mp4: Read-only file system: let it be written, then run the same command: what is paid waits"

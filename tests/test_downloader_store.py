@@ -21,7 +21,7 @@ from batchgen.files.store_client import StoreError
 from batchgen.jobs import State
 from batchgen.jobtable import delivery
 from batchgen.jobtable.schema import jobs
-from batchgen.runs.ending import judge
+from batchgen.runs.ending import judge_run
 from batchgen.services.outcomes import Finished
 from tests.conftest import NOON
 from tests.fileserver import CLIP, OTHER, PAGE, downloading, full_answer, undecodable_clip
@@ -164,7 +164,7 @@ async def test_a_bucket_that_is_gone_stops_all_downloads_of_the_run(table: Table
             await turn(stage)
             reason = f"{target}: there is no such bucket. Make it, or correct `output:`"
             assert stage.context.disk_fault == reason
-            message = table.database.read_now(judge, stage.context, None, NOON).message
+            message = table.database.read_now(judge_run, stage.context, None, NOON).message
             assert message == f"{reason}. Then run the same command: what is paid waits"
     assert table.row().state == "downloading"
     assert len(parts(table)) == 1

@@ -67,7 +67,7 @@ def place(table: Table, job: Any, output: Any, content: bytes, path: str = "") -
 
 
 def judge(table: Table, key: str, verdict: Verdict, stars: int | None = None) -> None:
-    assert table.change(verdicts.judge, table.row(key).attempt_id, Judgement(verdict, stars), table.now)
+    assert table.change(verdicts.record_verdict, table.row(key).attempt_id, Judgement(verdict, stars), table.now)
 
 
 def made(folder: Path, empty_table: Path, clips: Callable[[Table], None]) -> Path:

@@ -111,6 +111,15 @@ def test_a_breaker_is_notified_with_what_to_do(tmp_path: Path, simulate: Simulat
     assert f"batchgen run {tmp_path / 'm.yaml'} --db {tmp_path / 'other.db'}" in last["message"]
 
 
+def test_one_command_that_failed_is_notified_as_one(tmp_path: Path, simulate: Simulate, batchgen: Command) -> None:
+    write_manifest(tmp_path / "m.yaml", 1)
+    receiver = Receiver()
+    with listening_on_a_thread(receiver) as port:
+        notify = ("--notify", f"json://127.0.0.1:{port}")
+        batchgen("run", "m.yaml", "--exec", "false", *notify, **simulate(speed=2_000).environment)
+    assert "1 command of --exec failed" in receiver.bodies[-1]["message"]
+
+
 @pytest.mark.slow
 def test_a_run_in_which_nothing_moves_for_long_is_notified_once(
     tmp_path: Path, simulate: Simulate, launch: Launch
@@ -131,7 +140,7 @@ def test_a_run_in_which_nothing_moves_for_long_is_notified_once(
                 running.send_signal(signal.SIGINT)
         assert running.returncode == 130
     idle, end = receiver.bodies
-    assert "nothing has moved for" in idle["title"]
+    assert "nothing has moved for 0 minutes" in idle["title"]
     assert "1 job waits for generations at the service" in idle["message"]
     assert "interrupted" in end["title"]
 

@@ -6,10 +6,11 @@ from dataclasses import replace
 from datetime import datetime
 
 from batchgen.jobs import State
-from batchgen.jobtable import blockers, delivery, polling, statistics
+from batchgen.jobtable import delivery, polling, statistics
 from batchgen.jobtable.batches import Batch
 from batchgen.jobtable.schema import jobs
 from batchgen.jobtable.transition import guarded_update
+from batchgen.limits import blockers
 from batchgen.services.outcomes import Finished
 from tests.conftest import NOON
 from tests.table import HOUR, RUN, Table

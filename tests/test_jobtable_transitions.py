@@ -40,7 +40,7 @@ class Held:
         return output
 
 
-NOWHERE = Attempt(99, "none", NOON)
+NOWHERE = Attempt(99, "none", NOON, NOON)
 """The attempt of a stage whose job has none any more."""
 URL = "https://cdn.test/v.mp4"
 

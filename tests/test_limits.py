@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, select
 
 from batchgen.jobs import State
-from batchgen.jobtable.blockers import blockers
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.kinds import LimitKind
 from batchgen.jobtable.schema import limits as rows
 from batchgen.limits import rate
 from batchgen.limits.adaptive import LearnedLimit
+from batchgen.limits.blockers import blockers
 from batchgen.limits.rate import LimitKey
 from tests.conftest import NOON
 from tests.processes import gather

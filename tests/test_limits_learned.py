@@ -13,14 +13,14 @@ from sqlalchemy import Connection
 
 from batchgen.context import COMPARING, RunContext
 from batchgen.jobs import ChargeSource, Outcome, State
-from batchgen.jobtable import blockers, ledger
-from batchgen.jobtable.blockers import WaitKind
+from batchgen.jobtable import ledger
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.kinds import LimitKind
 from batchgen.jobtable.ledger import Totals
-from batchgen.limits import rate
+from batchgen.limits import blockers, rate
 from batchgen.limits.adaptive import MARGIN, LearnedLimit, LearnedLimits
 from batchgen.limits.admission import Admission, Admitted
+from batchgen.limits.blockers import WaitKind
 from batchgen.limits.rate import LimitKey
 from batchgen.manifest.limits import AUTO, Limits
 from batchgen.poller import Poller
@@ -316,6 +316,8 @@ async def test_status_says_which_limits_are_in_force(table: Table, clock: Clock)
         "a free place within the limits, which are learned from the service's answers"
         " (in flight 1 of 2, 30 submits a minute)" in reasons
     )
+    store(table, LearnedLimit(-5, 1))  # as somebody edited it
+    assert any("(in flight 1, 30 submits" in blocker.reason for blocker in read(blockers.blockers, batch_id, NOON))
     without_run = read(blockers.blockers, batch_id, NOON, is_run_at_work=False)
     assert (WaitKind.RUN, "a run") in [(blocker.kind, blocker.reason) for blocker in without_run], (
         "without a run, the jobs wait for one and not for its limits"

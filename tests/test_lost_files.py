@@ -18,15 +18,16 @@ from batchgen import clock as clock_module
 from batchgen.errors import ExitCode
 from batchgen.files.delivered import DeliveredFile, LostFile, loss_of
 from batchgen.jobs import State
-from batchgen.jobtable import blockers, delivery, polling, statistics
+from batchgen.jobtable import delivery, polling, statistics
 from batchgen.jobtable.delivery import LostFiles, PlacedFile
 from batchgen.jobtable.leases import begin_run, end_run
 from batchgen.jobtable.run_lock import Owner
+from batchgen.limits import blockers
 from batchgen.report.hints import advice
 from batchgen.report.live_view import LiveView
 from batchgen.report.progress import CAUSE_AGAIN, Progress
 from batchgen.report.words import blocker_line, lost_lines
-from batchgen.runs.ending import judge
+from batchgen.runs.ending import judge_run
 from tests.conftest import NOON
 from tests.scripted import ScriptedService, context_of
 from tests.stores import TestStore
@@ -96,18 +97,18 @@ def test_a_delivered_file_that_is_not_there_as_it_was_is_noticed(
 def test_a_run_does_not_say_that_all_is_delivered_while_a_file_is_missing(table: Table, clock: Clock) -> None:
     path = deliver(table)
     context = context_of(table, ScriptedService())
-    whole = table.database.read_now(judge, context, None, NOON)
+    whole = table.database.read_now(judge_run, context, None, NOON)
     assert (whole.exit_code, whole.message) == (ExitCode.DELIVERED, "every job is delivered")
     path.write_bytes(CONTENT.upper())
-    assert table.database.read_now(judge, context, None, NOON).exit_code is ExitCode.DELIVERED
-    verified = table.database.read_now(judge, context, None, NOON, verify=True)
+    assert table.database.read_now(judge_run, context, None, NOON).exit_code is ExitCode.DELIVERED
+    verified = table.database.read_now(judge_run, context, None, NOON, verify=True)
     assert "mona.mp4 (job mona) has other content" in verified.message
     path.unlink()
-    ending = table.database.read_now(judge, context, None, NOON)
+    ending = table.database.read_now(judge_run, context, None, NOON)
     assert ending.exit_code is ExitCode.INCOMPLETE
     assert ending.message == "every job was delivered, but mona.mp4 (job mona) is missing"
     table.change(begin_run, "batchgen-2", table.batch_id, Owner("another machine", 1, holds_lock=False), NOON)
-    ending = table.database.read_now(judge, context, None, NOON)
+    ending = table.database.read_now(judge_run, context, None, NOON)
     assert "other machines worked on this batch, and may have them" in lost_lines(ending.lost, "batchgen retry")[0]
     assert ending.message.endswith("may have them")
 
@@ -247,7 +248,7 @@ def test_reasons_that_differ_in_their_figures_are_alike(table: Table) -> None:
 
 def test_the_end_of_a_run_says_why_jobs_wait(table: Table, clock: Clock) -> None:
     wait_for_downloads(table, "no route to files.test", "a", tries=8)
-    ending = table.database.read_now(judge, context_of(table, ScriptedService()), None, NOON)
+    ending = table.database.read_now(judge_run, context_of(table, ScriptedService()), None, NOON)
     assert ending.exit_code is ExitCode.INCOMPLETE
     assert ending.message == ("1 of 1 jobs is not delivered; 1 job waits for downloads: no route to files.test (job a)")
     assert [blocker.cause for blocker in ending.blockers] == ["no route to files.test"]

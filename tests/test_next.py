@@ -13,7 +13,7 @@ import batchgen as api
 from batchgen.errors import ExitCode
 from batchgen.jobs import Parent, State, Verdict
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.verdicts import Judgement, judge
+from batchgen.jobtable.verdicts import Judgement, record_verdict
 from batchgen.manifest import reader
 from batchgen.simulator.service import Simulation
 from tests.batches import MASTER, STANDARD, TEXT_MODEL, Bill, write_image, write_manifest
@@ -30,7 +30,7 @@ PICKED, REJECTED = Judgement(Verdict.PICKED, 4), Judgement(Verdict.REJECTED)
 
 def say(table: Table, **judgements: Judgement) -> None:
     for key, judgement in judgements.items():
-        assert table.change(judge, table.row(key).attempt_id, judgement, NOON)
+        assert table.change(record_verdict, table.row(key).attempt_id, judgement, NOON)
 
 
 @pytest.fixture

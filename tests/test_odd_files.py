@@ -25,7 +25,8 @@ from batchgen.download.task import GONE_AFTER, SAME_BYTES
 from batchgen.downloader import Downloader
 from batchgen.files import part as part_module
 from batchgen.jobs import ErrorClass
-from batchgen.jobtable import blockers, delivery
+from batchgen.jobtable import delivery
+from batchgen.limits import blockers
 from batchgen.services.outcomes import Finished, Unavailable
 from tests.fileserver import (
     CLIP,

@@ -13,8 +13,9 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 from sqlalchemy import Connection, Update, update
 
 from batchgen.jobs import State
-from batchgen.jobtable import blockers, leases, ledger, reconciliation, statistics
+from batchgen.jobtable import leases, ledger, reconciliation, statistics
 from batchgen.jobtable.schema import attempts
+from batchgen.limits import blockers
 from batchgen.manifest.limits import Limits
 from batchgen.poller import Poller
 from batchgen.reconciler import OTHER_KEY, Reconciler

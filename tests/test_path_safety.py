@@ -233,7 +233,7 @@ def test_no_log_is_appended_to_a_file_of_another_kind(tmp_path: Path, batchgen: 
     ended = batchgen("run", "m.yaml", "--simulate", "--log-file", name)
     assert (ended.returncode, ended.stderr.strip()) == (
         8,
-        f"{name}: is another file than a log, and stays as it is. Name another one with --log-file",
+        f"{name}: this is no log, and stays as it is. Name another one with --log-file",
     )
     assert (tmp_path / name).read_bytes() == before
 

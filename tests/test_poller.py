@@ -14,12 +14,12 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.catalogue.durations import typical_seconds
 from batchgen.jobs import ChargeSource, ErrorClass, Outcome, State
-from batchgen.jobtable import blockers, statistics, submission, timings
+from batchgen.jobtable import statistics, submission, timings
 from batchgen.jobtable.kinds import LimitKind
 from batchgen.jobtable.schema import jobs
 from batchgen.jobtable.submission import Sender
 from batchgen.jobtable.transition import guarded_update
-from batchgen.limits import generation_times, rate
+from batchgen.limits import blockers, generation_times, rate
 from batchgen.limits.generation_times import GenerationTimes
 from batchgen.limits.rate import TOLERANCE, LimitKey
 from batchgen.manifest.limits import Limits

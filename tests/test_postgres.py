@@ -437,7 +437,7 @@ def test_the_page_of_a_batch_reads_the_same_rows(table: Table) -> None:
     assert table.database.read_now(clips.newest, table.batch_id) == marks
     shown = table.database.read_now(lambda connection: list(clips.clips(connection, table.batch_id, rows)))
     assert [(clip.id, clip.state) for clip in shown] == [("mona", State.DONE), ("lisa", State.FAILED)]
-    table.change(verdicts.judge, table.attempt().id, Judgement(Verdict.PICKED, 5), table.now)
+    table.change(verdicts.record_verdict, table.attempt().id, Judgement(Verdict.PICKED, 5), table.now)
     rows, _ = table.database.read_now(clips.changed_since, table.batch_id, marks)
     (mona,) = table.database.read_now(lambda connection: list(clips.clips(connection, table.batch_id, rows)))
     assert (mona.id, mona.judgement) == ("mona", Judgement(Verdict.PICKED, 5))

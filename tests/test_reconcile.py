@@ -60,7 +60,7 @@ def test_the_faults_of_the_bill_are_named_and_a_second_time_nothing_changes(
     write_manifest(tmp_path / "m.yaml", number)
     ended = batchgen("run", "m.yaml", **simulator.environment)
     assert ended.returncode == 0, "what the bill says never fails a run"
-    assert "2 charges do not close: `batchgen reconcile m.yaml`" in ended.stderr
+    assert "2 charges do not agree: `batchgen reconcile m.yaml` says why" in ended.stderr
 
     with closing(sqlite3.connect(simulator.ledger)) as books, books:
         add_payment(books, "TOPUP", "PAYMENT", timestamp(utcnow()), 20_000_000)
@@ -88,7 +88,7 @@ def test_the_faults_of_the_bill_are_named_and_a_second_time_nothing_changes(
     assert (again.stdout, again.returncode) == (first.stdout, 3)
     spoken = batchgen("reconcile", "m.yaml", **simulator.environment)
     assert "→ ask the service to put it right, naming the generation" in spoken.stdout
-    assert spoken.stdout.endswith("7 do not close\n")
+    assert spoken.stdout.endswith("7 items do not agree\n")
     assert everything(database) == before
 
 
@@ -110,7 +110,7 @@ def test_what_was_paid_for_and_is_not_here_is_fetched_and_no_other_request_is_se
     ended = batchgen("reconcile", "m.yaml", **simulator.environment)
     assert ended.returncode == 0, ended.stdout
     assert "asked the service again for what was paid for: clip-0" in ended.stderr
-    assert ended.stdout.endswith("the bill closes\n")
+    assert ended.stdout.endswith("the bill agrees\n")
     assert (tmp_path / "m/clip-0.mp4").stat().st_size > 0
     assert len(Bill(simulator.ledger).accepted) == len(Bill(simulator.ledger).requests("create")) == 2
 
@@ -129,7 +129,7 @@ def test_where_the_disk_takes_no_file_it_ends_as_a_run_does_and_no_charge_is_dis
     reason = ".mp4: Read-only file system. Let it be written, then run the same command: what is paid waits"
     assert (run.returncode, ended.returncode) == (8, 8)
     assert all(reason in command.stdout + command.stderr for command in (run, ended))
-    assert "do not close" not in run.stdout + run.stderr, "they were charged as they should be, and only wait"
+    assert "not agree" not in run.stdout + run.stderr, "they were charged as they should be, and only wait"
     assert "  2  $2.94  charged, and its file is not here" in ended.stdout
     assert [json.loads(line)["event"] for line in lines[-2:]] == ["reconciled", "error"]
     assert batchgen("reconcile", "m.yaml", **simulator.environment).returncode == 0

@@ -16,11 +16,11 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.catalogue.wording import plural
-from batchgen.cli.closing import advice
+from batchgen.cli.closing import undelivered_lines
 from batchgen.errors import ExitCode
 from batchgen.jobs import State
-from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.statistics import BatchSummary, Event
+from batchgen.limits.blockers import Blocker
 from batchgen.report import hints
 from batchgen.report.formats import dollars, duration, local_time, shortened
 from batchgen.report.live_view import LiveView, bar_columns, render
@@ -240,7 +240,7 @@ async def test_pending_jobs_wait_for_a_free_place_unless_the_run_says_why_it_sen
 
 def test_a_run_names_what_lists_all_failures() -> None:
     ending = Ending(ExitCode.INCOMPLETE, "", batch_summary(failed=36))
-    lines = advice(ending, ["a failed: x"] * 5, "`batchgen sql m.yaml …`", "`batchgen retry m.yaml`")
+    lines = undelivered_lines(ending, ["a failed: x"] * 5, "`batchgen sql m.yaml …`", "`batchgen retry m.yaml`")
     assert lines == ["a failed: x"] * 5 + ["and 31 more; `batchgen sql m.yaml …` lists them all"]
 
 
@@ -248,7 +248,7 @@ def test_a_retry_is_not_advised_for_what_a_person_gave_up() -> None:
     summary = replace(batch_summary(failed=1), held=1)
     for given_up in (0, 1):
         ending = Ending(ExitCode.INCOMPLETE, "", summary, given_up=given_up)
-        assert len(advice(ending, [], "", "`batchgen retry m.yaml`")) == 1 - given_up + 1
+        assert len(undelivered_lines(ending, [], "", "`batchgen retry m.yaml`")) == 1 - given_up + 1
 
 
 def test_remarks_that_are_not_all_say_what_lists_them() -> None:

@@ -199,7 +199,7 @@ def test_a_late_acceptance_of_a_cancelled_job_stays_in_the_ledger_and_is_found_b
 
 
 CANCELLED = [
-    (State.PENDING, "waiting to be sent, so nothing more is charged"),
+    (State.PENDING, "not sent, so nothing more is charged"),
     (State.UNCONFIRMED, "sent, and the answer is unknown: it may be charged"),
     (State.GENERATING, "accepted by the service, which may finish it and charge it"),
     (State.DOWNLOADING, "finished and charged; the video is not fetched"),
@@ -295,7 +295,7 @@ def test_a_job_that_left_the_manifest_is_not_taken_up_again(table: Table) -> Non
     assert run_command(table, "retry", "hero-*").exit_code == 0
     assert table.states() == {"hero-1": "cancelled", "hero-2": "pending"}
     refused = run_command(table, "retry", "hero-1")
-    assert "hero-1: left the manifest, or goes on under another name" in str(refused.exception)
+    assert "hero-1: it left the manifest, or goes on under another name" in str(refused.exception)
     assert table.retry("hero-1") == []
 
 

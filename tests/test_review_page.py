@@ -282,7 +282,7 @@ def test_saved_verdicts_are_imported_and_the_next_report_has_them(
         assert "picked" in watched.classes(KEYS_OF_ALL[1])
         assert watched.page.locator("#verdict button", has_text="Picked").inner_text() == "Picked 1"
     for key in KEYS_OF_ALL[1:3]:
-        batch.change(verdicts.judge, batch.row(key).attempt_id, Judgement(), NOON)
+        batch.change(verdicts.record_verdict, batch.row(key).attempt_id, Judgement(), NOON)
 
 
 def test_where_the_browser_keeps_nothing_the_page_says_so(browser: Browser, report: str) -> None:
@@ -328,9 +328,9 @@ def test_a_served_page_writes_verdicts_into_the_table_and_shows_those_of_others(
         watched.wait_for("document.querySelector('.frame video')?.currentTime > 0")
         assert page.evaluate("[...document.images].filter((image) => image.naturalWidth).length") == 9
         other = batch.row(KEYS_OF_ALL[5]).attempt_id
-        batch.change(verdicts.judge, other, Judgement(Verdict.REJECTED), NOON)
+        batch.change(verdicts.record_verdict, other, Judgement(Verdict.REJECTED), NOON)
         watched.wait_for("document.querySelectorAll('.card.rejected').length === 1")
-        batch.change(verdicts.judge, other, Judgement(), NOON)
+        batch.change(verdicts.record_verdict, other, Judgement(), NOON)
 
 
 def test_verdicts_that_a_served_page_cannot_store_are_kept_for_a_file(

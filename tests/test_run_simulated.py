@@ -63,6 +63,23 @@ def test_a_simulated_batch_is_the_same_whichever_way_it_was_asked_for(
     assert (len(tried.accepted), len(paid.accepted)) == (2, 0), "the second and the third found all done"
 
 
+@pytest.mark.parametrize(
+    ("typed", "following"),
+    [
+        ("check m.yaml", "plan m.yaml --simulate"),
+        ("plan m.yaml --limit 1", "run --simulate m.yaml --limit 1"),
+        ("run m.yaml -n --limit 1", "run --simulate m.yaml --limit 1"),
+        ("run --dry-run --simulate m.yaml", "run --simulate m.yaml"),
+    ],
+)
+def test_a_command_that_is_advised_for_a_manifest_of_the_simulator_says_simulate_and_sends(
+    typed: str, following: str, tmp_path: Path, batchgen: Command
+) -> None:
+    write_manifest(tmp_path / "m.yaml", 2, service="simulator")
+    event = json.loads(batchgen(*typed.split(), "--json").stdout.splitlines()[-1])
+    assert event["next"].removesuffix(" --json") == f"batchgen {following}"
+
+
 def test_a_first_simulation_is_forecast_and_ended_at_the_speed_of_the_simulator(
     tmp_path: Path, batchgen: Command
 ) -> None:

@@ -317,6 +317,9 @@ def test_what_is_set_is_shown_with_where_it_comes_from(table: Table, batchgen: C
     assert "downloads: 2 (from the manifest)" in shown
     (cap,) = [line for line in shown if line.startswith("max_cost: 90 USD (set at ")]
     assert cap.endswith("; the manifest has 80.1 USD)")
+    shown = batchgen("set", "spring.yaml", "in_flight=20", "submits_per_minute=60").stdout.splitlines()
+    assert [line.partition("; ")[2] for line in shown] == ["the default is 10)", "the default is 30)"]
+    batchgen("set", "spring.yaml", "in_flight=", "submits_per_minute=")
 
     assert "what is in flight goes on. `batchgen resume spring.yaml` ends" in batchgen("pause", "spring.yaml").stdout
     assert batchgen("pause", "spring.yaml").stdout.startswith("paused already, at ")

@@ -16,7 +16,7 @@ from batchgen.errors import UsageError
 from batchgen.files.verdicts_file import read_verdicts
 from batchgen.jobs import State, Verdict
 from batchgen.jobtable.schema import outputs, verdicts
-from batchgen.jobtable.verdicts import Judgement, current, judge
+from batchgen.jobtable.verdicts import Judgement, current, record_verdict
 from tests.conftest import NOON, Command
 from tests.table import MINUTE, Table, spec
 
@@ -117,7 +117,7 @@ def test_a_verdict_on_a_clip_that_a_redo_has_renamed_goes_to_that_clip(judged: T
 
 def test_a_newer_verdict_of_the_table_stays(judged: Table, batchgen: Command) -> None:
     attempt = judged.row("mona").attempt_id
-    judged.change(judge, attempt, Judgement(Verdict.REJECTED), NOON - 30 * MINUTE)
+    judged.change(record_verdict, attempt, Judgement(Verdict.REJECTED), NOON - 30 * MINUTE)
     path = write(judged, entry(verdict="picked"))
     assert batchgen("verdicts", "import", "spring.yaml", path).returncode == 0
     assert said(judged).verdict == Verdict.REJECTED
@@ -129,7 +129,7 @@ def test_a_newer_verdict_of_the_table_stays(judged: Table, batchgen: Command) ->
 def test_a_file_of_a_clock_that_is_ahead_is_not_newer_than_what_came_after_it(judged: Table, batchgen: Command) -> None:
     path = write(judged, entry(verdict="picked", at="2026-03-01T12:09:00Z"))
     batchgen("verdicts", "import", "spring.yaml", path)
-    judged.change(judge, judged.row("mona").attempt_id, Judgement(Verdict.REJECTED), NOON + MINUTE)
+    judged.change(record_verdict, judged.row("mona").attempt_id, Judgement(Verdict.REJECTED), NOON + MINUTE)
     batchgen("verdicts", "import", "spring.yaml", path)
     assert said(judged).verdict == Verdict.REJECTED
 
@@ -213,7 +213,7 @@ BAD_FILES = {
     "half of one": (b'{"format": "batchgen verdicts", "version": 1, "batch": "spring"}', "the file of verdicts is dam"),
     "another batch": (
         b'{"format": "batchgen verdicts", "version": 1, "batch": "autumn", "verdicts": []}',
-        "has verdicts on the batch 'autumn', but spring.yaml is 'spring'",
+        "it has verdicts on the batch 'autumn', but spring.yaml is 'spring'",
     ),
 }
 

@@ -111,6 +111,12 @@ def test_the_last_line_of_a_worker_that_the_cap_stops_says_what_to_do(tmp_path: 
     hints = {event["step"]: (event["exit_code"], event["hint"]) for event in steps[1:]}
     expected = (5, "with a higher max_cost, the same command goes on")
     assert hints == {"ended": expected, "idle": expected}
+    worked = batchgen("worker")
+    assert "0.01 USD does not pay the next job" in worked.stdout
+    assert "Next: " not in worked.stderr, "how the cap is raised stands in the message"
+    batchgen("set", "m.yaml", "--simulate", "max_cost=0.02")
+    step = "raise the limit where it was set; then the same command goes on: `batchgen set m.yaml"
+    assert f"m-simulated: Next: {step}" in batchgen("worker").stderr.replace(f"{tmp_path}/", "")
 
 
 @pytest.mark.parametrize(("said", "bought"), [("keep", 2), ("redo", 4)])

@@ -142,7 +142,7 @@ def judge(table: Table) -> None:
         ("twice", Judgement(Verdict.REJECTED)),
         ("twice", Judgement()),
     ):
-        table.change(verdicts.judge, table.row(key).attempt_id, judgement, table.now)
+        table.change(verdicts.record_verdict, table.row(key).attempt_id, judgement, table.now)
     output, copy = table.output("plain").id, table.output("taken").id
     for statement in (
         "UPDATE jobs SET parent_batch = 'spring', parent_key = 'plain' WHERE key = 'waiting'",

@@ -11,7 +11,7 @@ from batchgen.jobs import State
 from batchgen.jobtable.kinds import Hold
 from batchgen.jobtable.statistics import BatchSummary
 from batchgen.limits.budget import SETTING_OF
-from batchgen.runs.ending import Ending, advice_of
+from batchgen.runs.ending import Ending, account_advice
 from batchgen.services.outcomes import Trouble
 
 SILENCE = timedelta(minutes=5)
@@ -33,7 +33,7 @@ def stop_of(context: RunContext, now: datetime) -> Stop | None:
     if context.disk_fault:
         return Stop("disk", context.disk_fault, context.disk_advice)
     if blocked := context.blocked:
-        hint = f"{advice_of(blocked, context.service.variables)}, then run the same command"
+        hint = f"{account_advice(blocked, context.service.variables)}, then run the same command"
         return Stop("key" if blocked.trouble is Trouble.AUTH else blocked.trouble, blocked.reason, hint)
     if refusal := context.credit_wait.refusal:
         return Stop("credits", refusal.reason, "top up the account: the run waits for it, and goes on by itself")
@@ -82,6 +82,11 @@ def next_step(ending: Ending) -> NextStep:
         return after(ending.exit_code, ending.hold, ending.is_limit_set)
     lost, summary = bool(ending.lost.files), ending.batch_summary
     return next_of(summary, has_lost_files=lost, outdated=ending.outdated, given_up=ending.given_up)
+
+
+def is_said(step: NextStep, ending: Ending) -> bool:
+    """Whether the message of the run says the step already: how the limit is raised that has ended it."""
+    return bool(ending.hold) and not step.command
 
 
 def next_of(

@@ -23,6 +23,7 @@ class Check:
     jobs: int
     models: Mapping[str, int]
     warnings: tuple[str, ...] = ()
+    service: str = DEFAULT
 
 
 def check(manifest: str | Path, *, validate: bool = True, online: bool = False) -> Check:
@@ -53,7 +54,7 @@ def check(manifest: str | Path, *, validate: bool = True, online: bool = False) 
             raise ManifestInvalid(unreachable)
         complete(object_store.check_stores([job.output for job in valid.jobs]))
     batch = simulated_name(valid.batch) if valid.service == SIMULATOR else valid.batch
-    return Check(batch, len(valid.jobs), Counter(job.model for job in valid.jobs), valid.warnings)
+    return Check(batch, len(valid.jobs), Counter(job.model for job in valid.jobs), valid.warnings, valid.service)
 
 
 def simulated_name(batch: str) -> str:

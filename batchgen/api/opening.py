@@ -18,14 +18,15 @@ from batchgen.context import RunSpec
 from batchgen.dry_run import Plan, PlanRequest, make_plan
 from batchgen.files.output_paths import simulated_output
 from batchgen.hooks.run_hooks import RunHooks
-from batchgen.jobtable import batches, blockers, pricelist, repeats, statistics, takeover
-from batchgen.jobtable.blockers import Blocker
+from batchgen.jobtable import batches, pricelist, repeats, statistics, takeover
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.repeats import RepeatSearch
 from batchgen.jobtable.submission import Sender
 from batchgen.jobtable.table_lock import PATIENCE_TRIES
 from batchgen.jobtable.takeover import Adopter
+from batchgen.limits import blockers
 from batchgen.limits.accounting import refresh_prices
+from batchgen.limits.blockers import Blocker
 from batchgen.limits.steering import steering_of
 from batchgen.manifest.reader import Manifest, read
 from batchgen.runner import Runner

@@ -7,14 +7,15 @@ from pathlib import Path
 
 from batchgen import clock
 from batchgen.errors import BatchgenError
-from batchgen.jobtable import batches, blockers, commands, delivery, leases, measuring, moves, selection, statistics
+from batchgen.jobtable import batches, commands, delivery, leases, measuring, moves, selection, statistics
 from batchgen.jobtable.batches import StoredBatch
-from batchgen.jobtable.blockers import Blocker, WaitKind
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.measuring import SuspectClips
 from batchgen.jobtable.moves import Departure
 from batchgen.jobtable.statistics import BatchSummary, LastRun
+from batchgen.limits import blockers
+from batchgen.limits.blockers import Blocker, WaitKind
 from batchgen.limits.steering import InForce, outdated_failures, read_in_force
 from batchgen.services.account import origin_of, read_public_account
 from batchgen.services.registry import plugin

@@ -49,7 +49,7 @@ class WorkerRun:
 
 
 @dataclass(frozen=True, slots=True)
-class LastRun:
+class EndedRun:
     """How the last run on a batch ended, and what the batch was like when it began."""
 
     code: ExitCode
@@ -75,7 +75,7 @@ class Worker:
     runs: dict[int, WorkerRun] = field(default_factory=dict)
     """By batch, until their end is noted."""
     tasks: dict[int, asyncio.Task[None]] = field(default_factory=dict)
-    last_runs: dict[int, LastRun] = field(default_factory=dict)
+    last_runs: dict[int, EndedRun] = field(default_factory=dict)
     signal: Signals | None = None
     wakeup: asyncio.Event = field(default_factory=asyncio.Event)
     lock_watch: asyncio.Task[None] | None = None
@@ -160,20 +160,20 @@ class Worker:
                 # The run has applied all settings made while it was at work. A batch whose run could not begin keeps
                 # its old mark.
                 batch = replace(run.batch, setting=max(run.batch.setting, run.runner.upkeep.heeded_version))
-            self.last_runs[batch.id] = LastRun(code, batch, clock.utcnow())
+            self.last_runs[batch.id] = EndedRun(code, batch, clock.utcnow())
             self.wakeup.set()
 
     async def run_batch(self, batch: EnrolledBatch) -> Ending:
         read, folder = self.database.read, self.folder_of(batch)
         steering = await read(read_steering, batch.id)
-        enrolled_limits = read_enrolled(steering)
+        enrolled = read_enrolled(steering)
         ids, absent = await self.sendable(batch, folder)
         spec = RunSpec(
             batch=batch,
             jobs=len(ids) + len(absent),
-            synced=SyncResult(batch.id, orphans=await read(rows.ids_of, batch.id, enrolled_limits.orphans)),
+            synced=SyncResult(batch.id, orphans=await read(rows.ids_of, batch.id, enrolled.orphans)),
             folder=folder,
-            limits=enrolled_limits.limits,
+            limits=enrolled.limits,
             models=await read(batches.models_of, batch.id),
             selected=Selected(ids),
             is_worker=True,

@@ -112,7 +112,7 @@ class Books(AbstractContextManager["Books"]):
         )
         self._insert("INSERT OR IGNORE INTO log VALUES (?, ?, ?, ?)", values)
 
-    def judge(self, now: datetime, log_fault: str) -> None:
+    def settle(self, now: datetime, log_fault: str) -> None:
         """Give every attempt its settlement, and every transaction and logged request that belongs to none.
 
         `log_fault` says why the log was not read to its end; "" if it was.

@@ -85,13 +85,13 @@ async def reconcile(
     if since is None:
         return None
     comparison = await read_both_sides(database, service, batch.id, books, since, tell)
-    await judge(database, books, comparison)
+    await settle(database, books, comparison)
     if keys := books.uncollected():
         tell(f"{len(keys)} paid and not here: asking the service for what was made")
         comparison.collected, comparison.stop = await collect(database, service, batch, folder, keys)
         books.forget_attempts()
         await database.read(add_attempts, service, batch.id, books)
-        await judge(database, books, comparison)
+        await settle(database, books, comparison)
     comparison.tallies = books.tally()
     return comparison
 
@@ -119,12 +119,12 @@ async def read_both_sides(
     return Comparison(since, statement, is_listed, log_fault)
 
 
-async def judge(database: Database, books: Books, comparison: Comparison) -> None:
+async def settle(database: Database, books: Books, comparison: Comparison) -> None:
     """Give both sides their settlements, and record what the account was charged."""
     if not comparison.is_listed:
         books.take_costs_for_charges()
     now = clock.utcnow()
-    books.judge(now, comparison.log_fault)
+    books.settle(now, comparison.log_fault)
     if comparison.is_listed and not comparison.statement.unreadable:
         comparison.recorded += await record(database, books, now)
 
@@ -172,7 +172,7 @@ async def closing_bill(
             if statement.unreadable:
                 return None
             await database.read(add_attempts, service, batch_id, books, since)
-            books.judge(now, "it was not read")
+            books.settle(now, "it was not read")
             await record(database, books, now)
             # Those that are still brought to their end.
             to_come = sum(state.is_active for state in books.uncollected().values())

@@ -70,7 +70,7 @@ def checked(
     first: dict[str, Violation] = {}
     # One violation a value, the first: the errors are sorted, those that explain most in front.
     for error in sorted(islice(validator.iter_errors(params), ERRORS_MAX), key=rank_of):
-        for violation in explain(model, endpoint, error, other_keys):
+        for violation in violations_of(model, endpoint, error, other_keys):
             key = violation.message if keyword_of(error) == "Required" else violation.pointer
             first.setdefault(key, violation)
     return params, list(first.values()) or broken_rules(model, params)
@@ -95,7 +95,7 @@ def validator_of(model: str, endpoint: str) -> Draft202012Validator:
 
 
 @cache
-def texts() -> frozenset[str]:
+def text_parameters() -> frozenset[str]:
     """The names of the parameters, of all models, that take a text of any wording."""
     bodies = (register.schema(model, path) for model in register.models() for path in register.endpoints(model))
     return frozenset(
@@ -117,7 +117,9 @@ def rank_of(error: ValidationError) -> tuple[int, list[str]]:
     return rank, [str(part) for part in error.instance_path]
 
 
-def explain(model: str, endpoint: str, error: ValidationError, other_keys: Collection[str]) -> Iterator[Violation]:
+def violations_of(
+    model: str, endpoint: str, error: ValidationError, other_keys: Collection[str]
+) -> Iterator[Violation]:
     """The violations that an error of the validator stands for, in words for a person."""
     pointer = "".join(join("", part) for part in error.instance_path)
     name = dotted(error.instance_path)
@@ -136,7 +138,7 @@ def explain(model: str, endpoint: str, error: ValidationError, other_keys: Colle
         case "AnyOf" | "OneOfNotValid":
             closest = min(kind.context, key=lambda errors: distance(errors, len(error.instance_path)))
             for nested in sorted(closest, key=rank_of):
-                yield from explain(model, endpoint, nested, other_keys)
+                yield from violations_of(model, endpoint, nested, other_keys)
             return
         case "Enum":
             expected = f"be {listed(schema['enum'], 'or')}, not {quoted(value)}"

@@ -78,19 +78,19 @@ def job_keys(
     others = [id_ for id_ in ids if id_ not in states]
     patterns = [id_ for id_ in others if is_pattern(id_)]
     problems = [unknown_id(id_, state_of) for id_ in others if not is_pattern(id_)]
-    if refused := [f"{key}: is {state}" for key, state in states.items() if state not in allowed]:
-        problems += [*refused, f"Only {words(allowed, 'and')} jobs can be {verb}."]
+    if refused := [f"{key}: it is {state}" for key, state in states.items() if state not in allowed]:
+        problems += [*refused, f"Only {state_words(allowed, 'and')} jobs can be {verb}."]
     keys = list(states)
     for pattern, fitting in zip(patterns, matching(state_of, patterns), strict=True):
         chosen = [key for key in fitting if state_of[key] in by_pattern]
         if not chosen:
             problems.append(
-                f"{pattern}: fits {plural(len(fitting), 'job')}, of which none is {words(by_pattern, 'or')}:"
+                f"{pattern}: fits {plural(len(fitting), 'job')}, of which none is {state_words(by_pattern, 'or')}:"
                 f" a pattern names only such jobs"
             )
         keys += chosen
     gone = database.read_now(commands.gone, batch_id, keys)
-    problems += [f"{key}: left the manifest, or goes on under another name" for key in ids if key in gone]
+    problems += [f"{key}: it left the manifest, or goes on under another name" for key in ids if key in gone]
     if problems:
         raise UsageError("\n".join([*problems, "Nothing has been changed."]))
     return {key: state_of[key] for key in keys if key not in gone}
@@ -108,7 +108,7 @@ def unknown_id(id_: str, keys: Collection[str]) -> str:
     return f"{id_}: there is no such job in this batch{f'; {hint}' if hint else ''}"
 
 
-def words(states: Collection[State], conjunction: str) -> str:
+def state_words(states: Collection[State], conjunction: str) -> str:
     """The states as a sentence lists them, in the order of a job's life."""
     return listed([state for state in State if state in states], conjunction)
 

@@ -12,6 +12,7 @@ from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.report import hints
 from batchgen.report.terminal import print_lines, show
+from batchgen.services.registry import SIMULATOR
 
 if TYPE_CHECKING:
     from batchgen.report.command_events import Checked
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 def command(manifest: Path, validate: bool, online: bool, as_json: bool) -> None:
     """All problems are shown at once, with exit code 2."""
     valid = check(manifest, validate=validate, online=online)
+    if valid.service == SIMULATOR:
+        options.name_simulation()
     advice = hints.advice("`plan` says what a run would cost", options.command_to_type("plan"))
     event: Checked = {
         "event": "checked",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from batchgen import clock
 from batchgen.advice.command_line import typed_again, with_ids, without
-from batchgen.advice.next_step import BY_THE_MANIFEST, NextStep, next_step
+from batchgen.advice.next_step import BY_THE_MANIFEST, NextStep, is_said, next_step
 from batchgen.api.opening import OpenRun
 from batchgen.billing.reconcile import CLOSING_JOBS, ClosingBill, closing_bill
 from batchgen.catalogue.wording import plural
@@ -86,9 +86,8 @@ def closing_lines(
     if sys.stderr.isatty():  # elsewhere they have been written already, one line each
         lines += hooks.failures
     step = next_step(ending)
-    if step.hint:
-        command = command_of(step, ending.lost)
-        lines.append(f"Next: {step.hint}{f': `{command}`' if command else ''}")
+    if step.hint and not is_said(step, ending):
+        lines.append(hints.next_line(step.hint, command_of(step, ending.lost)))
     return lines
 
 
@@ -142,11 +141,11 @@ def remarkable_lines(
         lines += words.lost_lines(ending.lost, "" if is_next else retry)
     lines += words.suspect_lines(suspects, "" if following == "review" else options.command_to_type("review"))
     if ending.exit_code is ExitCode.INCOMPLETE:
-        lines += advice(ending, failures, reasons(State.FAILED), f"`{retry}`")
+        lines += undelivered_lines(ending, failures, reasons(State.FAILED), f"`{retry}`")
     return lines
 
 
-def advice(ending: Ending, failures: list[str], reasons: str, retry: str) -> list[str]:
+def undelivered_lines(ending: Ending, failures: list[str], reasons: str, retry: str) -> list[str]:
     """What a person can do about jobs that are not delivered. `reasons` lists why all of them failed."""
     summary, failed = ending.batch_summary, ending.batch_summary.counts[State.FAILED]
     lines = words.failure_lines(failures, failed, reasons)

@@ -32,7 +32,7 @@ def notice_of(
     reason = reason_of(runner, commands_left, command_line)
     waiting = f"{plural(len(obstacles), 'file')} cannot be written now" if obstacles else ""
     message = "; ".join(filter(None, (lock, reason, waiting, runner.context.warning)))
-    return message, advice_of(runner, command_line)
+    return message, notice_advice(runner, command_line)
 
 
 def reason_of(runner: Runner, commands_left: int, command_line: CommandLine) -> str:
@@ -60,7 +60,7 @@ def reason_of(runner: Runner, commands_left: int, command_line: CommandLine) -> 
     return ""
 
 
-def advice_of(runner: Runner, command_line: CommandLine) -> Advice:
+def notice_advice(runner: Runner, command_line: CommandLine) -> Advice:
     if stop := stop_of(runner.context, clock.utcnow()):
         return hints.advice(stop.hint, options.same_command())
     if runner.signal:

@@ -141,9 +141,14 @@ def name_simulation() -> None:
 
 def same_command() -> str:
     """The command to type that goes on where the one that is running stops."""
-    name, *typed = sys.argv[1:]
+    return without_redo([sys.argv[1], *typed_arguments()])
+
+
+def typed_arguments() -> list[str]:
+    """What was typed after the name of the command, with --simulate where that is meant."""
+    typed = sys.argv[2:]
     is_unsaid = click.get_current_context().params.get("simulate") and "--simulate" not in typed
-    return without_redo([name, *(["--simulate"] if is_unsaid else []), *typed])
+    return [*(["--simulate"] if is_unsaid else []), *typed]
 
 
 def quoted_command(name: str) -> str:

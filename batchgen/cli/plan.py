@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from batchgen.api import running
 from batchgen.cli import options
 from batchgen.report.plan import plan_json, plan_lines
 from batchgen.report.terminal import show
+from batchgen.services.registry import SIMULATOR
 
 
 @options.manifest
@@ -32,5 +32,7 @@ def command(manifest: Path, as_json: bool, **run_options: Any) -> None:
 
 def show_plan(path: Path, run_options: Mapping[str, Any], *, as_json: bool) -> None:
     plan = running.plan(path, **run_options)
-    words = [word for word in sys.argv[2:] if word != "--dry-run"]
+    if plan.request.batch.service == SIMULATOR:
+        options.name_simulation()
+    words = [word for word in options.typed_arguments() if word not in ("--dry-run", "-n")]
     show(plan_json(plan, typed_again(["run", *words])), *plan_lines(plan, clock.utcnow()), as_json=as_json)

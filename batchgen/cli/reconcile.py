@@ -22,7 +22,7 @@ from batchgen.report import bill
 from batchgen.report.formats import dollars, shortened
 from batchgen.report.terminal import print_json, print_lines, show
 
-SHOWN = 20  # items that do not close: the CSV file has all
+SHOWN = 20  # items that do not agree: the CSV file has all
 
 
 @options.batch
@@ -37,7 +37,7 @@ def command(manifest: Path, db: str | None, simulate: bool, csv_path: Path | Non
     """It reads the account's transactions and request log since the batch's first request. Nothing new is sent.
 
     A video that was paid for and is not here is fetched at once. Costs that the transactions show are stored, so that
-    the job table and the bill agree. Exit code 0: everything closes. 3: something does not, or not yet, or this table
+    the job table and the bill agree. Exit code 0: everything agrees. 3: something does not, or not yet, or this table
     has sent nothing; the lines say what to do about it. 4 or 8: for the key, the disk or the store not all was fetched.
     """
     if csv_path:
@@ -67,7 +67,7 @@ def command(manifest: Path, db: str | None, simulate: bool, csv_path: Path | Non
 
 
 def report(batch: str, comparison: Comparison, books: Books, csv_path: Path | None, total: Decimal | None) -> None:
-    """Print the sum of each settlement, the items that do not close, and what to do about each."""
+    """Print the sum of each settlement, the items that do not agree, and what to do about each."""
     print_lines(*bill.head_lines(batch, comparison))
     if comparison.collected:
         print_lines(f"asked the service again for what was paid for: {shortened(comparison.collected)}", err=True)

@@ -124,4 +124,4 @@ def show_held(jobs: Sequence[Job], now: datetime, *, as_json: bool) -> None:
         " --resubmit or --give-up"
     )
     event = Held(event="held", jobs=held, **hints.advice(hint, options.command_to_type("resolve")))
-    show(event, *lines, notes=[f"Next: {hint}"], as_json=as_json)
+    show(event, *lines, notes=[hints.next_line(hint)], as_json=as_json)

@@ -25,4 +25,5 @@ def command(manifest: Path, db: str | None, simulate: bool, as_json: bool) -> No
             line = f"resumed: it was paused at {local_time(pause.set_at, now)} by {pause.set_by}" if pause else ""
             show_change(database, batch, line, as_json=as_json)
         else:
-            print_lines(f"not paused. A run that was stopped goes on by {options.quoted_command('run')}")
+            run = options.quoted_command("run")
+            print_lines(f"the batch is not paused; {run} goes on with it where no run is at work")

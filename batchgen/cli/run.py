@@ -26,7 +26,7 @@ from batchgen.context import RunSpec
 from batchgen.errors import StorageError, UsageError, os_reason
 from batchgen.files import safe_open
 from batchgen.jobtable import batches
-from batchgen.jobtable.blockers import Blocker
+from batchgen.limits.blockers import Blocker
 from batchgen.limits.steering import read_in_force
 from batchgen.manifest.limits import NAMES
 from batchgen.report import hints

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 
+from batchgen.advice.command_line import typed_again
 from batchgen.cli import options
 from batchgen.errors import UsageError
 from batchgen.files.spelling import MANIFESTS
@@ -62,7 +63,7 @@ def command(words: tuple[str, ...], db: str | None, as_csv: bool, as_json: bool,
         option = "--csv" if as_csv else "--json"
         raise UsageError(f"{option} needs a query; without one, the views are listed for a person")
     if not query:
-        show_views()
+        show_views(typed_again(sys.argv[1:]))
     elif query.casefold() in VIEWS:
         show_view(query.casefold())
     else:
@@ -119,13 +120,14 @@ def not_a_query(name: str) -> str:
     return f"{name}: this is neither a query nor a view; {hint}"
 
 
-def show_views() -> None:
+def show_views(command_line: str) -> None:
+    """The views, and examples to type after `command_line`, which names the job table as it was typed."""
     print_lines("The views of the job table. `batchgen sql VIEW` explains the columns of one; times are UTC.")
     for name, view in VIEWS.items():
         print_lines("", f"{name}: {view.rows}", *wrapped(", ".join(view.columns), "    "))
     print_lines("", "To begin with:")
     for example in EXAMPLES.values():
-        print_lines("", f"  {example.question}", *wrapped(f'batchgen sql "{example.sql.rstrip(";")}"', "    "))
+        print_lines("", f"  {example.question}", *wrapped(f'{command_line} "{example.sql.rstrip(";")}"', "    "))
 
 
 def show_view(name: str) -> None:

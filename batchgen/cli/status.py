@@ -24,11 +24,11 @@ from batchgen.errors import ExitCode, UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import leases, statistics
 from batchgen.jobtable.batches import StoredBatch, chosen_batches, open_table
-from batchgen.jobtable.blockers import WaitKind
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.delivery import REMARKS_READ
 from batchgen.jobtable.kinds import Hold
 from batchgen.jobtable.moves import Departure
+from batchgen.limits.blockers import WaitKind
 from batchgen.limits.budget import SETTING_OF
 from batchgen.report import hints, words
 from batchgen.report.formats import local_time
@@ -148,7 +148,7 @@ def print_status(status: BatchStatus, manifest: Path | None) -> None:
     lines += words.suspect_lines(status.suspects, to_type("review"))
     step = next_step(status)
     if (step.command in BY_A_PERSON or step is BY_THE_MANIFEST) and not (status.move or status.runs):
-        lines.append(f"Next: {step.hint}: `{to_type(step.command)}`")
+        lines.append(hints.next_line(step.hint, to_type(step.command)))
     if status.move:
         lines.append(move_line(status.move))
     elif status.runs:
@@ -166,9 +166,10 @@ def at_work(status: BatchStatus) -> str:
 
 
 def standstill_lines(status: BatchStatus, now: datetime, to_type: hints.CommandLine) -> Iterator[str]:
-    """How the last run ended, and what another one does."""
+    """How the last run ended, unless a person has changed that since, and what another one does."""
     last = status.last_run
-    if last and last.ended_at and last.message and last.exit_code not in OTHERWISE_SHOWN:
+    is_mended = last and last.exit_code == ExitCode.LIMIT_REACHED and not last_ending(status)
+    if last and last.ended_at and last.message and last.exit_code not in OTHERWISE_SHOWN and not is_mended:
         yield from f"the last run ended {local_time(last.ended_at, now)}: {last.message}".split("\n")
     step, run = step_after(status), to_type("run")
     if status.in_force.pause or not step:

@@ -70,7 +70,7 @@ def refuse_other_batches(
 ) -> None:
     """Raise `UsageError` for a file about another batch, unless this one has taken over clips that were judged."""
     wrong = [
-        f"{path}: has verdicts on the batch {file.batch[:NAME_CHARS]!r}, but {manifest} is {batch.name!r}"
+        f"{path}: it has verdicts on the batch {file.batch[:NAME_CHARS]!r}, but {manifest} is {batch.name!r}"
         for path, file in files.items()
         if file.batch != batch.name and not database.read_now(verdicts.has_any, batch.id, file.verdicts)
     ]

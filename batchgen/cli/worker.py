@@ -13,7 +13,7 @@ from typing import Literal
 import click
 
 from batchgen.advice.command_line import command_line
-from batchgen.advice.next_step import next_step
+from batchgen.advice.next_step import is_said, next_step
 from batchgen.api.event_loop import complete
 from batchgen.api.worker import Worker, WorkerRun
 from batchgen.catalogue.wording import plural
@@ -162,6 +162,8 @@ class WorkerDisplay:
         elif self.is_read():
             line = summary_line(batch.name, batch.service, ending.batch_summary)
             OutputStream(results()).write(f"{line}; {ending.message}")
+            if step.hint and not is_said(step, ending):
+                self.lines.write(f"{batch.name}: {hints.next_line(step.hint, advice['next'])}")
         return advice
 
     def show_step(

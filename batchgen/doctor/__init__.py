@@ -52,7 +52,7 @@ def examine(location: str | Path, manifest: Path | None, command: Command) -> It
             if not (exam.services and exam.own_batches()):  # else its rows say where videos go
                 yield from examine_output_folders(folder, outputs)
                 yield from examine_rights(folder, outputs)
-            service = exam.manifest_service = parsed.service
+            service = parsed.service
     findings, account = examine_service(service, folder, *exam.next_jobs(service, specs))
     yield from findings
     yield from exam.examine(account)

@@ -56,7 +56,7 @@ def installed(name: str) -> str:
 def examine_decoder() -> Finding:
     fault = asyncio.run(decoder_fault())
     if not fault:
-        return ok("decoder", "the check of videos starts")
+        return ok("decoder", "the check of videos works")
     reinstall = shell(sys.executable, "-m", "pip", "install", "--force-reinstall", "--no-deps", "av")
     return problem("decoder", fault, reinstall, ExitCode.STORAGE)
 
@@ -82,7 +82,7 @@ def examine_disk(folder: Path) -> Finding:
         is_read_only = bool(os.statvfs(folder).f_flag & os.ST_RDONLY) if hasattr(os, "statvfs") else False
         if is_read_only:
             return problem("disk", f"{folder}: the disk is mounted read-only", "", ExitCode.STORAGE)
-        return problem("disk", f"{folder}: may not be written", shell("chmod", "u+rwx", folder), ExitCode.STORAGE)
+        return problem("disk", f"{folder}: it may not be written", shell("chmod", "u+rwx", folder), ExitCode.STORAGE)
     if short := shortage(folder):
         message = f"{folder}: {short}. Free some space; this lists what takes most"
         return problem("disk", message, f"du -ah {shell(folder)} | sort -h | tail", ExitCode.STORAGE)
@@ -129,7 +129,7 @@ def examine_rights(folder: Path, outputs: Iterable[str]) -> Iterator[Finding]:
         with suppress(OSError, UnsafePath), places.open_nearest(name) as directory:
             if not directory.may_write:
                 mend = shell("chmod", "u+rwx", directory.path)
-                yield problem("outputs", f"{directory.path}: may not be written", mend, ExitCode.STORAGE)
+                yield problem("outputs", f"{directory.path}: it may not be written", mend, ExitCode.STORAGE)
                 return
 
 

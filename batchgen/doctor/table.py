@@ -47,7 +47,6 @@ class TableExam:
         self.url = database_url(location)
         self.path = path_of(self.url)
         self.exists = table_exists(location) and (self.path is None or self.path.is_file())  # a pipe has no end
-        self.manifest_service: str | None = None
 
     @cached_property
     def condition(self) -> TableCondition:
@@ -113,7 +112,7 @@ class TableExam:
         return self.manifest or Path(batch.manifest_path)
 
     def command_on(self, batch: StoredBatch, name: str, *arguments: str) -> str:
-        flags = ["--simulate"] if batch.service == SIMULATOR and self.manifest_service != SIMULATOR else []
+        flags = ["--simulate"] if batch.service == SIMULATOR else []
         return self.command(name, self.manifest_of(batch), *arguments, *flags)
 
     def examine_place(self, path: Path) -> Finding | None:
@@ -161,7 +160,9 @@ class TableExam:
             message = f"this role may not write what a run writes ({some}). The owner of the tables types: "
             yield self.fault(message + condition.grants)
         if condition.orphans:
-            yield self.fault(f"{condition.orphans} rows refer to rows that do not exist: put a copy of it back")
+            refer = "refers" if condition.orphans == 1 else "refer"
+            rows = plural(condition.orphans, "row")
+            yield self.fault(f"{rows} {refer} to rows that do not exist: put a copy of it back")
 
     def unreadable(self, error: str) -> Finding:
         """Why the database could not read the table: it is not ours, no table, or damaged."""
@@ -243,4 +244,4 @@ class TableExam:
 
 def moved_finding(name: str, move: Departure) -> Finding:
     """A batch that goes on in another table, where it is to be examined."""
-    return ok("batch", f"{name}: goes on in {move.place}, to which it was moved; name that table")
+    return ok("batch", f"{name}: it goes on in {move.place}, to which it was moved; name that table")

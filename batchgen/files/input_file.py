@@ -25,10 +25,10 @@ def open_input(path: Path, most: int, noun: str = "file") -> BufferedReader:
 
     Raises `InputFault`, and `OSError` where it cannot be opened.
     """
-    judge(path.stat(), most, noun)  # before it is opened, because opening some devices has an effect
+    check_file(path.stat(), most, noun)  # before it is opened, because opening some devices has an effect
     descriptor = os.open(path, FLAGS)
     try:
-        judge(os.fstat(descriptor), most, noun)
+        check_file(os.fstat(descriptor), most, noun)
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
@@ -44,7 +44,7 @@ def read_input(path: Path, most: int, noun: str = "file") -> bytes:
     return content
 
 
-def judge(status: os.stat_result, most: int, noun: str) -> None:
+def check_file(status: os.stat_result, most: int, noun: str) -> None:
     """Raises `InputFault` for a file that is not regular or has more than `most` bytes."""
     if stat.S_ISDIR(status.st_mode):
         raise InputFault(f"this is a folder, not {'an' if noun[0] in 'aeiou' else 'a'} {noun}")

@@ -19,6 +19,7 @@ from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
 from threading import Lock
+from typing import BinaryIO
 from weakref import WeakValueDictionary
 
 from batchgen.files.disk_space import FILE_BYTES_MAX, check_space
@@ -78,8 +79,7 @@ class Part:
             with os.fdopen(os.dup(descriptor), "rb") as file:
                 self._hash = hashlib.file_digest(file, "sha256")
                 self.size = file.tell()
-                file.seek(0)
-                self.head = file.read(HEAD_BYTES)
+                self.head = head_of(file)
             self.etag, self.is_stale = self.recorded_etag, False
 
     def recall(self, size: int, sha256: str) -> bool:
@@ -88,9 +88,7 @@ class Part:
             if os.fstat(file.fileno()).st_size == size:
                 content = hashlib.file_digest(file, "sha256")
                 if content.hexdigest() == sha256:
-                    self.size, self.is_stale, self._hash = size, False, content
-                    file.seek(0)
-                    self.head = file.read(HEAD_BYTES)
+                    self.size, self.is_stale, self._hash, self.head = size, False, content, head_of(file)
                     return True
         return False
 
@@ -229,6 +227,11 @@ def mark_of(attempt: str) -> str:
     """The part of an attempt's client request id that names its `.part`; a digest where the id is not one of ours."""
     match = re.fullmatch(r"batchgen-[0-9a-f]{16}-([0-9a-f]{32})", attempt)
     return (match[1] if match else hashlib.sha256(attempt.encode("utf-8", "replace")).hexdigest())[:MARK_CHARS]
+
+
+def head_of(file: BinaryIO) -> bytes:
+    file.seek(0)
+    return file.read(HEAD_BYTES)
 
 
 def write_whole(descriptor: int, content: bytes) -> None:

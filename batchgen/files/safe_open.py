@@ -97,7 +97,7 @@ class Directory:
         is_read = not flags & (os.O_WRONLY | os.O_RDWR)
         before = self.stat(name)
         if before:  # a device must not even be opened
-            self.judge(name, before, is_read=is_read)
+            self.check_safe(name, before, is_read=is_read)
         try:
             descriptor = os.open(self.locate(name), flags | FLAGS, PRIVATE, dir_fd=self.descriptor)
         except PermissionError as error:
@@ -105,7 +105,7 @@ class Directory:
                 raise
             raise unsafe(self.path / name, "may not be written: its permissions forbid it") from error
         try:
-            self.judge(name, os.fstat(descriptor), is_read=is_read)
+            self.check_safe(name, os.fstat(descriptor), is_read=is_read)
         except UnsafePath:
             os.close(descriptor)
             raise
@@ -135,7 +135,7 @@ class Directory:
         status = self.stat(name)
         return status is not None and status.st_size == size and self.digest_of(name) == sha256
 
-    def judge(self, name: str, status: os.stat_result, *, is_read: bool = False) -> None:
+    def check_safe(self, name: str, status: os.stat_result, *, is_read: bool = False) -> None:
         """Raise `UnsafePath` if this is not a regular file, or one to write that has other names or another owner.
 
         The owner of the folder counts as the user, who could replace every file in it anyway.
@@ -270,7 +270,7 @@ def open_log(path: Path) -> int:
     head = os.read(descriptor, TRIAL_BYTES)
     if head and path.suffix != ".log" and not LOG_LINE.search(head):
         os.close(descriptor)
-        raise UnsafePath(f"{path}: is another file than a log, and stays as it is. Name another one with --log-file")
+        raise UnsafePath(f"{path}: this is no log, and stays as it is. Name another one with --log-file")
     return descriptor
 
 
@@ -282,7 +282,7 @@ def judge_database(path: Path) -> None:
     folder = Directory(path.parent, None)
     for suffix in DATABASE_SUFFIXES:
         if status := folder.stat(path.name + suffix):
-            folder.judge(path.name + suffix, status)
+            folder.check_safe(path.name + suffix, status)
 
 
 def create_database(path: Path) -> None:

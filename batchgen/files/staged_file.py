@@ -123,7 +123,7 @@ def check_target(path: Path, mark: str) -> None:
                 raise UsageError(f"{path}: no shell has filled in the ~ here; write the whole path")
             path.parent.mkdir(parents=True, exist_ok=True)
         if status := directory.stat(path.name):
-            directory.judge(path.name, status)
+            directory.check_safe(path.name, status)
             with directory.reader(path.name) as file:
                 if mark.encode() not in file.read(HEAD_BYTES):
                     raise unsafe(path, "was not made by this command", "nothing of yours is overwritten")

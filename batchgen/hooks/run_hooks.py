@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 from batchgen import clock
 from batchgen.advice.next_step import NextStep, next_step, stop_of
 from batchgen.catalogue.amounts import amount_text
-from batchgen.catalogue.wording import unknown_charges
+from batchgen.catalogue.wording import plural, unknown_charges
 from batchgen.errors import BatchgenError
 from batchgen.hooks.delivery_hook import DeliveryHook, HookResult
 from batchgen.hooks.notifier import Message, Notifier
 from batchgen.jobs import State
-from batchgen.jobtable import blockers, leases, statistics
+from batchgen.jobtable import leases, statistics
 from batchgen.jobtable.statistics import BatchSummary
+from batchgen.limits import blockers
 from batchgen.runner import Runner
 from batchgen.runs.ending import Ending
 from batchgen.stage import wait_for
@@ -137,8 +138,8 @@ class RunHooks:
             return
         self.notified_idle = True
         waiting = await self.context.database.read(blockers.blockers, self.context.batch_id, now)
-        minutes = (now - self.last_movement).total_seconds() / 60
-        title = f"batchgen: {self.batch}: nothing has moved for {minutes:.0f} minutes"
+        minutes = round((now - self.last_movement).total_seconds() / 60)
+        title = f"batchgen: {self.batch}: nothing has moved for {plural(minutes, 'minute')}"
         self.notifier.notify(Message(title, [*map(str, waiting), f"More: {self.command_line('status')}"]))
 
     def notify_end(self, message: str, summary: BatchSummary | None, step: NextStep) -> None:
@@ -150,7 +151,7 @@ class RunHooks:
             cost = [f"{amount_text(summary.cost_usd)} USD", unknown_charges(summary.unpriced), reserved]
             lines.append(f"{states or 'no jobs'}; {' and '.join(filter(None, cost))}")
         if self.failed:
-            lines.append(f"{self.failed} commands of --exec failed")
+            lines.append(f"{plural(self.failed, 'command')} of --exec failed")
         if step.hint:
             lines.append(f"Next: {step.hint}.")
         if step.command:

@@ -179,7 +179,7 @@ def not_stored(manifest: Path, stored: Sequence[StoredBatch], table: str) -> str
         advice = "a run puts it there, or name its table with --db"
         if not all(may_exist(Path(path)) for path in paths):
             advice = "if it was renamed, name it as it was"
-        return f"{manifest}: is not in the job table {table}, which has {manifests}; {advice}"
+        return f"{manifest}: it is not in the job table {table}, which has {manifests}; {advice}"
     return f"{no_such_manifest(manifest)}\nThe job table {table} has {manifests}"
 
 

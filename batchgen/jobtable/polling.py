@@ -14,7 +14,7 @@ from batchgen.jobtable import ledger
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, jobs, outputs
 from batchgen.jobtable.transition import NO_LEASE, Increment, change_state, guarded_update, update_leased
-from batchgen.services.outcomes import Failed, Finished, explain
+from batchgen.services.outcomes import Failed, Finished, failure_text
 
 
 def working(
@@ -105,7 +105,7 @@ def failed(
     polled_at: datetime | None = None,
 ) -> bool:
     """The generation failed at the service, or its files are gone there. `polled_at`: the last poll that found it."""
-    failure: dict[str, Any] = {"error_class": outcome.kind, "error": explain(outcome)}
+    failure: dict[str, Any] = {"error_class": outcome.kind, "error": failure_text(outcome)}
     leased, detail = {"leased_by": run_id}, failure["error"]
     moved = change_state(connection, job, leaving, State.FAILED, now, guard=leased, detail=detail, **failure)
     if moved:

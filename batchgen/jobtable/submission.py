@@ -24,7 +24,7 @@ from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, jobs
 from batchgen.jobtable.selection import Selected
 from batchgen.jobtable.transition import INSERT_EVENT, AnyJob, change_state, guarded_update, update_leased
-from batchgen.services.outcomes import Accepted, Blocked, NotSent, Rejected, Throttled, Unknown, explain
+from batchgen.services.outcomes import Accepted, Blocked, NotSent, Rejected, Throttled, Unknown, failure_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +139,8 @@ def prepared(
     False where another run has taken the job over.
     """
     attempt, lease = job.attempt, {"leased_until": lease_ends, "next_at": lease_ends}
-    new: dict[str, Any] = {"handle": json.dumps(handle), "intent_at": now}
-    if attempt.deadline_at:
-        new["deadline_at"] = attempt.deadline_at + (now - attempt.intent_at)
+    deadline_at = attempt.deadline_at + (now - attempt.intent_at)
+    new = {"handle": json.dumps(handle), "intent_at": now, "deadline_at": deadline_at}
     sending = {"id": attempt.id, "outcome": Outcome.SENDING}
     return guarded_update(connection, attempts, sending, new) and update_leased(connection, job, run_id, **lease)
 
@@ -206,7 +205,7 @@ def has_accepted(connection: Connection, service: str, origin: str) -> bool:
 
 def rejected(connection: Connection, job: Job, outcome: Rejected, now: datetime) -> bool:
     """Refused for good: the job failed, in the service's own words, and cost nothing."""
-    failure: dict[str, Any] = {"error_class": outcome.kind, "error": explain(outcome)}
+    failure: dict[str, Any] = {"error_class": outcome.kind, "error": failure_text(outcome)}
     decide(connection, job, Outcome.REJECTED, now, http_status=outcome.http_status, **failure)
     return leave(connection, job, State.FAILED, now, detail=failure["error"], **failure)
 

@@ -37,7 +37,7 @@ class Imported:
     """With the reason."""
 
 
-def judge(connection: Connection, attempt_id: int, judgement: Judgement, now: datetime) -> bool:
+def record_verdict(connection: Connection, attempt_id: int, judgement: Judgement, now: datetime) -> bool:
     """Record a verdict on the clip of an attempt. False where the attempt has no delivered clip."""
     delivered = select(outputs.c.id).where(outputs.c.attempt_id == attempt_id, IS_DELIVERED).limit(1)
     if connection.execute(delivered).first() is None:

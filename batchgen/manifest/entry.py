@@ -99,7 +99,7 @@ class Entry:
             return
         for name, field in self.fields.items():
             for node, key in leaves(field, name):
-                is_text = name == "matrix" or key in validation.texts()
+                is_text = name == "matrix" or key in validation.text_parameters()
                 offset, first = node.end_mark.index, source.text[node.start_mark.index : node.start_mark.index + 1]
                 if not is_text or offset not in source.odd_comments or first in QUOTES_AND_BLOCKS:
                     continue

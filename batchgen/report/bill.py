@@ -78,8 +78,8 @@ def head_lines(batch: str, comparison: Comparison) -> list[str]:
 
 def last_line(comparison: Comparison) -> str:
     if comparison.open:
-        return f"{comparison.open:,} {'does' if comparison.open == 1 else 'do'} not close"
-    return "the bill closes" if comparison.closes else "the bill does not close"
+        return f"{plural(comparison.open, 'item')} {'does' if comparison.open == 1 else 'do'} not agree"
+    return "the bill agrees" if comparison.closes else "the bill does not agree"
 
 
 def item_line(item: OpenItem) -> str:
@@ -100,8 +100,8 @@ def amounts_of(item: OpenItem) -> str:
     return f"{dollars(charged)}{f' instead of {dollars(expected)}' if expected not in (None, charged) else ''}"
 
 
-def advice(item: OpenItem, command_line: CommandLine) -> tuple[str, str | None]:
-    """What a person does about what does not close, and the command to type where there is one."""
+def item_advice(item: OpenItem, command_line: CommandLine) -> tuple[str, str | None]:
+    """What a person does about an item that does not agree, and the command to type where there is one."""
     is_active = bool(item.state and State(item.state).is_active)
     match item.settlement:
         case Settlement.UNCONFIRMED if is_active:
@@ -109,7 +109,7 @@ def advice(item: OpenItem, command_line: CommandLine) -> tuple[str, str | None]:
         case Settlement.UNDERWAY:
             return "goes on with it", command_line("run")
         case Settlement.LATE | Settlement.UNIDENTIFIED | Settlement.UNCONFIRMED:
-            return "compares it again: wait, then type it", command_line("reconcile")
+            return "compares it again later", command_line("reconcile")
         case Settlement.UNCHARGED:
             return "nothing is to be paid now; the service may charge it later", None
         case Settlement.NOT_DELIVERED if is_active:
@@ -125,12 +125,12 @@ def advice(item: OpenItem, command_line: CommandLine) -> tuple[str, str | None]:
 
 
 def advice_line(item: OpenItem, command_line: CommandLine) -> str:
-    hint, command = advice(item, command_line)
+    hint, command = item_advice(item, command_line)
     return f"    → `{command}` {hint}" if command else f"    → {hint}"
 
 
 def item_json(item: OpenItem, command_line: CommandLine) -> dict[str, Any]:
-    hint, command = advice(item, command_line)
+    hint, command = item_advice(item, command_line)
     return {"event": "discrepancy", **asdict(item), "hint": hint, "next": command}
 
 
@@ -165,7 +165,7 @@ def closing_line(bill: ClosingBill | None, command_line: CommandLine) -> str:
     command = f"`{command_line('reconcile')}`"
     if bill.disputed:
         do = "does" if bill.disputed == 1 else "do"
-        return f"{plural(bill.disputed, 'charge')} {do} not close: {command}"
+        return f"{plural(bill.disputed, 'charge')} {do} not agree: {command} says why"
     charges = f"{plural(bill.charged, 'charge')}, {dollars(bill.charged_usd)}"
     if bill.awaited:
         later = f"{bill.awaited} not charged or not here yet: {command} compares them later"

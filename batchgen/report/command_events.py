@@ -199,7 +199,7 @@ class ProblemAt(TypedDict):
 
 
 class Discrepancy(Advice):
-    """A request or a charge that does not close: a line of `reconcile`."""
+    """A request or a charge that does not agree: a line of `reconcile`."""
 
     event: Literal["discrepancy"]
     settlement: str
@@ -222,7 +222,7 @@ class Reconciled(Advice):
     transactions: int | None
     """Null where none was read, because this table has sent nothing with this account."""
     open: int
-    """What does not close."""
+    """How many items do not agree."""
     closes: bool | None
     """Null where nothing was compared."""
     since: NotRequired[datetime]

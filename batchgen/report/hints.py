@@ -74,6 +74,11 @@ def is_missing(error: BatchgenError) -> bool:
     return isinstance(error, ManifestInvalid) and any(not os.path.lexists(problem.path) for problem in error.problems)
 
 
+def next_line(hint: str, command: str | None = None) -> str:
+    """`hint` and `next` as text."""
+    return f"Next: {hint}{f': `{command}`' if command else ''}"
+
+
 def advice(hint: str, command: str | None = None) -> Advice:
     """`hint` and `next` of a JSON line."""
     return {"hint": hint, "next": command or None}

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from rich import filesize
 
 from batchgen.jobs import State
-from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.statistics import BatchSummary, Event
+from batchgen.limits.blockers import Blocker
 from batchgen.report.formats import duration
 from batchgen.report.words import APPEARANCES, blocker_line, cost_words, event_line, notes
 

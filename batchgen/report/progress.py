@@ -13,11 +13,12 @@ from typing import IO, TYPE_CHECKING
 from batchgen import clock
 from batchgen.hooks.delivery_hook import HookResult
 from batchgen.jobs import State
-from batchgen.jobtable import blockers, settings, statistics
-from batchgen.jobtable.blockers import Blocker, WaitKind
+from batchgen.jobtable import settings, statistics
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.statistics import Event
+from batchgen.limits import blockers
+from batchgen.limits.blockers import Blocker, WaitKind
 from batchgen.report.hints import CommandLine, advice
 from batchgen.report.live_view import LiveView, render
 from batchgen.report.run_events import Advice, Hooked, Notice, NotificationFailed, Waiting

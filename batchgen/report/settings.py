@@ -10,7 +10,8 @@ from typing import cast
 from batchgen.catalogue.wording import plural
 from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.settings import Setting
-from batchgen.limits.steering import InForce, Source, ValueInForce
+from batchgen.limits.steering import InForce, Source, ValueInForce, setting_text
+from batchgen.manifest.limits import Limits
 from batchgen.report.command_events import Settings
 from batchgen.report.formats import local_time
 from batchgen.report.hints import CommandLine, advice
@@ -33,7 +34,8 @@ def source_text(value: ValueInForce, now: datetime) -> str:
     if value.set_at:
         text = f"set at {local_time(value.set_at, now)} by {value.set_by}"
     if value.manifest is not None:
-        text += f"; the manifest has {value_text(value.name, value.manifest, now)}"
+        is_default = value.manifest == setting_text(getattr(Limits(), value.name, None))
+        text += f"; the {'default is' if is_default else 'manifest has'} {value_text(value.name, value.manifest, now)}"
     return text
 
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
 
 from batchgen.catalogue.amounts import json_default
+from batchgen.catalogue.wording import plural
 from batchgen.errors import StorageError
 from batchgen.services.text import visible, visible_json
 
@@ -113,7 +114,7 @@ class UnawaitedLines:
         for line in lines:
             text = visible(line) + "\n"
             if self.dropped and output.is_read():
-                text, self.dropped = f"… {self.dropped:,} lines that nobody read are left out\n{text}", 0
+                text, self.dropped = f"… {plural(self.dropped, 'line')} left out, which nobody read\n{text}", 0
             for start in range(0, len(text), PIECE_CHARS):
                 if self.dropped or not output.is_read(READER_SECONDS):
                     self.dropped += 1

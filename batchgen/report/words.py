@@ -14,10 +14,10 @@ from rich import filesize
 from batchgen.advice.command_line import with_ids
 from batchgen.catalogue.wording import plural, unknown_charges
 from batchgen.jobs import State
-from batchgen.jobtable.blockers import Blocker, WaitKind
 from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.measuring import ClipProblem, SuspectClips
 from batchgen.jobtable.statistics import BatchSummary, Event
+from batchgen.limits.blockers import Blocker, WaitKind
 from batchgen.report.formats import counts, dollars, duration, local_time
 from batchgen.report.hints import CommandLine, advice
 from batchgen.report.run_events import Lost, Moved, Summary, WaitFor

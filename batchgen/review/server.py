@@ -114,7 +114,7 @@ class Review:
             raise HTTPException(400) from None
         return JSONResponse(document)
 
-    async def judge(self, request: Request) -> Response:
+    async def take_verdict(self, request: Request) -> Response:
         """Store a verdict on the clip that the page has shown. 409 where the job has another one by now, or its batch
         another table."""
         if request.headers.get("origin") not in (None, f"http://{request.headers.get('host')}"):
@@ -138,7 +138,7 @@ class Review:
         if attempt_id is None or moves.departure_of(connection, self.batch.id):
             return False
         judgement = replace(verdicts.current(connection, attempt_id), **changes)
-        return verdicts.judge(connection, attempt_id, judgement, clock.utcnow())
+        return verdicts.record_verdict(connection, attempt_id, judgement, clock.utcnow())
 
     def application(self) -> Starlette:
         """The ASGI application. Everything lies below the token; without it, nothing is there."""
@@ -148,7 +148,7 @@ class Review:
             Route("/poster/{row:int}", self.show_poster),
             Route("/job/{row:int}", self.job),
             Route("/changes", self.changes),
-            Route("/verdicts", self.judge, methods=["POST"]),
+            Route("/verdicts", self.take_verdict, methods=["POST"]),
         ]
         return Starlette(
             routes=[Mount("/{token}", routes=routes, middleware=[Middleware(TokenGuard, token=self.token)])],
@@ -254,11 +254,11 @@ class ReviewServer(Server):
             self.run([self.listener])
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        asyncio.get_running_loop().set_exception_handler(self.explain)
+        asyncio.get_running_loop().set_exception_handler(self.handle_exception)
         await super().startup(sockets)
         self.on_ready("http://{}:{}/{}/".format(*self.listener.getsockname()[:2], self.review.token))
 
-    def explain(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    def handle_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Say once that descriptors have run out: asyncio tries again each second, and writes a traceback each time."""
         error = context.get("exception")
         if not isinstance(error, OSError) or error.errno not in NO_DESCRIPTORS:

@@ -13,12 +13,12 @@ from batchgen.catalogue.amounts import amount_text
 from batchgen.context import RunContext
 from batchgen.errors import ExitCode
 from batchgen.jobs import State
-from batchgen.jobtable import blockers, commands, delivery, selection, statistics
-from batchgen.jobtable.blockers import Blocker, WaitKind
+from batchgen.jobtable import commands, delivery, selection, statistics
 from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.kinds import Hold
 from batchgen.jobtable.statistics import BatchSummary, JobResult
-from batchgen.limits import budget
+from batchgen.limits import blockers, budget
+from batchgen.limits.blockers import Blocker, WaitKind
 from batchgen.limits.budget import Choice
 from batchgen.limits.steering import outdated_failures
 from batchgen.services.account import Variables
@@ -76,7 +76,7 @@ def is_any_open(connection: Connection, context: RunContext, now: datetime) -> b
     return statistics.any_open(connection, context.batch_id, states, now, context.service.origin)
 
 
-def judge(
+def judge_run(
     connection: Connection,
     context: RunContext,
     stopped_by: signal.Signals | None,
@@ -164,7 +164,7 @@ def explain_stop(context: RunContext, number: str) -> tuple[ExitCode, str] | Non
         return ExitCode.STORAGE, f"{number} not delivered; {explain_obstacles(context.obstacles)}"
     if blocked := context.blocked:
         code = ExitCode.UNREACHABLE if blocked.trouble is Trouble.ADDRESS else ExitCode.ACCOUNT
-        advice = advice_of(blocked, context.service.variables)
+        advice = account_advice(blocked, context.service.variables)
         said = f"No job has failed for it. (The service says: {blocked.reason})"
         return code, f"{advice}, then run the same command. {said}"
     return None
@@ -173,8 +173,9 @@ def explain_stop(context: RunContext, number: str) -> tuple[ExitCode, str] | Non
 def explain_delivered(summary: BatchSummary, selected: int, left_out: int) -> str:
     jobs = "every selected job" if left_out else "every job"
     message = f"{jobs} is delivered" if selected else "there is nothing to do"
-    cancelled = summary.counts[State.CANCELLED]
-    return f"{message}; {cancelled} {'was' if cancelled == 1 else 'were'} cancelled" if cancelled else message
+    if not (cancelled := summary.counts[State.CANCELLED]):
+        return message
+    return f"{message}{', but' if selected else ';'} {cancelled} {'was' if cancelled == 1 else 'were'} cancelled"
 
 
 def explain_obstacles(obstacles: Mapping[str, str]) -> str:
@@ -198,7 +199,7 @@ def is_set(choice: Choice, context: RunContext) -> bool:
     return budget.SETTING_OF.get(choice.hold or Hold.PRICE) in context.steering.values
 
 
-def advice_of(blocked: Blocked, variables: Variables) -> str:
+def account_advice(blocked: Blocked, variables: Variables) -> str:
     """What a person does about a blocked account, which is read from `variables`."""
     return {
         Trouble.AUTH: f"the service refuses the key. Set a valid {variables.key}",

@@ -135,7 +135,7 @@ class Failed:
     about: str = field(default="", compare=False)
 
 
-def explain(failure: Rejected | Failed) -> str:
+def failure_text(failure: Rejected | Failed) -> str:
     """A failure in words for a person: what it is about goes before the service's own message."""
     subject = failure.input or ("the content" if failure.kind is ErrorClass.MODERATION else "")
     verdict = "refused by moderation" if failure.kind is ErrorClass.MODERATION else "refused"

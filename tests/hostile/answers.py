@@ -26,10 +26,10 @@ from batchgen import clock
 from batchgen.context import RunContext
 from batchgen.downloader import Downloader
 from batchgen.jobs import Job, State
-from batchgen.jobtable import blockers, pricelist, statistics
+from batchgen.jobtable import pricelist, statistics
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import attempts, jobs
-from batchgen.limits import accounting
+from batchgen.limits import accounting, blockers
 from batchgen.limits.admission import Admitted
 from batchgen.limits.generation_times import GenerationTimes
 from batchgen.poller import Poller

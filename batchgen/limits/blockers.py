@@ -19,6 +19,7 @@ from batchgen.jobtable.kinds import LimitKind, SettingName
 from batchgen.jobtable.schema import attempts, batches, jobs, limits
 from batchgen.jobtable.statistics import ASKED_FOR, batch_summary
 from batchgen.jobtable.transition import FIRST_DUE, IN_BATCH_AND_STATE
+from batchgen.limits import rate
 
 OF_LATE = timedelta(hours=1)
 """Learned limits are shown for this long after their last use."""
@@ -121,7 +122,7 @@ def reason_to_wait(
     others = uncollected(connection, batch_id, now)
     if not is_run_at_work:
         return WaitKind.RUN, f"a run{others}"
-    return WaitKind.PLACE, f"a free place within the limits{learned_limits(connection, batch_id, now)}{others}"
+    return WaitKind.PLACE, f"a free place within the limits{learned_words(connection, batch_id, now)}{others}"
 
 
 def uncollected(connection: Connection, batch_id: int, now: datetime) -> str:
@@ -183,21 +184,19 @@ def elsewhere(connection: Connection, batch_id: int, origin: str) -> tuple[list[
     return sent, by_state
 
 
-def learned_limits(connection: Connection, batch_id: int, now: datetime) -> str:
+def learned_words(connection: Connection, batch_id: int, now: datetime) -> str:
     """The limits in force, in words, where a run has learned them of late; else nothing."""
     service = connection.execute(select(batches.c.service).where(batches.c.id == batch_id)).scalar_one()
-    recent = select(limits).where(limits.c.service == service, limits.c.account != "", limits.c.used_at > now - OF_LATE)
-    rows = {(row.model, row.kind): row for row in connection.execute(recent)}
-    if not rows:
+    learned = rate.learned_by_model(connection, service, now - OF_LATE)
+    if not learned:
         return ""
     counts = in_flight.in_flight_by_model(connection, service, now)
     texts = {}
-    for model in {model: None for model, _ in rows}:
-        count = counts.get(model, InFlight())
-        window, rate = rows.get((model, LimitKind.IN_FLIGHT)), rows.get((model, LimitKind.SUBMITS))
-        most = f" of {int(window.window)}" if window and window.threshold else ""
-        per_minute = f", {round(rate.window, 1):g} submits a minute" if rate and rate.threshold else ""
-        texts[model] = f"in flight {count.total}{most}{per_minute}"
+    for model, limits_of_model in learned.items():
+        window, per_minute = (limit.window if limit.threshold else None for limit in limits_of_model)
+        most = f" of {int(window)}" if window else ""
+        submits = f", {round(per_minute, 1):g} submits a minute" if per_minute else ""
+        texts[model] = f"in flight {counts.get(model, InFlight()).total}{most}{submits}"
     limits_in_words = [f"{model}: {text}" if len(texts) > 1 else text for model, text in texts.items()]
     return f", which are learned from the service's answers ({'; '.join(limits_in_words)})"
 
