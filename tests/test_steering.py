@@ -148,13 +148,12 @@ async def test_the_jobs_that_a_person_prioritizes_go_first_whatever_a_manifest_s
 
     assert order() == "a b hero-1 hero-2 z"
     assert prioritize("z", "hero-*") == "3 jobs go first: z, hero-1, hero-2"
-    assert prioritize("a", "--last") == "1 job goes last: a"
-    assert order() == "z hero-1 hero-2 b a"
+    assert order() == "z hero-1 hero-2 a b"
     table.sync(*specs)
-    assert order() == "z hero-1 hero-2 b a"
+    assert order() == "z hero-1 hero-2 a b"
     # Which jobs a selection has does not depend on it, only when they are sent.
-    assert order(Selection(limit=3)) == "hero-1 b a"
-    assert prioritize("--unset") == "5 jobs go in the manifest's order again: a, b, hero-1, hero-2, z"
+    assert order(Selection(limit=3)) == "hero-1 a b"
+    assert prioritize("*") == "5 jobs go first: a, b, hero-1, hero-2, z"
     assert order() == "a b hero-1 hero-2 z"
 
 
@@ -177,7 +176,6 @@ REFUSED = [
     (("prioritize",), "name at least one job"),
     (("prioritize", "mina"), "mina: no job of this batch has such an id; did you mean mona?"),
     (("prioritize", "caf\udce9"), "no job of this batch has such an id"),
-    (("prioritize", "mona", "--last", "--unset"), "exclude one another"),
 ]
 
 

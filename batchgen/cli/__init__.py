@@ -37,7 +37,7 @@ COMMANDS = {
     "pause": "Submit nothing more in a batch until it is resumed. What is in flight goes on.",
     "resume": "End the pause of a batch.",
     "set": "Set limits, the cap or the time of a batch while its runs are at work; or show what is in force.",
-    "prioritize": "Send these jobs of a batch first, or last.",
+    "prioritize": "Send these jobs of a batch first.",
     "report": "Write the review page as one file that opens without a server.",
     "verdicts": "Bring verdicts on clips from a file into the job table.",
     "next": "Write the picked or rejected jobs as a new manifest: for another model, or for another try.",

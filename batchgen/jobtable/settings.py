@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, func, insert, select, text, update
 
@@ -21,8 +21,6 @@ from batchgen.jobtable.joins import SETTING_IS_CURRENT
 from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.rows import chunks_of
 from batchgen.jobtable.schema import batches, jobs, settings
-
-Place = Literal["first", "last", "unset"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,25 +86,14 @@ def compare_again(connection: Connection, batch_id: int, now: datetime) -> None:
 
 
 def prioritize(
-    connection: Connection,
-    batch_id: int,
-    groups: Sequence[Sequence[str]],
-    place: Place,
-    message: str,
-    now: datetime,
-    by: str,
+    connection: Connection, batch_id: int, groups: Sequence[Sequence[str]], message: str, now: datetime, by: str
 ) -> None:
-    """Send these jobs before all others, the first group first, or after all others, the last group last.
-
-    "unset" gives them back the manifest's order.
-    """
-    extremes = select(func.coalesce(func.max(jobs.c.rank), 0), func.coalesce(func.min(jobs.c.rank), 0))
-    highest, lowest = connection.execute(extremes.where(jobs.c.batch_id == batch_id)).one()
-    for number, keys in enumerate(groups):
-        ranks = {"first": highest + len(groups) - number, "last": lowest - 1 - number, "unset": 0}
+    """Send these jobs before all others, the first group first; those of one group in the manifest's order."""
+    of_batch = jobs.c.batch_id == batch_id
+    highest = connection.execute(select(func.coalesce(func.max(jobs.c.rank), 0)).where(of_batch)).scalar_one()
+    for rank, keys in enumerate(reversed(groups), highest + 1):
         for chunk in chunks_of(keys):
-            of_chunk = update(jobs).where(jobs.c.batch_id == batch_id, jobs.c.key.in_(chunk))
-            connection.execute(of_chunk.values(rank=ranks[place]))
+            connection.execute(update(jobs).where(of_batch, jobs.c.key.in_(chunk)).values(rank=rank))
     record(connection, batch_id, SettingName.PRIORITIZED, message, now, by)
 
 
