@@ -21,11 +21,19 @@ from batchgen.hooks.notifier import LINE_CHARS, LINES_MAX, Message, receivers_of
 from tests.batches import write_manifest
 from tests.conftest import Command, Launch, Simulate
 from tests.events import check_events
+from tests.forks import Fork
 from tests.listening import hang, listening_on_a_thread, read_head
 from tests.waiting import rows, states, until
 
 KEY = "test-key-never-to-be-seen"
 IMPATIENT = "import batchgen.hooks.notifier as n, batchgen.cli; n.END_SECONDS = 0.2; batchgen.cli.main()"
+SOON_IDLE = """
+from datetime import timedelta
+from batchgen import cli
+from batchgen.hooks import run_hooks
+run_hooks.IDLE = timedelta(seconds=0.6)
+cli.main()
+"""
 RECORD = """
 import json, os, sys
 names = sorted(name for name in os.environ if name.startswith(("BATCHGEN", "AIMLAPI")))
@@ -115,11 +123,13 @@ def test_a_run_in_which_nothing_moves_for_long_is_notified_once(
     killed.end()
     receiver = Receiver()
     with listening_on_a_thread(receiver) as port:
-        options = ("--notify", f"json://127.0.0.1:{port}", "--notify-idle", "0.01")
-        running = launch("run", "m.yaml", *options, **simulator.environment)
-        until(lambda: receiver.bodies)
-        running.signal(signal.SIGINT)
-        assert running.end().returncode == 130
+        words = ["-c", SOON_IDLE, "run", "m.yaml", "--notify", f"json://127.0.0.1:{port}"]
+        with Fork(words, cwd=tmp_path, env={**os.environ, **simulator.environment}) as running:
+            try:
+                until(lambda: receiver.bodies)
+            finally:
+                running.send_signal(signal.SIGINT)
+        assert running.returncode == 130
     idle, end = receiver.bodies
     assert "nothing has moved for" in idle["title"]
     assert "1 job waits for generations at the service" in idle["message"]
@@ -183,7 +193,6 @@ def test_a_message_is_bounded_and_printable() -> None:
 @pytest.mark.parametrize(
     ("option", "value", "expected"),
     [
-        ("--notify-idle", "5", "--notify-idle needs --notify"),
         ("--notify", "s3cret", "--notify 1 is no address that Apprise knows"),
         ("--notify", "nothing://s3cret", "--notify 1 is no address that Apprise knows"),
         ("--notify", "json://a/s3cret json://b/s3cret", "--notify 1 holds several addresses: write --notify before"),
@@ -248,8 +257,6 @@ def test_the_command_gets_each_delivered_file_once_and_nothing_becomes_an_option
 
     again = batchgen("run", "m.yaml", "--exec", command, **simulator.environment)
     assert (again.returncode, len((tmp_path / "hook.log").read_text().splitlines())) == (0, len(HOSTILE))
-    batchgen("run", "m.yaml", "--exec", command, "--exec-again", **simulator.environment)
-    assert len((tmp_path / "hook.log").read_text().splitlines()) == 2 * len(HOSTILE)
 
 
 @pytest.mark.slow

@@ -152,7 +152,7 @@ IMPOSSIBLE: list[dict[str, Any]] = [
     *({"sample": True}, {"limit": "3"}, {"only": 5}, {"only": [None]}, {"only": b"clip-0"}, {"where": 5}),
     *({"only": []}, {"only": ""}, {"only": {}}, {"only": set()}, {"where": ""}, {"sample": 0}, {"max_cost": 0}),
     *({"until": "08:00"}, {"until": date(2026, 3, 1)}, {"simulate": "no"}, {"validate": "false"}, {"verify": 1}),
-    *({"notify": 5}, {"notify_idle": -5}, {"notify_idle": float("inf")}, {"exec": 5}, {"metrics": 99_999}),
+    *({"notify": 5}, {"exec": 5}, {"metrics": 99_999}),
 ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -14,7 +14,7 @@ from batchgen.advice.command_line import command_line
 from batchgen.errors import UsageError
 from batchgen.hooks.delivery_hook import DeliveryHook
 from batchgen.hooks.notifier import Notifier
-from batchgen.hooks.run_hooks import IDLE, RunHooks
+from batchgen.hooks.run_hooks import RunHooks
 from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.sync import OnChanged
 from batchgen.limits.steering import setting_text
@@ -44,13 +44,9 @@ class RunOptions(TypedDict, total=False):
     max_cost: float | str | Decimal | None
     """USD. A float means what it shows: 0.1 is exactly 0.1."""
     notify: Collection[str]
-    """Apprise URLs, which are notified at the end, of what stops the run, and when nothing has moved for a while."""
-    notify_idle: float | None
-    """Minutes without a change of state after which they are notified. Default: 30."""
+    """Apprise URLs, which are notified at the end, of what stops the run, and when nothing has moved for 30 minutes."""
     exec: str | Sequence[str] | None
     """A command for each delivered file, as it would be typed, or its arguments. See `batchgen run --help`."""
-    exec_again: bool
-    """Whether it is started again for files for which it succeeded in an earlier run."""
     metrics: int | None
     """A port on loopback for Prometheus; 0 is any that is free."""
     wait_for_credits: bool
@@ -76,12 +72,11 @@ CHECKS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     ),
     **dict.fromkeys(("notify", "exec"), ("neither a text nor a list of texts", is_text_or_texts)),
     **dict.fromkeys(
-        ("simulate", "validate", "exec_again", "wait_for_credits", "verify"),
+        ("simulate", "validate", "wait_for_credits", "verify"),
         ("neither True nor False", lambda value: isinstance(value, bool)),
     ),
     "where": ("not a text", lambda value: isinstance(value, str)),
     "until": ("not a datetime", lambda value: isinstance(value, datetime)),
-    "notify_idle": ("not a number of minutes", lambda value: isinstance(value, int | float) and 0 < value < 1e6),
     "metrics": ("not a port", lambda value: type(value) is int and 0 <= value < 65_536),
 }
 """What is wrong with a value of an option, and whether it is right; those of limits are read as the manifest's are."""
@@ -132,14 +127,8 @@ def selection_of(options: RunOptions) -> Selection:
 def hooks_of(options: RunOptions, manifest: Path) -> RunHooks:
     """What the options let a run of a manifest call outside. Raises `UsageError`."""
     urls, command, port = options.get("notify") or (), options.get("exec"), options.get("metrics")
-    idle = timedelta(minutes=options.get("notify_idle") or IDLE.total_seconds() / 60)
     notifier = Notifier((urls,) if isinstance(urls, str) else urls)
-    again = options.get("exec_again", False)
-    if options.get("notify_idle") is not None and not urls:
-        raise UsageError("--notify-idle needs --notify")
-    if again and not command:
-        raise UsageError("--exec-again needs --exec")
-    hook = DeliveryHook(command, manifest.parent, again=again) if command is not None else None
+    hook = DeliveryHook(command, manifest.parent) if command is not None else None
     server = None
     if port is not None:
         from batchgen.hooks.metrics import MetricsServer  # Imported here: only `--metrics` needs it.
@@ -148,5 +137,5 @@ def hooks_of(options: RunOptions, manifest: Path) -> RunHooks:
     simulate, db = options.get("simulate", False), options.get("db")
     db = Path(db).absolute() if db and "://" not in str(db) else db  # it is read on another machine, in another folder
     return RunHooks(
-        notifier, hook, server, idle, lambda name: command_line(name, manifest.absolute(), simulate=simulate, db=db)
+        notifier, hook, server, lambda name: command_line(name, manifest.absolute(), simulate=simulate, db=db)
     )

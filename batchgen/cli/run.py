@@ -41,7 +41,7 @@ from batchgen.runs.ending import Ending
 from batchgen.services.registry import SIMULATOR
 from batchgen.services.text import shell_word
 
-ENROLL_TAKES = ("db", "simulate", "validate", "changed", "notify", "notify_idle", "exec_again")
+ENROLL_TAKES = ("db", "simulate", "validate", "changed", "notify")
 """Options that do not need a run; BATCHGEN_NOTIFY may be there for others."""
 
 
@@ -55,14 +55,8 @@ ENROLL_TAKES = ("db", "simulate", "validate", "changed", "notify", "notify_idle"
     envvar="BATCHGEN_NOTIFY",
     metavar="URL",
     help="Notify by mail, Slack, Telegram, … (an Apprise URL, such as mailto://user:password@example.com) at the"
-    " end, when something stops the run, and when nothing has moved for a while. Repeatable. In the environment,"
+    " end, when something stops the run, and when nothing has moved for 30 minutes. Repeatable. In the environment,"
     " where other users cannot read it, several are separated by blanks.  [env: BATCHGEN_NOTIFY]",
-)
-@click.option(
-    "--notify-idle",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="MINUTES",
-    help="How long nothing may move before --notify says so. Default: 30.",
 )
 @click.option(
     "--exec",
@@ -71,9 +65,6 @@ ENROLL_TAKES = ("db", "simulate", "validate", "changed", "notify", "notify_idle"
     " folder, without a shell. {path} (or {}), {id}, {batch}, {model} and {url} stand for arguments:"
     " 'rclone copy -- {path} b2:clips'. The environment has them as BATCHGEN_PATH, …; it lacks the API key."
     " Put -- before {id}: it may begin with a dash. What failed, or was killed, is started again by the next run.",
-)
-@click.option(
-    "--exec-again", is_flag=True, help="Start it also for files for which the same command ended well before."
 )
 @click.option(
     "--metrics",

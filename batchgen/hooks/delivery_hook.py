@@ -90,12 +90,11 @@ def parse_command(command: str | Sequence[str]) -> list[str]:
 class DeliveryHook:
     """Runs a command in `folder` for the delivered files of a batch. Its failures go to `on_result`, and end nothing.
 
-    `again`: also for the files for which it ended well in an earlier run. Raises `UsageError` where the command cannot
-    be started.
+    Raises `UsageError` where the command cannot be started.
     """
 
-    def __init__(self, command: str | Sequence[str], folder: Path, *, again: bool = False) -> None:
-        self.arguments, self.folder, self.again = parse_command(command), folder.absolute(), again
+    def __init__(self, command: str | Sequence[str], folder: Path) -> None:
+        self.arguments, self.folder = parse_command(command), folder.absolute()
         program = self.arguments[0]
         if not shutil.which(self.folder / program if os.sep in program else program):
             raise UsageError(f"--exec: there is no program {program!r} that can be started. Nothing has been sent.")
@@ -115,10 +114,7 @@ class DeliveryHook:
         self.environment = {name: value for name, value in os.environ.items() if name not in hidden}
         unended = await database.read(leases.unended, batch_id)
         self.dead_runs = await asyncio.to_thread(run_lock.dead_runs, database, unended)
-        if self.again:
-            self.waiting.extend(await database.read(delivery_hooks.outputs_of, batch_id))
-        else:
-            self.waiting.extend(await database.read(delivery_hooks.waiting_outputs, batch_id, self.digest))
+        self.waiting.extend(await database.read(delivery_hooks.waiting_outputs, batch_id, self.digest))
 
     async def add(self, keys: Iterable[str]) -> None:
         """Take up the files of jobs that were delivered just now."""
@@ -159,9 +155,7 @@ class DeliveryHook:
     async def handle(self, output_id: int) -> None:
         """Run the command for one file, unless another run does, or did."""
         write, now = self.database.write, clock.utcnow()
-        file = await write(
-            delivery_hooks.begin, output_id, self.digest, self.run_id, self.dead_runs, now, again=self.again
-        )
+        file = await write(delivery_hooks.begin, output_id, self.digest, self.run_id, self.dead_runs, now)
         if file is None:
             return
         path = file.path if is_url(file.path) else str((self.folder / file.path).absolute())

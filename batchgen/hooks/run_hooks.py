@@ -43,10 +43,9 @@ class RunHooks:
         notifier: Notifier,
         delivery_hook: DeliveryHook | None,
         metrics: MetricsServer | None,
-        idle: timedelta,
         command_line: Callable[[str], str],
     ) -> None:
-        self.notifier, self.delivery_hook, self.metrics, self.idle = notifier, delivery_hook, metrics, idle
+        self.notifier, self.delivery_hook, self.metrics = notifier, delivery_hook, metrics
         self.command_line = command_line
         """Another command on the same batch, to type."""
         self.report: Report = log_failure
@@ -134,7 +133,7 @@ class RunHooks:
             self.notified_stops.add(stop.kind)
             title = f"batchgen: {self.batch}: no more is sent ({stop.kind})"
             self.notifier.notify(Message(title, [stop.message, stop.hint]))
-        if now - self.last_movement < self.idle or self.notified_idle:
+        if now - self.last_movement < IDLE or self.notified_idle:
             return
         self.notified_idle = True
         waiting = await self.context.database.read(blockers.blockers, self.context.batch_id, now)

@@ -26,25 +26,18 @@ def waiting_outputs(connection: Connection, batch_id: int, command: str) -> list
     return list(connection.execute(waiting, {"in_batch": batch_id}).scalars())
 
 
-def outputs_of(connection: Connection, batch_id: int, keys: Collection[str] | None = None) -> list[int]:
-    """The delivered files of these jobs or of all, in order of delivery."""
-    statement = SELECT_IN_ORDER_OF_DELIVERY if keys is None else SELECT_IN_ORDER_OF_DELIVERY.where(jobs.c.key.in_(keys))
-    return list(connection.execute(statement, {"in_batch": batch_id}).scalars())
+def outputs_of(connection: Connection, batch_id: int, keys: Collection[str]) -> list[int]:
+    """The delivered files of these jobs, in order of delivery."""
+    of_jobs = SELECT_IN_ORDER_OF_DELIVERY.where(jobs.c.key.in_(keys))
+    return list(connection.execute(of_jobs, {"in_batch": batch_id}).scalars())
 
 
 def begin(
-    connection: Connection,
-    output_id: int,
-    command: str,
-    run_id: str,
-    dead_runs: Collection[str],
-    now: datetime,
-    *,
-    again: bool = False,
+    connection: Connection, output_id: int, command: str, run_id: str, dead_runs: Collection[str], now: datetime
 ) -> Any:
     """Record that a run starts the command for a file; None where it ended well, or a live run has started it.
 
-    `again` starts it although it ended well in an earlier run. Returns the row of what the command is told of the file.
+    Returns the row of what the command is told of the file.
     """
     columns = (jobs.c.key, jobs.c.model, outputs.c.number, outputs.c.path, outputs.c.url, outputs.c.sha256)
     delivered = select(*columns).select_from(ATTEMPTS).join(outputs).where(outputs.c.id == output_id, IS_DELIVERED)
@@ -59,8 +52,7 @@ def begin(
         connection.execute(insert(hook_runs).values(output_id=output_id, command=command, **started))
         return file
     is_at_work = row.ended_at is None and row.run_ended_at is None and row.run_id not in dead_runs
-    ended_well = row.exit_code == 0 and not again
-    if row.run_id == run_id or ended_well or is_at_work:
+    if row.run_id == run_id or row.exit_code == 0 or is_at_work:
         return None
     guard = {"output_id": output_id, "command": command, "run_id": row.run_id}
     return file if guarded_update(connection, hook_runs, guard, started) else None
