@@ -58,6 +58,12 @@ def batch(database: Database, tmp_path: Path) -> ReviewBatch:
     return batch
 
 
+@pytest.fixture
+def posters_beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No poster is small enough for the page itself."""
+    monkeypatch.setattr("batchgen.review.report.INLINE_BYTES", 0)
+
+
 def read_clips(batch: ReviewBatch) -> list[Clip]:
     return batch.database.read_now(lambda connection: list(clips.clips(connection, batch.batch_id)))
 
@@ -89,19 +95,21 @@ def test_batches_whose_names_read_alike_in_a_path_have_reports_of_their_own(tabl
     assert "a_b-report.html" in reports
 
 
+@pytest.mark.usefixtures("posters_beside")
 def test_a_report_elsewhere_finds_its_videos_and_its_posters(batch: ReviewBatch, batchgen: Command) -> None:
     folder = batch.folder / "for the client"  # which is made
-    result = batchgen("report", batch.manifest, "-o", folder / "page.html", "--inline", "0")
+    result = batchgen("report", batch.manifest, "-o", folder / "page.html")
     assert result.returncode == 0
     assert '"videos":"../"' in (folder / "page.html").read_text("utf-8")
     assert (folder / "page-posters" / f"{DIGEST[:16]}.webp").read_bytes() == Posters(batch.folder).read(DIGEST)
 
 
+@pytest.mark.usefixtures("posters_beside")
 def test_posters_beside_a_report_are_written_through_no_link(batch: ReviewBatch, batchgen: Command) -> None:
     folder, mine = batch.folder / "for the client", batch.folder / "mine"
     folder.mkdir()
     mine.mkdir()
-    command = ("report", batch.manifest, "-o", folder / "page.html", "--inline", "0")
+    command = ("report", batch.manifest, "-o", folder / "page.html")
     (folder / "page-posters").symlink_to(mine)
     refused = batchgen(*command)
     assert (refused.returncode, "page-posters: is a symbolic link to" in refused.stderr) == (8, True), refused.stderr
@@ -211,12 +219,13 @@ def test_a_request_that_is_none_is_shown_as_far_as_it_goes(batch: ReviewBatch, r
     assert json.loads(as_script(data.document()))["rows"][0][1] == "mona"
 
 
+@pytest.mark.usefixtures("posters_beside")
 def test_a_digest_that_is_a_path_leads_nowhere(batch: ReviewBatch, batchgen: Command) -> None:
     outside = batch.folder.parent / "outside.webp"
     batch.change(lambda connection: connection.execute(update(outputs).values(sha256="../../../outside")))
     (batch.folder / ".batchgen" / "posters" / "..").mkdir(exist_ok=True)
     outside.write_bytes(poster_bytes("teal"))
-    result = batchgen("report", batch.manifest, "--inline", "0")
+    result = batchgen("report", batch.manifest)
     assert result.returncode == 0
     assert "poster" not in result.stdout
     assert not read_clips(batch)[0].files

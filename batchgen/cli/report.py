@@ -21,8 +21,6 @@ from batchgen.review.page import read_page
 from batchgen.review.posters import PosterSource
 from batchgen.review.report import MARK, write_report
 
-INLINE_MB = 20.0  # of posters in the page: those of some 2,000 clips
-MEGABYTE = 1_000_000
 UNSAFE = r"[^\w.-]"  # characters of a batch's name that may mean something in a path
 NAME_CHARS = 50  # of a batch's name: in any script, the name of its report is short enough for a file system
 DIGEST_CHARS = 6  # which tell batches apart whose names read alike in a path
@@ -35,16 +33,9 @@ DIGEST_CHARS = 6  # which tell batches apart whose names read alike in a path
     type=options.FilePath("page.html"),
     help="The page. Default: BATCH-report.html beside the manifest.",
 )
-@click.option(
-    "--inline",
-    default=INLINE_MB,
-    show_default=True,
-    metavar="MB",
-    type=click.FloatRange(min=0),
-    help="Put the posters into the page if they take at most so much of it, else into a folder beside it.",
-)
-def command(manifest: Path, db: str | None, simulate: bool, output: Path | None, inline: float) -> None:
-    """It opens in any browser, from a disk or from a web server, and asks nobody for anything.
+def command(manifest: Path, db: str | None, simulate: bool, output: Path | None) -> None:
+    """It opens in any browser, from a disk or from a web server, and asks nobody for anything. The posters are in it,
+    or, where they take more than 20 MB, in a folder beside it.
 
     The videos stay where they are: whoever gets the page needs them beside it. Verdicts are kept in the browser; "Save
     verdicts" hands them back as a file for `batchgen verdicts import`.
@@ -55,7 +46,7 @@ def command(manifest: Path, db: str | None, simulate: bool, output: Path | None,
         check_target(path, MARK)  # before anything is read
         posters = asyncio.run(read_posters(PosterSource(folder), database.read_now(clips.first_files, batch.id)))
         page = database.read_now(read_page, batch, posters)
-    report = write_report(page, path, folder, inline * MEGABYTE)
+    report = write_report(page, path, folder)
     place = report.poster_folder or "the page"
     with_posters = f", {plural(report.posters, 'poster')} in {place}" if report.posters else ""
     jobs = plural(len(page.document["rows"]), "job")

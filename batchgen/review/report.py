@@ -18,6 +18,7 @@ MEDIA = "'self' file:"
 MARK = f'content="{GENERATOR}"'
 """Of a page of ours: only such a one is replaced."""
 BASE64_GROWTH = 4 / 3
+INLINE_BYTES = 20_000_000  # of posters in the page: those of some 2,000 clips
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +29,10 @@ class WrittenReport:
     """Where the posters are; None where they are in the page."""
 
 
-def write_report(page: PageData, path: Path, folder: Path, inline_bytes: float) -> WrittenReport:
-    """Write the page of a batch whose videos lie below `folder`. Raises `UnsafePath`, `StorageError`.
-
-    Posters are in the page where all of them together take at most `inline_bytes` in it.
-    """
+def write_report(page: PageData, path: Path, folder: Path) -> WrittenReport:
+    """Write the page of a batch whose videos lie below `folder`. Raises `UnsafePath`, `StorageError`."""
     posters = page.posters
-    is_inline = sum(map(len, posters.values())) * BASE64_GROWTH <= inline_bytes
+    is_inline = sum(map(len, posters.values())) * BASE64_GROWTH <= INLINE_BYTES
     poster_folder = None if is_inline or not posters else path.with_name(f"{path.stem}-posters")
     document = {
         **page.document,
