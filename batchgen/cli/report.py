@@ -43,11 +43,10 @@ def command(manifest: Path, db: str | None, simulate: bool, output: Path | None)
         check_target(path, MARK)  # before anything is read
         posters = asyncio.run(read_posters(PosterSource(folder), database.read_now(clips.first_files, batch.id)))
         page = database.read_now(read_page, batch, posters)
-    report = write_report(page, path, folder)
-    place = report.poster_folder or "the page"
-    with_posters = f", {plural(report.posters, 'poster')} in {place}" if report.posters else ""
+    place = write_report(page, path, folder) or "the page"
+    with_posters = f", {plural(len(page.posters), 'poster')} in {place}" if page.posters else ""
     jobs = plural(len(page.document["rows"]), "job")
-    print_lines(f"{path}: {jobs}, {filesize.decimal(report.bytes)}{with_posters}")
+    print_lines(f"{path}: {jobs}, {filesize.decimal(path.stat().st_size)}{with_posters}")
     print_lines(
         "Open it in a browser. The videos are not in it: hand them on with it, in their folders."
         f" {options.quoted_command('verdicts import FILE')} reads the verdicts that it saves.",
