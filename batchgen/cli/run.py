@@ -224,7 +224,7 @@ async def run_with_progress(opened: OpenRun, as_json: bool, log: IO[str] | None,
     began_at = clock.utcnow()
     try:
         async with progress.following():
-            with signals_handled(runner):
+            with signals_handled(runner.stop):
                 ending = await opened.run()
     finally:
         sentences.is_silent = False

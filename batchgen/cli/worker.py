@@ -84,7 +84,7 @@ async def work(display: WorkerDisplay, folder: Path | None, stays: bool, waits_f
         on_error=display.show_error,
         on_idle=lambda: display.show_idle("nothing to do now: it waits for jobs, until a signal comes", None),
     )
-    with signals_handled(worker):
+    with signals_handled(worker.stop):
         code = await worker.run()
     if worker.signal:
         display.show_idle("stopped: what was begun, others go on with", code)
