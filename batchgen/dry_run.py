@@ -77,14 +77,6 @@ class ModelCost:
 
 
 @dataclass(frozen=True, slots=True)
-class FirstPrompt:
-    """A prompt as it would be sent, and the first job that has it."""
-
-    job: str
-    prompt: str
-
-
-@dataclass(frozen=True, slots=True)
 class Snapshot:
     """All that a plan needs of the job table, at one moment, as it would be once the manifest is synced."""
 
@@ -96,8 +88,8 @@ class Snapshot:
     """Pending jobs that were paid for before, or whose video is there: a run asks what becomes of them."""
     beside: list[str]
     """Pending jobs whose output is the clip of another job: they are delivered beside it, under another name."""
-    prompts: list[FirstPrompt]
-    """The first different prompts among them."""
+    prompts: Mapping[str, str]
+    """The first different prompts among them as they would be sent, each by the first job that has it."""
     left_out: int
     """Pending jobs that are not selected."""
     generating: Sequence[Row[Any, Any, Any]]
@@ -205,7 +197,7 @@ def read_snapshot(connection: Connection, request: PlanRequest, now: datetime) -
     return snapshot
 
 
-def first_prompts(connection: Connection, pending: Sequence[Candidate]) -> list[FirstPrompt]:
+def first_prompts(connection: Connection, pending: Sequence[Candidate]) -> dict[str, str]:
     """The first `PROMPTS` different prompts, in the order in which their jobs would be sent."""
     first: dict[str, int] = {}
     for job in pending[:PROMPTS_SEARCHED]:
@@ -216,7 +208,7 @@ def first_prompts(connection: Connection, pending: Sequence[Candidate]) -> list[
             break
     rows = connection.execute(select(jobs.c.id, jobs.c.key).where(jobs.c.id.in_(first.values())))
     keys = {row.id: row.key for row in rows}
-    return [FirstPrompt(keys[job_id], prompt) for prompt, job_id in first.items()]
+    return {keys[job_id]: prompt for prompt, job_id in first.items()}
 
 
 def within_cap(costs: Sequence[Decimal | None], summary: BatchSummary, cap: Decimal | None) -> tuple[int, Decimal]:

@@ -150,7 +150,7 @@ REFUSED = {
     "a comment": ("/* nothing */", "this query has no result"),
     "no end": (
         f"{FOREVER} SELECT max(x) FROM n",
-        "took longer than 0.1 s and was stopped. Ask for less .*--timeout 0.6",
+        "took longer than 0.1 s and was stopped. Ask for less",
     ),
     "too many brackets": (f"SELECT {'(' * 4_000}1{')' * 4_000}", "too large|overflow|too many"),
     "bytes that are no text": ("SELECT CAST(x'ff' AS TEXT)", "Could not decode"),
@@ -206,7 +206,6 @@ MISTYPED = {
     ("query.sql",): "to run the query in a file: batchgen sql - < query.sql",
     ("",): "the query is empty",
     ("SELECT 1", "--csv", "--json"): "--csv and --json exclude one another",
-    ("SELECT 1", "--timeout", "0"): "not in the range",
 }
 
 
@@ -235,7 +234,7 @@ def test_the_time_in_which_nobody_reads_the_rows_does_not_count(opened: Database
 def test_ctrl_c_ends_a_query(sql: Command, tmp_path: Path) -> None:
     query = f"{FOREVER} SELECT x FROM n"
     process = subprocess.Popen(
-        [sys.executable, "-m", "batchgen", "sql", query, "--csv", "--timeout", "100"],
+        [sys.executable, "-m", "batchgen", "sql", query, "--csv"],
         cwd=tmp_path,
         env=dict(os.environ),
         stdout=subprocess.PIPE,

@@ -58,13 +58,19 @@ def batch(database: Database, tmp_path: Path) -> ReviewBatch:
     return batch
 
 
+@pytest.fixture
+def posters_beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No poster is small enough for the page itself."""
+    monkeypatch.setattr("batchgen.review.report.INLINE_BYTES", 0)
+
+
 def read_clips(batch: ReviewBatch) -> list[Clip]:
     return batch.database.read_now(lambda connection: list(clips.clips(connection, batch.batch_id)))
 
 
 def test_report_writes_one_page_beside_the_manifest(batch: ReviewBatch, batchgen: Command) -> None:
     result = batchgen("report", batch.manifest)
-    path = batch.folder / "night-report.html"
+    path = batch.folder / "m-report.html"
     assert result.returncode == 0
     assert result.stdout.startswith(f"{path}: 2 jobs, ")
     assert "1 poster in the page" in result.stdout
@@ -73,35 +79,37 @@ def test_report_writes_one_page_beside_the_manifest(batch: ReviewBatch, batchgen
     assert 'content="default-src' in page
     assert '"videos":""' in page
     assert "http://" not in page.replace("http://www.w3.org", "")
-    assert sorted(file.name for file in batch.folder.glob("*report*")) == ["night-report.html"]
+    assert sorted(file.name for file in batch.folder.glob("*report*")) == ["m-report.html"]
     assert batchgen("report", batch.manifest).returncode == 0  # its own page may be replaced
 
 
-def test_batches_whose_names_read_alike_in_a_path_have_reports_of_their_own(table: Table, batchgen: Command) -> None:
-    names = ["a/b", "a_b", "a b", "é" * 200, "é" * 199]
-    for number, name in enumerate(names):
-        manifest = table.folder / f"{number}.yaml"
-        manifest.touch()
-        table.sync("mona", batch=Batch(name, "aimlapi", manifest, "00"))
-        assert batchgen("report", manifest).returncode == 0
+def test_a_batch_and_its_simulation_have_reports_of_their_own_whatever_their_names(
+    table: Table, batchgen: Command
+) -> None:
+    manifest = table.folder / "m.yaml"
+    manifest.touch()
+    for name, service, words in (("a/b", "aimlapi", ()), ("a/b-simulated", "simulator", ("--simulate",))):
+        table.sync("mona", batch=Batch(name, service, manifest, "00"))
+        assert batchgen("report", manifest, *words).returncode == 0
     reports = {path.name for path in table.folder.glob("*-report.html")}
-    assert len(reports) == len(names)
-    assert "a_b-report.html" in reports
+    assert reports == {"m-report.html", "m-simulated-report.html"}
 
 
+@pytest.mark.usefixtures("posters_beside")
 def test_a_report_elsewhere_finds_its_videos_and_its_posters(batch: ReviewBatch, batchgen: Command) -> None:
     folder = batch.folder / "for the client"  # which is made
-    result = batchgen("report", batch.manifest, "-o", folder / "page.html", "--inline", "0")
+    result = batchgen("report", batch.manifest, "-o", folder / "page.html")
     assert result.returncode == 0
     assert '"videos":"../"' in (folder / "page.html").read_text("utf-8")
     assert (folder / "page-posters" / f"{DIGEST[:16]}.webp").read_bytes() == Posters(batch.folder).read(DIGEST)
 
 
+@pytest.mark.usefixtures("posters_beside")
 def test_posters_beside_a_report_are_written_through_no_link(batch: ReviewBatch, batchgen: Command) -> None:
     folder, mine = batch.folder / "for the client", batch.folder / "mine"
     folder.mkdir()
     mine.mkdir()
-    command = ("report", batch.manifest, "-o", folder / "page.html", "--inline", "0")
+    command = ("report", batch.manifest, "-o", folder / "page.html")
     (folder / "page-posters").symlink_to(mine)
     refused = batchgen(*command)
     assert (refused.returncode, "page-posters: is a symbolic link to" in refused.stderr) == (8, True), refused.stderr
@@ -211,12 +219,13 @@ def test_a_request_that_is_none_is_shown_as_far_as_it_goes(batch: ReviewBatch, r
     assert json.loads(as_script(data.document()))["rows"][0][1] == "mona"
 
 
+@pytest.mark.usefixtures("posters_beside")
 def test_a_digest_that_is_a_path_leads_nowhere(batch: ReviewBatch, batchgen: Command) -> None:
     outside = batch.folder.parent / "outside.webp"
     batch.change(lambda connection: connection.execute(update(outputs).values(sha256="../../../outside")))
     (batch.folder / ".batchgen" / "posters" / "..").mkdir(exist_ok=True)
     outside.write_bytes(poster_bytes("teal"))
-    result = batchgen("report", batch.manifest, "--inline", "0")
+    result = batchgen("report", batch.manifest)
     assert result.returncode == 0
     assert "poster" not in result.stdout
     assert not read_clips(batch)[0].files

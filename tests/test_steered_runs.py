@@ -78,7 +78,7 @@ def test_two_runs_heed_what_is_set_and_a_run_that_is_killed_while_paused_loses_n
     started[0].end()
     started.append(start())
     wait_for_line("paused by `batchgen pause`", 2)
-    steer("set", "--unset", "max_cost")
+    steer("set", "max_cost=")
     assert len(ask(SENT)) == 5
 
     steer("set", "in_flight=100")

@@ -330,28 +330,16 @@ def test_a_reader_that_has_read_enough_is_no_error() -> None:
     )
 
 
-class Stopped:
-    """Stands for a run that can be stopped."""
-
-    def __init__(self) -> None:
-        self.signal: signal.Signals | None = None
-        self.event = asyncio.Event()
-
-    def stop(self, stopped_by: signal.Signals) -> None:
-        self.signal = stopped_by
-        self.event.set()
-
-
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no terminals that hang up")
 async def test_a_hang_up_stops_a_run_in_good_order_unless_nohup_has_it_ignored() -> None:
-    ended = Stopped()
+    stops: asyncio.Queue[signal.Signals] = asyncio.Queue()
     for handler, number in ((signal.SIG_IGN, None), (signal.SIG_DFL, signal.SIGTERM)):
         before = signal.signal(signal.SIGHUP, handler)
-        with signals_handled(ended):
+        with signals_handled(stops.put_nowait):
             signal.raise_signal(signal.SIGHUP)
             if number:
-                await ended.event.wait()
-            assert ended.signal == number
+                assert await stops.get() == number
+        assert stops.empty()
         signal.signal(signal.SIGHUP, before)
 
 

@@ -5,16 +5,10 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
-from batchgen.report.terminal import print_lines, print_text
-
-INSTALL = {
-    "bash": "echo 'eval \"$(batchgen completion bash)\"' >> ~/.bashrc",
-    "zsh": "echo 'eval \"$(batchgen completion zsh)\"' >> ~/.zshrc",
-    "fish": "batchgen completion fish > ~/.config/fish/completions/batchgen.fish",
-}
+from batchgen.report.terminal import print_text
 
 
-@click.argument("shell", type=click.Choice(list(INSTALL)))
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def command(shell: str) -> None:
     """To have it in every new shell, type the line of yours:
 
@@ -26,6 +20,5 @@ def command(shell: str) -> None:
     complete = get_completion_class(shell)
     assert complete
     root = click.get_current_context().find_root()
-    print_lines(f"# To have this in every new shell: {INSTALL[shell]}")
     # The variable by which the shell asks: click derives its name from that of the program.
     print_text(complete(root.command, {}, "batchgen", "_BATCHGEN_COMPLETE").source())

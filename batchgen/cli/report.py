@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import re
 from pathlib import Path
 
 import click
 from rich import filesize
 
+from batchgen.api.checking import simulated_name
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch
@@ -20,12 +19,7 @@ from batchgen.report.terminal import print_lines
 from batchgen.review.page import read_page
 from batchgen.review.posters import PosterSource
 from batchgen.review.report import MARK, write_report
-
-INLINE_MB = 20.0  # of posters in the page: those of some 2,000 clips
-MEGABYTE = 1_000_000
-UNSAFE = r"[^\w.-]"  # characters of a batch's name that may mean something in a path
-NAME_CHARS = 50  # of a batch's name: in any script, the name of its report is short enough for a file system
-DIGEST_CHARS = 6  # which tell batches apart whose names read alike in a path
+from batchgen.services.registry import SIMULATOR
 
 
 @options.batch
@@ -33,44 +27,31 @@ DIGEST_CHARS = 6  # which tell batches apart whose names read alike in a path
     "-o",
     "--output",
     type=options.FilePath("page.html"),
-    help="The page. Default: BATCH-report.html beside the manifest.",
+    help="The page. Default: MANIFEST-report.html beside the manifest.",
 )
-@click.option(
-    "--inline",
-    default=INLINE_MB,
-    show_default=True,
-    metavar="MB",
-    type=click.FloatRange(min=0),
-    help="Put the posters into the page if they take at most so much of it, else into a folder beside it.",
-)
-def command(manifest: Path, db: str | None, simulate: bool, output: Path | None, inline: float) -> None:
-    """It opens in any browser, from a disk or from a web server, and asks nobody for anything.
+def command(manifest: Path, db: str | None, simulate: bool, output: Path | None) -> None:
+    """It opens in any browser, from a disk or from a web server, and asks nobody for anything. The posters are in it,
+    or, where they take more than 20 MB, in a folder beside it.
 
     The videos stay where they are: whoever gets the page needs them beside it. Verdicts are kept in the browser; "Save
     verdicts" hands them back as a file for `batchgen verdicts import`.
     """
     folder = manifest.absolute().parent
     with open_batch(db, manifest, simulate) as (database, batch):
-        path = output or folder / f"{name_in_path(batch.name)}-report.html"
+        name = simulated_name(manifest.stem) if batch.service == SIMULATOR else manifest.stem
+        path = output or folder / f"{name}-report.html"
         check_target(path, MARK)  # before anything is read
         posters = asyncio.run(read_posters(PosterSource(folder), database.read_now(clips.first_files, batch.id)))
         page = database.read_now(read_page, batch, posters)
-    report = write_report(page, path, folder, inline * MEGABYTE)
-    place = report.poster_folder or "the page"
-    with_posters = f", {plural(report.posters, 'poster')} in {place}" if report.posters else ""
+    place = write_report(page, path, folder) or "the page"
+    with_posters = f", {plural(len(page.posters), 'poster')} in {place}" if page.posters else ""
     jobs = plural(len(page.document["rows"]), "job")
-    print_lines(f"{path}: {jobs}, {filesize.decimal(report.bytes)}{with_posters}")
+    print_lines(f"{path}: {jobs}, {filesize.decimal(path.stat().st_size)}{with_posters}")
     print_lines(
         "Open it in a browser. The videos are not in it: hand them on with it, in their folders."
         f" {options.quoted_command('verdicts import FILE')} reads the verdicts that it saves.",
         err=True,
     )
-
-
-def name_in_path(batch: str) -> str:
-    """A batch's name for a file: its own where it may stand in a path, else one that no other batch gets."""
-    name = re.sub(UNSAFE, "_", batch)[:NAME_CHARS]
-    return name if name == batch else f"{name}-{hashlib.sha256(batch.encode()).hexdigest()[:DIGEST_CHARS]}"
 
 
 async def read_posters(source: PosterSource, files: list[ClipFile]) -> dict[str, bytes]:

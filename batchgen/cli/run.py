@@ -174,7 +174,7 @@ def announce_settings(opened: OpenRun, as_json: bool) -> None:
     in_force = database.read_now(read_in_force, batch_id)
     if not (in_force.pause or in_force.set_values):
         return
-    unset = f"`{options.command_to_type('set')} --unset NAME`"
+    unset = f"`{options.command_to_type('set')} NAME=`"
     hint = f"settings go before options and manifest until {unset}"
     lines = in_force_lines(in_force, now, options.command_to_type, only_set=True)
     if in_force.set_values:
@@ -224,7 +224,7 @@ async def run_with_progress(opened: OpenRun, as_json: bool, log: IO[str] | None,
     began_at = clock.utcnow()
     try:
         async with progress.following():
-            with signals_handled(runner):
+            with signals_handled(runner.stop):
                 ending = await opened.run()
     finally:
         sentences.is_silent = False

@@ -30,19 +30,16 @@ UNREACHED: dict[str, str] = {SettingName.MAX_COST: "1000000000", SettingName.UNT
 
 @options.manifest
 @click.argument("assignments", nargs=-1, metavar="[NAME=VALUE]...")
-@click.option("--unset", multiple=True, metavar="NAME", help="Go back to what the options and the manifest say.")
 @options.batch_table
-def command(
-    manifest: Path, assignments: tuple[str, ...], unset: tuple[str, ...], db: str | None, simulate: bool, as_json: bool
-) -> None:
-    """NAME is in_flight, submits_per_minute, polls_per_minute, downloads, max_cost or until; NAME= is the same as
-    --unset NAME. Without any, shows what is in force and where each value comes from.
+def command(manifest: Path, assignments: tuple[str, ...], db: str | None, simulate: bool, as_json: bool) -> None:
+    """NAME is in_flight, submits_per_minute, polls_per_minute, downloads, max_cost or until. Without any, shows what is
+    in force and where each value comes from.
 
     A value that is set goes before the options of `batchgen run`, and those before the manifest. It holds for this
-    batch, in all its runs, until it is unset. Values are those of the manifest's `limits:`, `auto` included; `until` is
-    a time such as 08:00.
+    batch, in all its runs, until NAME= goes back to them. Values are those of the manifest's `limits:`, `auto`
+    included; `until` is a time such as 08:00.
     """
-    changes = read_changes(assignments, unset)
+    changes = read_changes(assignments)
     with open_batch(db, manifest, simulate, steers=True) as (database, batch):
         now = clock.utcnow()
         if changes:
@@ -60,17 +57,17 @@ def command(
     show(event, *in_force_lines(in_force, now, options.command_to_type), notes=notes, as_json=as_json)
 
 
-def read_changes(assignments: tuple[str, ...], unset: tuple[str, ...]) -> dict[SettingName, Any]:
+def read_changes(assignments: tuple[str, ...]) -> dict[SettingName, Any]:
     """The values to set by name; None for one that is to be unset. Raises `UsageError` before anything is changed."""
     changes: dict[SettingName, Any] = {}
-    for assignment in (*assignments, *(f"{name}=" for name in unset)):
+    for assignment in assignments:
         name, sign, text = assignment.partition("=")
         name, text = name.strip().replace("-", "_"), text.strip()
         if not sign:
             raise UsageError(f"{assignment[:100]!r} is no assignment: write NAME=VALUE, such as in_flight=20")
         value = None
         if text.lower() in NO_LIMIT and (unreached := UNREACHED.get(name)):
-            back = f"--unset {name} goes back to what the options and the manifest say"
+            back = f"{name}= goes back to what the options and the manifest say"
             raise UsageError(f"`{name}` is lifted by a value that is not reached: {name}={unreached}; {back}")
         if text:
             value = read_moment(text) if name == SettingName.UNTIL else steering.read_value(name, text)

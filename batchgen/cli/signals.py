@@ -7,21 +7,12 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from signal import Signals
-from typing import Protocol
 
 AGAIN_SECONDS = 0.01  # after a Ctrl-C that Python could not raise
 END_SECONDS = 3.0  # after a second signal, for the outcomes of creates: then the process ends, whatever it waits for
-
-
-class Stoppable(Protocol):
-    """A run, or a worker with several."""
-
-    signal: Signals | None
-
-    def stop(self, stopped_by: Signals) -> None: ...
 
 
 def end_soon(number: int) -> None:
@@ -66,8 +57,9 @@ def interrupts_end() -> Iterator[None]:
 
 
 @contextmanager
-def signals_handled(runner: Stoppable) -> Iterator[None]:
-    """Let the first signal stop the run in good order, and the second at once. A terminal that hangs up is a signal.
+def signals_handled(stop: Callable[[Signals], None]) -> Iterator[None]:
+    """Let `stop` have each signal: the first ends a run in good order, the second at once. A terminal that hangs up is
+    a signal.
 
     A hang-up that is ignored stays ignored: `nohup` says that the run is to go on.
     """
@@ -85,7 +77,7 @@ def signals_handled(runner: Stoppable) -> Iterator[None]:
         if len(received) == 2:
             end_soon(received[0])
         if not is_over:
-            loop.call_soon_threadsafe(runner.stop, received[-1])
+            loop.call_soon_threadsafe(stop, received[-1])
 
     for number in numbers:
         signal.signal(number, handle)

@@ -25,7 +25,7 @@ from batchgen.services.text import shell_word
 STDIN = "-"
 NAME = re.compile(r"[\w./-]+")
 """One word: no query is so short, but the name of a view or of a file may be meant."""
-TIMEOUT_SECONDS = 10.0  # a SELECT on any view of 100,000 jobs takes less than two seconds
+TIMEOUT_SECONDS = 30.0  # a SELECT on any view of 100,000 jobs takes less than two seconds
 WIDTH = 100  # columns of the list of views where standard output is no terminal
 
 
@@ -33,16 +33,9 @@ WIDTH = 100  # columns of the list of views where standard output is no terminal
 @options.db
 @click.option("--csv", "as_csv", is_flag=True, help="Write CSV with a line of column names.")
 @options.json_lines
-@click.option(
-    "--timeout",
-    default=TIMEOUT_SECONDS,
-    show_default=True,
-    metavar="SECONDS",
-    type=click.FloatRange(0, 86_400, min_open=True),
-    help="Stop a query that the database works on for longer.",
-)
-def command(words: tuple[str, ...], db: str | None, as_csv: bool, as_json: bool, timeout: float) -> None:
-    """QUERY is one SELECT in quotation marks, or - for one from standard input. The database refuses whatever writes.
+def command(words: tuple[str, ...], db: str | None, as_csv: bool, as_json: bool) -> None:
+    """QUERY is one SELECT in quotation marks, or - for one from standard input. The database refuses whatever writes,
+    and stops what it works on for more than half a minute.
 
     Without a QUERY, the views that one can read are listed; the name of a VIEW explains its columns:
 
@@ -67,7 +60,7 @@ def command(words: tuple[str, ...], db: str | None, as_csv: bool, as_json: bool,
     elif query.casefold() in VIEWS:
         show_view(query.casefold())
     else:
-        run(manifest, read_query(query), db, timeout, as_csv=as_csv, as_json=as_json)
+        run(manifest, read_query(query), db, as_csv=as_csv, as_json=as_json)
 
 
 def split(words: tuple[str, ...]) -> tuple[Path | None, str]:
@@ -94,7 +87,7 @@ def read_query(query: str) -> str:
     return query
 
 
-def run(manifest: Path | None, query: str, db: str | None, timeout: float, *, as_csv: bool, as_json: bool) -> None:
+def run(manifest: Path | None, query: str, db: str | None, *, as_csv: bool, as_json: bool) -> None:
     from batchgen.jobtable.batches import open_table  # The list of views needs no database.
     from batchgen.jobtable.query import QueryLimit, run_query
     from batchgen.report import rows
@@ -108,7 +101,7 @@ def run(manifest: Path | None, query: str, db: str | None, timeout: float, *, as
     elif sys.stdout.isatty():
         consume = partial(rows.print_screen, width=screen.columns, height=screen.lines)
     with open_table(db, manifest) as database:
-        run_query(database, query, QueryLimit(timeout), consume)
+        run_query(database, query, QueryLimit(TIMEOUT_SECONDS), consume)
 
 
 def not_a_query(name: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
@@ -123,7 +123,7 @@ def print_status_json(status: BatchStatus, manifest: Path | None) -> None:
         advice = hints.advice(step.hint, step.command and to_type(step.command))
     document = words.summary_json(status.batch.name, summary, status.blockers, to_type)
     for wait, blocker in zip(document["waits"], status.blockers, strict=True):
-        if blocker.kind is WaitKind.RUN and last_ending(status):  # the same run would end so again
+        if blocker.kind is WaitKind.RUN and step_again(status):  # the same run would end so again
             wait["hint"], wait["next"] = advice["hint"], advice["next"]
     more = {"last_run": last_run, "moved_to": status.move and status.move.place}
     print_json({"event": "status", **document, **fields, **more, **advice})
@@ -183,8 +183,7 @@ def commands_after(status: BatchStatus, manifest: Path | None) -> hints.CommandL
     to_type, last = commands_on(status.batch, manifest), status.last_run
     if not last:
         return to_type
-    before = last_ending(status)
-    reached = SETTING_OF.get(before.hold) if before and before.hold else None
+    reached = SETTING_OF.get(last.hold) if last.hold and step_again(status) else None
     options = options_of(last.limits, None if is_selection_sent(status) else last.selection, reached=reached)
     return lambda name: to_type(name) + (options if name.startswith("run") else "")
 
@@ -194,18 +193,8 @@ def is_selection_sent(status: BatchStatus) -> bool:
     return bool(status.left_out) and status.left_out == status.summary.waiting
 
 
-class LastEnding(NamedTuple):
-    """How the last run ended, where the same command would end so again."""
-
-    code: ExitCode
-    hold: Hold | None
-    """What held back the next job."""
-    is_limit_set: bool
-    """Whether that is a limit of `batchgen set`."""
-
-
-def last_ending(status: BatchStatus) -> LastEnding | None:
-    """What ended the last run, and would end the next one."""
+def step_again(status: BatchStatus) -> NextStep | None:
+    """What a person does about what ended the last run, and would end the next one."""
     last, values = status.last_run, status.in_force.set_values
     if not last or not last.ended_at or last.exit_code not in [code for code in ExitCode if code.recurs]:
         return None
@@ -214,7 +203,7 @@ def last_ending(status: BatchStatus) -> LastEnding | None:
     if is_charged or (is_changed and last.exit_code == ExitCode.LIMIT_REACHED):
         return None
     is_limit_set = last.hold is not None and any(value.name is SETTING_OF.get(last.hold) for value in values)
-    return LastEnding(ExitCode(last.exit_code), last.hold, is_limit_set)
+    return after(ExitCode(last.exit_code), last.hold, is_limit_set)
 
 
 def next_step(status: BatchStatus) -> NextStep:
@@ -224,9 +213,9 @@ def next_step(status: BatchStatus) -> NextStep:
 
 
 def step_after(status: BatchStatus) -> NextStep | None:
-    """What a person does about what ended the last run, and would end the next one."""
-    if before := last_ending(status):
-        return after(*before)
+    """What keeps the next run from going on, and what a person does about it."""
+    if step := step_again(status):
+        return step
     if is_selection_sent(status):
         sent = "all that the last run selected has been sent"
         return NextStep(f"{sent}; a run without the selection sends the rest", "run")

@@ -84,7 +84,7 @@ async def work(display: WorkerDisplay, folder: Path | None, stays: bool, waits_f
         on_error=display.show_error,
         on_idle=lambda: display.show_idle("nothing to do now: it waits for jobs, until a signal comes", None),
     )
-    with signals_handled(worker):
+    with signals_handled(worker.stop):
         code = await worker.run()
     if worker.signal:
         display.show_idle("stopped: what was begun, others go on with", code)
@@ -124,10 +124,10 @@ class WorkerDisplay:
             self.lines.write(says)
         self.advices.setdefault(error.exit_code, advice)
         if self.as_json:
-            self.show_step(batch.name, "ended", str(error), error.exit_code, advice=advice)
+            self.show_step(batch.name, "ended", str(error), error.exit_code, advice)
 
     def show_idle(self, message: str, code: ExitCode | None) -> None:
-        self.show_step("", "idle", message, code, advice=self.advices.get(code) if code else None)
+        self.show_step("", "idle", message, code, self.advices.get(code) if code else None)
 
     def announce(self, run: WorkerRun) -> None:
         """Say that a run begins, and which jobs only another machine can send."""
@@ -135,7 +135,7 @@ class WorkerDisplay:
         message = f"{plural(spec.jobs, 'job')}, in {spec.folder}"
         if run.absent:
             message += f"; {absent_words(run.absent)}"
-        self.show_step(run.batch.name, "began", message, None, len(run.absent))
+        self.show_step(run.batch.name, "began", message, None)
 
     def progress_of(self, run: WorkerRun) -> Progress:
         """The lines about one batch, among those about others."""
@@ -158,7 +158,7 @@ class WorkerDisplay:
         batch, step = run.batch, next_step(ending)
         advice = hints.advice(step.hint, step.command and self.command_for(batch, step.command))
         if self.as_json:
-            self.show_step(batch.name, "ended", ending.message, ending.exit_code, len(run.absent), advice)
+            self.show_step(batch.name, "ended", ending.message, ending.exit_code, advice)
         elif self.is_read():
             line = summary_line(batch.name, batch.service, ending.batch_summary)
             OutputStream(results()).write(f"{line}; {ending.message}")
@@ -172,16 +172,13 @@ class WorkerDisplay:
         step: Literal["began", "ended", "idle"],
         message: str,
         code: int | None,
-        absent: int = 0,
         advice: Advice | None = None,
     ) -> None:
         if not self.as_json:
             self.lines.write(f"{batch}: {message}" if batch else message)
         elif self.is_read():
             after = advice or hints.advice("")
-            event = Worked(
-                event="worker", batch=batch, step=step, exit_code=code, message=message, absent=absent, **after
-            )
+            event = Worked(event="worker", batch=batch, step=step, exit_code=code, message=message, **after)
             print_json(event, is_progress=True)
 
     def is_read(self) -> bool:

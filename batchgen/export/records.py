@@ -13,8 +13,7 @@ from sqlalchemy import Row
 
 from batchgen.catalogue.pointers import parent_of
 from batchgen.errors import UsageError
-from batchgen.report.rows import cell_text, chunks, csv_lines, inert, json_value
-from batchgen.services.text import visible_json
+from batchgen.report.rows import cell_text, chunks, csv_lines, inert, json_line
 
 Record = dict[str, Any]
 """The values of `COLUMNS`, in their order: text, numbers, `Decimal`, aware datetimes, and JSON for the rest."""
@@ -123,13 +122,7 @@ def write_csv(records: Iterator[Record], write: Callable[[bytes], object]) -> No
 def write_jsonl(records: Iterator[Record], write: Callable[[bytes], object]) -> None:
     """One JSON object for each record. Amounts are numbers, times are ISO 8601 in UTC."""
     while chunk := list(islice(records, RECORDS_AT_ONCE)):
-        write("".join(f"{json_text(record)}\n" for record in chunk).encode())
-
-
-def json_text(record: Record) -> str:
-    """A record as one line of JSON, which cannot control a terminal."""
-    values = {name: json_value(value) for name, value in record.items()}
-    return visible_json(json.dumps(values, ensure_ascii=False, default=cell_text))
+        write("".join(f"{json_line(record)}\n" for record in chunk).encode())
 
 
 def write_parquet(records: Iterator[Record], file: BinaryIO) -> None:

@@ -11,10 +11,11 @@ import json
 from contextlib import suppress
 from typing import Any
 
-from batchgen.export.records import Record, json_text
+from batchgen.export.records import Record
 from batchgen.files.outputs import OutputFolder, name_of
 from batchgen.files.safe_open import Directory
 from batchgen.files.staged_file import NameTaken, stage
+from batchgen.report.rows import json_line
 
 SUFFIX = ".json"
 DIGEST = "record_sha256"
@@ -29,7 +30,7 @@ def write_sidecar(outputs: OutputFolder, record: Record) -> bool:
     """
     target = record["path"] + SUFFIX
     name = name_of(target)
-    document = json.loads(json_text(record))
+    document = json.loads(json_line(record))
     text = json.dumps({**document, DIGEST: digest_of(document)}, ensure_ascii=False, indent=2) + "\n"
     content = text.encode("utf-8", "replace")
     with outputs.open_parent(target) as folder:

@@ -17,10 +17,11 @@ from typing import BinaryIO
 
 from batchgen.errors import StorageError
 from batchgen.export.clip_files import ClipChanged, ClipFiles
-from batchgen.export.records import Record, json_text
+from batchgen.export.records import Record
 from batchgen.files.disk_space import check_space
 from batchgen.files.safe_open import Directory
 from batchgen.files.staged_file import NameTaken, StagedFile, stage
+from batchgen.report.rows import json_line
 
 SHARD_BYTES = 1_000_000_000  # of a tar file: a size that object stores and readers of WebDataset like
 ID_CHARS = 60
@@ -139,7 +140,7 @@ class Shard:
             self.file.truncate()
             self.clips.note_lost(record, str(error))
             return
-        for ending, text in ((".json", json_text(record)), (".txt", record["prompt"] or "")):
+        for ending, text in ((".json", json_line(record)), (".txt", record["prompt"] or "")):
             content = text.encode("utf-8", "replace")
             self.add_header(f"{sample}{ending}", len(content), modified)
             self.file.write(content)

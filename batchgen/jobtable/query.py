@@ -184,8 +184,8 @@ def explanation(error: DBAPIError, sql: str, limit: QueryLimit) -> str:
     reason = reason_of(error)
     if code_of(error) in TOO_LONG:
         return (
-            f"the query took longer than {limit.seconds:g} s and was stopped. Ask for less (a condition on batch and id"
-            f" is quick), or allow more: --timeout {6 * limit.seconds:g}"
+            f"the query took longer than {limit.seconds:g} s and was stopped. Ask for less: a condition on batch and id"
+            " is quick"
         )
     if "not authorized" in reason or "prohibited" in reason:
         return f"the query may only read, so the database refuses it ({reason})"

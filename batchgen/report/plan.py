@@ -15,7 +15,7 @@ from batchgen.errors import ManifestChanged
 from batchgen.jobs import State
 from batchgen.limits.admission import MOST_PER_MINUTE
 from batchgen.manifest.limits import AUTO
-from batchgen.report.command_events import Planned, PlannedModel, PlannedPrompt
+from batchgen.report.command_events import Planned, PlannedModel
 from batchgen.report.formats import counts, dollars, duration, local_time, shortened
 from batchgen.report.hints import HINTS, advice
 from batchgen.services.text import visible
@@ -57,9 +57,9 @@ def prompt_lines(plan: Plan) -> Iterator[str]:
     """The first prompts in full, folded to the width of a terminal."""
     if plan.table.prompts:
         yield "  the first prompts, as they would be sent:"
-    for first in plan.table.prompts:
-        yield f"    {first.job}:"
-        for paragraph in first.prompt.split("\n"):
+    for job, prompt in plan.table.prompts.items():
+        yield f"    {job}:"
+        for paragraph in prompt.split("\n"):
             yield from wrap(
                 visible(paragraph), WIDTH, initial_indent=INDENT, subsequent_indent=INDENT, break_on_hyphens=False
             ) or [INDENT]
@@ -159,7 +159,7 @@ def plan_json(plan: Plan, run_command: str) -> Planned:
         "prices": [cast("PlannedModel", asdict(model)) for model in plan.models],
         "prices_listed_at": table.prices.listed_at,
         "prices_live": request.has_live_prices,
-        "first_prompts": [cast("PlannedPrompt", asdict(first)) for first in table.prompts],
+        "first_prompts": [{"job": job, "prompt": prompt} for job, prompt in table.prompts.items()],
         "warnings": [*request.warnings, *beside_warning(plan)],
         "cost_usd": plan.cost if plan.unpriced < plan.to_send or not plan.to_send else None,
         "unknown": plan.unpriced,

@@ -10,7 +10,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -119,9 +119,7 @@ def print_json_lines(names: Sequence[str], rows: Iterator[Row]) -> None:
     """One JSON object for each row. The second of two columns with the same name gets a number: `id`, `id_2`."""
     keys = [name if name not in names[:place] else f"{name}_{place + 1}" for place, name in enumerate(names)]
     for chunk in chunks(rows):
-        documents = [dict(zip(keys, map(json_value, row), strict=True)) for row in chunk]
-        lines = (json.dumps(document, ensure_ascii=False, default=cell_text) for document in documents)
-        print_text("".join(f"{visible_json(line)}\n" for line in lines))
+        print_text("".join(f"{json_line(dict(zip(keys, row, strict=True)))}\n" for row in chunk))
 
 
 def chunks(rows: Iterator[Row], most: int = ROWS_AT_ONCE, chars_most: int = CHARS_AT_ONCE) -> Iterator[list[Row]]:
@@ -158,6 +156,12 @@ def cell_text(value: object) -> str:
         case bytes() | memoryview():
             return f"x'{bytes(value).hex()}'"
     return str(value)
+
+
+def json_line(record: Mapping[str, object]) -> str:
+    """A record as one line of JSON, which cannot control a terminal."""
+    values = {name: json_value(value) for name, value in record.items()}
+    return visible_json(json.dumps(values, ensure_ascii=False, default=cell_text))
 
 
 def json_value(value: object) -> object:

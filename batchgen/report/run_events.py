@@ -219,5 +219,3 @@ class Worked(Advice):
     exit_code: int | None
     """How the run ended."""
     message: str
-    absent: int
-    """Jobs that name local files which are not on this machine: only another one sends them."""

@@ -157,17 +157,11 @@ def bounded(text: str, most: int) -> str:
     return text if text.isprintable() else one_line(text, most)
 
 
-def whole(clip: Clip) -> dict[str, Any]:
+def whole(clip: Clip) -> dict[str, str]:
     """What a card shows cut, whole: for the served page, on demand."""
     request = parsed(clip.request) if len(clip.request) <= WHOLE_CHARS else {}
-    prompt, links, _ = parts_of(request, clip.input_pointers)
-    other = {name: value for name, value in request.items() if name != "prompt"}
-    return {
-        "prompt": prompt or clip.request[:WHOLE_CHARS],
-        "image": links,
-        "request": json.dumps(other, ensure_ascii=False, indent=1)[:WHOLE_CHARS],
-        "error": clip.error or "",
-    }
+    prompt, _, _ = parts_of(request, clip.input_pointers)
+    return {"prompt": prompt or clip.request[:WHOLE_CHARS], "error": clip.error or ""}
 
 
 def as_script(document: Mapping[str, Any]) -> str:

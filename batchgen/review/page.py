@@ -77,7 +77,7 @@ def read_changes(connection: Connection, batch_id: int, marks: Marks) -> dict[st
     return {**data.document(), **rest}
 
 
-def read_whole(connection: Connection, batch_id: int, row_id: int) -> dict[str, Any] | None:
+def read_whole(connection: Connection, batch_id: int, row_id: int) -> dict[str, str] | None:
     """The texts of a job that its card shows cut; None where the batch has no such job."""
     return next(map(whole, clip_rows.clips(connection, batch_id, [row_id])), None)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,23 +17,17 @@ MEDIA = "'self' file:"
 MARK = f'content="{GENERATOR}"'
 """Of a page of ours: only such a one is replaced."""
 BASE64_GROWTH = 4 / 3
+INLINE_BYTES = 20_000_000  # of posters in the page: those of some 2,000 clips
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenReport:
-    bytes: int
-    posters: int
-    poster_folder: Path | None
-    """Where the posters are; None where they are in the page."""
+def write_report(page: PageData, path: Path, folder: Path) -> Path | None:
+    """Write the page of a batch whose videos lie below `folder`. Returns the folder of its posters; None where they are
+    in the page.
 
-
-def write_report(page: PageData, path: Path, folder: Path, inline_bytes: float) -> WrittenReport:
-    """Write the page of a batch whose videos lie below `folder`. Raises `UnsafePath`, `StorageError`.
-
-    Posters are in the page where all of them together take at most `inline_bytes` in it.
+    Raises `UnsafePath`, `StorageError`.
     """
     posters = page.posters
-    is_inline = sum(map(len, posters.values())) * BASE64_GROWTH <= inline_bytes
+    is_inline = sum(map(len, posters.values())) * BASE64_GROWTH <= INLINE_BYTES
     poster_folder = None if is_inline or not posters else path.with_name(f"{path.stem}-posters")
     document = {
         **page.document,
@@ -47,7 +40,7 @@ def write_report(page: PageData, path: Path, folder: Path, inline_bytes: float) 
         file.write(content)
         if poster_folder:
             write_posters(poster_folder, posters)
-    return WrittenReport(len(content.encode("utf-8", "replace")), len(posters), poster_folder)
+    return poster_folder
 
 
 def address_of(folder: Path, base: Path) -> str:

@@ -52,7 +52,6 @@ NAMES: dict[str, dict[str, str]] = {
     "billing": {
         "500": "the list of transactions answers with this error",
         "429": "throttled, as by throttle_429",
-        "cursor_400": "a cursor of the list of transactions is refused",
         "late": "drawn at the create: its charge is listed `seconds` later",
         "missing": "drawn at the create: its charge is never listed",
         "doubled": "drawn at the create: it is charged twice",
@@ -78,11 +77,10 @@ NAMES: dict[str, dict[str, str]] = {
 }
 """Every fault by place and name, and what it does."""
 
-LOG_ROW_FAULTS = ("lag", "missing")
-CHARGE_FAULTS = (
-    *("late", "missing", "doubled", "in_parts", "refunded", "null_reference", "wrong_amount"),
-    *("charged_failure", "foreign"),
+LOG_ROW_FAULTS, CHARGE_FAULTS = (
+    tuple(name for name in NAMES[place] if not name.isdigit()) for place in ("log", "billing")
 )
+"""Those that are drawn at the create."""
 LAGGING_FETCHES = 2  # fetches of a generation that `not_found_lag` may answer
 
 

@@ -56,7 +56,7 @@ def figures() -> Iterator[Figure]:
         batch = make_large_batch(folder, CLIPS)
         batch.database.__exit__(None, None, None)
         run(sys.executable, "-m", "batchgen", "report", str(batch.manifest))
-        page = folder / "night-report.html"
+        page = folder / "m-report.html"
         content = page.read_bytes()
         began = content.index(b'id="data">')
         data = content.index(b"</script>", began) - began

@@ -7,10 +7,9 @@ const KEYS = [
   ["P", "pick, and go on; again takes it back"],
   ["X", "reject, and go on"],
   ["1 – 5, 0", "stars or none; with Shift, and go on"],
-  ["U, Shift U", "undo, redo"],
+  ["U", "undo"],
   ["C", "compare the marked clips, else the takes of this one, else two neighbours"],
   ["M", "mark for a comparison of up to four"],
-  ["N", "the next undecided clip"],
   ["G", "grid or matrix"],
   ["/", "search"],
   ["Esc", "close, leave the search"],
@@ -50,25 +49,12 @@ function showMarks() {
   for (const [clip, card] of visible) fillVerdict(card, clip);
 }
 
-function nextUndecided() {
-  const start = current ? positions[current.index] : -1;
-  const isUndecided = (clip) => isDelivered(clip) && !clip.verdict;
-  const clip = order.slice(start + 1).find(isUndecided) || order.find(isUndecided);
-  if (!clip) {
-    say("no clip is undecided");
-    return;
-  }
-  moveTo(clip);
-  if (elements.viewer.open) showPanes([clip]);
-}
-
 const COMMANDS = {
   p: () => judgeCurrent({ verdict: "picked" }, true),
   x: () => judgeCurrent({ verdict: "rejected" }, true),
-  u: (event) => undo(event.shiftKey),
+  u: undo,
   c: toggleComparison,
   m: () => toggleMark(current),
-  n: () => nextUndecided(),
   g: () => setView({ mode: view.mode === "grid" ? "matrix" : "grid" }),
   "?": () => elements.help.showModal(),
 };
@@ -121,7 +107,7 @@ function onKey(event) {
   if (digit && (event.shiftKey || event.key === digit[1])) {
     judgeCurrent({ stars: Number(digit[1]) }, event.shiftKey);
   } else if (command) {
-    command(event);
+    command();
   } else {
     return;
   }

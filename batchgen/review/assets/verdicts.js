@@ -2,7 +2,6 @@
 
 const STORE = `batchgen/${page.batch}/`;
 const done = []; // judgements with what they replaced, the newest last
-const undone = [];
 const unsaved = new Map(); // served: judgements that the server does not have yet, by id
 let storage = null; // null: this browser keeps nothing, and verdicts live as long as the page
 const changed = new Map(); // file: what is handed back, by id
@@ -24,21 +23,19 @@ function judge(clip, change) {
   const after = { ...before, ...change };
   if (change.verdict && change.verdict === before.verdict) after.verdict = "";
   if (change.stars && change.stars === before.stars) after.stars = 0;
-  done.push({ clip, before, after });
-  undone.length = 0;
+  done.push({ clip, before });
   apply(clip, after);
   return Object.keys(change).every((name) => after[name] === change[name]);
 }
 
-/** Take the newest judgement back, or with `again` do what was taken back last. */
-function undo(again = false) {
-  const step = (again ? undone : done).pop();
+/** Take the newest judgement back. */
+function undo() {
+  const step = done.pop();
   if (!step) {
-    say(again ? "nothing to redo" : "nothing to undo");
+    say("nothing to undo");
     return;
   }
-  (again ? done : undone).push(step);
-  apply(step.clip, again ? step.after : step.before);
+  apply(step.clip, step.before);
   moveTo(step.clip);
 }
 

@@ -173,7 +173,7 @@ def _offset_of(call: Call, cursor: str | None) -> int:
     if cursor is None:
         return 0
     offset = cursor.partition(".")[0]
-    if call.service.faults.draw("billing", "call", ("cursor_400",)) or cursor != _cursor(call, offset):
+    if cursor != _cursor(call, offset):
         raise HTTPException(400, "cursor: Invalid cursor")
     return int(offset)
 
