@@ -131,6 +131,8 @@ class RunContext:
     """Why pending jobs are not submitted although the limits have capacity. Empty while they are (`hold_back`)."""
     hold_until: datetime | None = None
     """When the hold ends, where that is known."""
+    hold_then: str = ""
+    """What follows then."""
     has_prices: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once the price list has come, or is not to be had."""
     awaits_history: bool = False
@@ -256,9 +258,9 @@ class RunContext:
                 f" ({service.variables.base_url} sets the address.)"
             )
 
-    def hold_back(self, reason: str = "", until: datetime | None = None) -> None:
+    def hold_back(self, reason: str = "", until: datetime | None = None, then: str = "one request tries again") -> None:
         """Pending jobs are not submitted for this reason, until a time where that is known; "" ends it."""
-        self.hold, self.hold_until = reason, until
+        self.hold, self.hold_until, self.hold_then = reason, until, then
 
     @property
     def standstill(self) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from uuid import uuid4
 
 from batchgen import clock
-from batchgen.context import COMPARING, RunContext, RunSpec
+from batchgen.context import RunContext, RunSpec
 from batchgen.downloader import Downloader
 from batchgen.errors import BatchgenError, ExitCode, TableLocked
 from batchgen.files import liveness
@@ -135,10 +135,7 @@ class Runner:
         tasks = [asyncio.create_task(self.until_over(question)) for question in questions]
         try:
             await asyncio.wait(tasks, timeout=MOMENT_SECONDS)
-            if self.context.awaits_prices:
-                self.context.hold_back("the price list has not come yet, which max_cost needs")
-            elif self.context.awaits_history and not self.context.hold:
-                self.context.hold_back(COMPARING)
+            self.upkeep.hold_for_answers()
             for model in self.context.spec.models:  # An earlier run may have planned polls without these medians.
                 await self.poller.bring_forward(model, clock.utcnow())
             check_again = partial(self.at_intervals, repeats.check_again, STEERING_SECONDS)
