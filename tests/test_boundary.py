@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import repeat
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -90,15 +91,18 @@ def behind(answer: Any) -> BoundedService:
 
 
 class SpeechlessError(Exception):
+    def __init__(self, says: BaseException) -> None:
+        self.says = says
+
     def __str__(self) -> str:
-        raise ValueError("it says nothing")
+        raise self.says
 
 
 CIRCLE: dict[str, Any] = {}
 CIRCLE["x"] = CIRCLE
 RAISED: list[BaseException] = [ValueError(f"Bearer {KEY}"), RecursionError(), OverflowError(), MemoryError()]
 RAISED += [KeyError("\ud800"), asyncio.CancelledError(), SystemExit(0), BaseExceptionGroup("", [SystemExit(0)])]
-RAISED += [SpeechlessError()]
+RAISED += [SpeechlessError(ValueError()), SpeechlessError(SystemExit(0)), GeneratorExit(), StopIteration()]
 NOTHING: Any = None
 NONSENSE: list[Any] = [None, 0, "text", {"a": object()}, [], object, object(), Working, Finished(NOTHING)]
 ODD_IDS: dict[str, Any] = {
@@ -229,6 +233,14 @@ async def test_a_handle_that_cannot_be_kept_is_no_acceptance(handle: Any) -> Non
     assert isinstance(submitted, Unknown)
     assert "what finds g-1 again" in submitted.reason, "a person can name it to `resolve`"
     assert isinstance(await behind(handle).prepare(SUBMISSION), NotSent)
+
+
+@pytest.mark.parametrize("handle", [MappingProxyType({"url": "x", 1: ("y",)}), [("url", "x"), (1, ["y"])]], ids=str)
+async def test_a_handle_is_what_is_stored_of_it(handle: Any) -> None:
+    stored = {"url": "x", "1": ["y"]}
+    assert await behind(Accepted("g-1", handle=handle)).submit(SUBMISSION) == Accepted("g-1", handle=stored)
+    if not isinstance(handle, list):
+        assert await behind(handle).prepare(SUBMISSION) == stored
 
 
 @pytest.mark.parametrize(

@@ -293,7 +293,8 @@ class BoundedService(Service):
         if not self._is_plain(written, HANDLE_CHARS):
             # A person who is told the id can find what is paid for.
             raise OutOfBounds(f"what finds {subject} again is no JSON object, too long or not printable")
-        return handle
+        stored: Mapping[str, Any] = json.loads(written)
+        return stored
 
     def _is_plain(self, text: object, most: int) -> bool:
         return bounds.is_identity(text, most) and without_key(text, self._api_key) == text
