@@ -22,6 +22,7 @@ from batchgen.services.base import (
     Features,
     History,
     Listing,
+    PastGeneration,
     SentAttempt,
     Service,
     Submission,
@@ -385,6 +386,13 @@ async def test_prices_have_a_sensible_size_and_depth(entry: str, is_kept: bool) 
 @pytest.mark.parametrize("entry", [nested(50_000), "{", ""])
 async def test_prices_that_are_no_json_are_no_list(entry: str) -> None:
     assert await behind(Listing("etag", {"m": entry})).catalogue() is None
+
+
+@pytest.mark.parametrize("accepted_at", [NOTHING, "2026-03-01", datetime(2026, 3, 1), datetime.max])  # noqa: DTZ001, DTZ901
+async def test_what_was_bought_does_not_seem_absent_for_an_odd_time(accepted_at: Any) -> None:
+    """A job that its table has lost would be paid for again."""
+    answer = await behind(History([PastGeneration("batchgen-1", "g-1", accepted_at)], NOON)).history(NOON)
+    assert answer == History([PastGeneration("batchgen-1", "g-1", NOON)], NOON)
 
 
 @pytest.mark.parametrize("answer", ["", [], {}, 0, History([], NOTHING), History([], datetime(2026, 3, 1))])  # noqa: DTZ001
