@@ -84,12 +84,12 @@ def test_a_service_that_is_not_installed_is_refused_with_those_that_are(tmp_path
     assert "did you mean queueworks?" in refused.stderr
 
 
-def install(folder: Path, name: str, target: str) -> None:
-    """Put the entry point of a service into a folder, as an installer does."""
-    info = folder / f"{name}-1.0.dist-info"
+def install(folder: Path, package: str, target: str, name: str = "") -> None:
+    """Put the entry point of a service, named as its package or otherwise, into a folder as an installer does."""
+    info = folder / f"{package}-1.0.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[{registry.GROUP}]\n{name} = {target}\n")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{registry.GROUP}]\n{name or package} = {target}\n")
 
 
 LOUD = """
@@ -149,6 +149,17 @@ def test_an_entry_point_that_leads_nowhere_is_told(tmp_path: Path, monkeypatch: 
         registry.plugin("odd")
     with pytest.raises(UsageError, match="no service 'other' here; installed: aimlapi"):
         registry.plugin("other")
+
+
+def test_a_name_that_several_packages_have_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which of them is found first is chance, and the key of one is not meant for the other."""
+    for name in ("queueworks", "simulator"):
+        (tmp_path / name).mkdir()
+        install(tmp_path / name, "another", "another:PLUGIN", name)
+        with monkeypatch.context() as patch:
+            patch.syspath_prepend(str(tmp_path / name))
+            with pytest.raises(UsageError, match=f"several packages have a service '{name}': another, "):
+                registry.plugin(name)
 
 
 BROKEN = {

@@ -111,6 +111,9 @@ def plugin(name: str) -> Plugin:
     points = entry_points(group=GROUP, name=name)
     if not points:
         raise UsageError(f"there is no service {name!r} here; installed: {', '.join(names())}")
+    if len({point.value for point in points}) > 1:
+        packages = ", ".join(sorted(point.dist.name for point in points if point.dist))
+        raise UsageError(f"several packages have a service {name!r}: {packages}. Uninstall all but one of them")
     try:
         with localcontext():  # of decimals: a plug-in may change that of its own
             loaded = next(iter(points)).load()
