@@ -132,6 +132,8 @@ class RunContext:
     """Why pending jobs are not submitted although the limits have capacity. Empty while they are (`wait_to_submit`)."""
     wait_until: datetime | None = None
     """When that ends, where it is known."""
+    wait_then: str = ""
+    """What follows then, in words."""
     hold: Hold | None = None
     """What keeps the next pending job from being sent, where that is a cap or a time."""
     has_prices: asyncio.Event = field(default_factory=asyncio.Event)
@@ -263,9 +265,15 @@ class RunContext:
                 f" ({service.variables.base_url} sets the address.)"
             )
 
-    def wait_to_submit(self, reason: str = "", until: datetime | None = None, hold: Hold | None = None) -> None:
+    def wait_to_submit(
+        self,
+        reason: str = "",
+        until: datetime | None = None,
+        then: str = "one request tries again",
+        hold: Hold | None = None,
+    ) -> None:
         """Pending jobs are not submitted for this reason, until a time where that is known; "" ends it."""
-        self.wait_reason, self.wait_until, self.hold = reason, until, hold
+        self.wait_reason, self.wait_until, self.wait_then, self.hold = reason, until, then, hold
 
     @property
     def standstill(self) -> str:

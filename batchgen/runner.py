@@ -15,7 +15,7 @@ from functools import partial
 from uuid import uuid4
 
 from batchgen import clock
-from batchgen.context import COMPARING, RunContext, RunSpec
+from batchgen.context import RunContext, RunSpec
 from batchgen.downloader import Downloader
 from batchgen.errors import BatchgenError, ExitCode, TableLocked
 from batchgen.files import liveness
@@ -138,10 +138,7 @@ class Runner:
         tasks = [asyncio.create_task(self.until_over(question)) for question in questions]
         try:
             await asyncio.wait(tasks, timeout=MOMENT_SECONDS)
-            if self.context.awaits_prices:
-                self.context.wait_to_submit("the price list has not come yet, which max_cost needs")
-            elif self.context.awaits_history and not self.context.wait_reason:
-                self.context.wait_to_submit(COMPARING)
+            self.upkeep.hold_for_answers()
             for model in self.context.spec.models:  # An earlier run may have planned polls without these medians.
                 await self.poller.bring_forward(model, clock.utcnow())
             check_again = partial(self.at_intervals, repeats.check_again, STEERING_SECONDS)

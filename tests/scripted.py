@@ -91,6 +91,7 @@ class ScriptedService(Service):
     ) -> History | Unavailable | Throttled | None:
         number = len(self.read_since)
         self.read_since.append(since)
+        await self._wire()
         return self.histories[min(number, len(self.histories) - 1)]
 
     async def close(self) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import repeat
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from batchgen.services.base import (
     Features,
     History,
     Listing,
+    PastGeneration,
     SentAttempt,
     Service,
     Submission,
@@ -90,15 +92,18 @@ def behind(answer: Any) -> BoundedService:
 
 
 class SpeechlessError(Exception):
+    def __init__(self, says: BaseException) -> None:
+        self.says = says
+
     def __str__(self) -> str:
-        raise ValueError("it says nothing")
+        raise self.says
 
 
 CIRCLE: dict[str, Any] = {}
 CIRCLE["x"] = CIRCLE
 RAISED: list[BaseException] = [ValueError(f"Bearer {KEY}"), RecursionError(), OverflowError(), MemoryError()]
 RAISED += [KeyError("\ud800"), asyncio.CancelledError(), SystemExit(0), BaseExceptionGroup("", [SystemExit(0)])]
-RAISED += [SpeechlessError()]
+RAISED += [SpeechlessError(ValueError()), SpeechlessError(SystemExit(0)), GeneratorExit(), StopIteration()]
 NOTHING: Any = None
 NONSENSE: list[Any] = [None, 0, "text", {"a": object()}, [], object, object(), Working, Finished(NOTHING)]
 ODD_IDS: dict[str, Any] = {
@@ -229,6 +234,14 @@ async def test_a_handle_that_cannot_be_kept_is_no_acceptance(handle: Any) -> Non
     assert isinstance(submitted, Unknown)
     assert "what finds g-1 again" in submitted.reason, "a person can name it to `resolve`"
     assert isinstance(await behind(handle).prepare(SUBMISSION), NotSent)
+
+
+@pytest.mark.parametrize("handle", [MappingProxyType({"url": "x", 1: ("y",)}), [("url", "x"), (1, ["y"])]], ids=str)
+async def test_a_handle_is_what_is_stored_of_it(handle: Any) -> None:
+    stored = {"url": "x", "1": ["y"]}
+    assert await behind(Accepted("g-1", handle=handle)).submit(SUBMISSION) == Accepted("g-1", handle=stored)
+    if not isinstance(handle, list):
+        assert await behind(handle).prepare(SUBMISSION) == stored
 
 
 @pytest.mark.parametrize(
@@ -373,6 +386,13 @@ async def test_prices_have_a_sensible_size_and_depth(entry: str, is_kept: bool) 
 @pytest.mark.parametrize("entry", [nested(50_000), "{", ""])
 async def test_prices_that_are_no_json_are_no_list(entry: str) -> None:
     assert await behind(Listing("etag", {"m": entry})).catalogue() is None
+
+
+@pytest.mark.parametrize("accepted_at", [NOTHING, "2026-03-01", datetime(2026, 3, 1), datetime.max])  # noqa: DTZ001, DTZ901
+async def test_what_was_bought_does_not_seem_absent_for_an_odd_time(accepted_at: Any) -> None:
+    """A job that its table has lost would be paid for again."""
+    answer = await behind(History([PastGeneration("batchgen-1", "g-1", accepted_at)], NOON)).history(NOON)
+    assert answer == History([PastGeneration("batchgen-1", "g-1", NOON)], NOON)
 
 
 @pytest.mark.parametrize("answer", ["", [], {}, 0, History([], NOTHING), History([], datetime(2026, 3, 1))])  # noqa: DTZ001

@@ -143,7 +143,7 @@ REFUSED = {
     "a transaction": ("COMMIT", "may only read"),
     "an extension": ("SELECT load_extension('/tmp/x.so')", "may only read"),
     "a copy": ("VACUUM INTO 'x.db'", "VACUUM"),
-    "two statements": ("SELECT 1; DELETE FROM jobs", "one statement at a time"),
+    "two statements": ("SELECT 1; DELETE FROM jobs", "more than one statement; give one SELECT"),
     "a deletion behind a WITH": ("WITH w AS (SELECT 1) DELETE FROM jobs", "may only read"),
     "a deletion that returns": ("DELETE FROM jobs RETURNING id", "may only read"),
     "a text of a gigabyte": ("SELECT length(hex(zeroblob(500000000)))", "longer than 20,000,000 bytes"),

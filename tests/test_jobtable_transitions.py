@@ -12,8 +12,9 @@ import pytest
 from sqlalchemy import Connection
 
 from batchgen.jobs import TRANSITIONS, Attempt, ChargeSource, ErrorClass, Job, Outcome, Output, State
-from batchgen.jobtable import delivery, polling, reconciliation, statistics, submission
+from batchgen.jobtable import delivery, ledger, polling, reconciliation, statistics, submission
 from batchgen.jobtable.delivery import PlacedFile
+from batchgen.jobtable.ledger import Totals
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.submission import Sender
 from batchgen.jobtable.transition import change_state
@@ -574,6 +575,16 @@ def test_a_result_that_has_expired_stays_charged_and_its_job_says_why(table: Tab
     row, attempt = table.row(), table.attempt()
     assert (row.state, row.error_class, row.error) == ("failed", ErrorClass.EXPIRED, "the result has expired")
     assert (attempt.error_class, attempt.cost_usd) == (ErrorClass.EXPIRED, Decimal("0.28"))
+
+
+@pytest.mark.parametrize("known_before", [None, "0.28"])
+def test_an_expired_generation_is_not_booked_as_free(table: Table, known_before: str | None) -> None:
+    """A service calls a failure free by leaving its charge out, and only what was made and paid for expires."""
+    table.accept(table.bring(State.SUBMITTING), cost=known_before)
+    (job,) = table.claim(State.GENERATING)
+    table.change(polling.failed, job, RUN, replace(GONE, cost_usd=Decimal(0)), table.now)
+    totals = table.change(ledger.totals, table.batch_id)
+    assert totals == (Totals(spent=Decimal(known_before)) if known_before else Totals(unpriced=1))
 
 
 def test_each_file_is_resumed_by_its_own_version(table: Table) -> None:

@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from decimal import getcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from batchgen.errors import UsageError
 from batchgen.services import registry
 from batchgen.services.account import Account, Variables
 from batchgen.services.base import Service
+from batchgen.services.boundary import BoundedService
 from batchgen.testing import Imitation
 from tests.batches import write_manifest
 from tests.conftest import Command
@@ -82,12 +84,12 @@ def test_a_service_that_is_not_installed_is_refused_with_those_that_are(tmp_path
     assert "did you mean queueworks?" in refused.stderr
 
 
-def install(folder: Path, name: str, target: str) -> None:
-    """Put the entry point of a service into a folder, as an installer does."""
-    info = folder / f"{name}-1.0.dist-info"
+def install(folder: Path, package: str, target: str, name: str = "") -> None:
+    """Put the entry point of a service, named as its package or otherwise, into a folder as an installer does."""
+    info = folder / f"{package}-1.0.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[{registry.GROUP}]\n{name} = {target}\n")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{registry.GROUP}]\n{name or package} = {target}\n")
 
 
 LOUD = """
@@ -147,6 +149,56 @@ def test_an_entry_point_that_leads_nowhere_is_told(tmp_path: Path, monkeypatch: 
         registry.plugin("odd")
     with pytest.raises(UsageError, match="no service 'other' here; installed: aimlapi"):
         registry.plugin("other")
+
+
+def test_a_name_that_several_packages_have_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which of them is found first is chance, and the key of one is not meant for the other."""
+    for name in ("queueworks", "simulator"):
+        (tmp_path / name).mkdir()
+        install(tmp_path / name, "another", "another:PLUGIN", name)
+        with monkeypatch.context() as patch:
+            patch.syspath_prepend(str(tmp_path / name))
+            with pytest.raises(UsageError, match=f"several packages have a service '{name}': another, "):
+                registry.plugin(name)
+
+
+BROKEN = {
+    "class Odd(BaseException): pass\nraise Odd('no use')": "cannot be loaded: Odd: no use",
+    "raise BaseExceptionGroup('no use', [SystemExit(2)])": "cannot be loaded: BaseExceptionGroup: no use",
+    "from queueworks import *\nPLUGIN = Plugin(Variables('KEY', None), connect, None)": "its `Variables` are no texts",
+}
+
+
+@pytest.mark.parametrize("source", BROKEN)
+def test_a_plug_in_that_cannot_be_used_is_told_in_a_sentence(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, "broken", f"{tmp_path.name}:PLUGIN")
+    (tmp_path / f"{tmp_path.name}.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UsageError, match=BROKEN[source]):
+        registry.plugin("broken")
+
+
+async def test_a_plug_in_changes_the_precision_of_its_own_decimals_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Money is added up in the same thread."""
+    install(tmp_path, "exact", f"{tmp_path.name}:PLUGIN")
+    source = "import decimal\nfrom queueworks import *\ndecimal.getcontext().prec = 2\nPLUGIN = PLUGIN"
+    (tmp_path / f"{tmp_path.name}.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = getcontext().prec
+    registry.plugin("exact")
+    assert getcontext().prec == before
+
+    async def set_precision(_models: Any) -> None:
+        getcontext().prec = 2
+
+    async with registry.plugin("queueworks").connect(Account("http://127.0.0.1:9", KEY), None) as service:
+        vars(service).update(typical_seconds=set_precision)
+        await BoundedService(service, KEY).typical_seconds([])
+    assert getcontext().prec == before
 
 
 FAILURES = [ValueError(f"no use of {KEY}"), SystemExit(0), asyncio.CancelledError()]

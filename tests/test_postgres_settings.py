@@ -183,6 +183,19 @@ def test_a_new_table_that_cannot_be_made_says_why(refused: str, postgres: Server
     assert "LINE" not in ended.stderr
 
 
+def test_doctor_and_db_check_name_what_somebody_has_dropped(
+    postgres: Server, place: str, batchgen: Command, simulate: Simulate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in simulate().environment.items():
+        monkeypatch.setenv(name, value)
+    assert "PROBLEM  table" not in batchgen("db", "check", place).stdout
+    for part in ("index ux_attempts_one_open", "view spend", "table settings"):
+        postgres.ask(place, f"DROP {part} CASCADE")
+        for words in (("doctor", "--db"), ("db", "check")):
+            examined = batchgen(*words, place)
+            assert (examined.returncode, f"the {part} is missing" in examined.stdout) == (8, True), examined.stdout
+
+
 def test_the_doctor_names_a_role_that_may_not_write_and_the_sql_that_mends_it(
     postgres: Server, place: str, batchgen: Command, simulate: Simulate, monkeypatch: pytest.MonkeyPatch
 ) -> None:

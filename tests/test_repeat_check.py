@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from batchgen.limits.steering import Enrolled, read_steering
 from batchgen.manifest.limits import Limits
 from batchgen.reconciler import Reconciler
 from batchgen.runs.repeat_check import HISTORY_TRIES, RepeatCheck
+from batchgen.runs.upkeep import Upkeep
 from batchgen.scheduler import Scheduler
 from batchgen.services.base import History, PastGeneration
 from batchgen.services.outcomes import Absent, Failed, Unavailable, Working
@@ -314,12 +316,33 @@ async def test_of_a_request_that_was_bought_twice_the_newer_generation_is_kept(t
     assert table.attempt().generation_id == "g-1"
 
 
+def test_a_run_says_for_which_answer_it_waits_and_how_long_at_most(table: Table, clock: Clock) -> None:
+    context = context_of(table, ScriptedService(), Limits(max_cost=Decimal(5)))
+    upkeep = Upkeep(context, lambda: None, lambda _downloads: None)
+    context.awaits_history = True
+    upkeep.hold_for_answers()
+    assert (context.wait_reason, context.wait_until, context.wait_then) == (
+        "the service's log is read, to see what was paid for before",
+        NOON + HOUR,
+        "the run goes on without it",
+    )
+    context.has_prices.clear()
+    upkeep.hold_for_answers()
+    assert (context.wait_reason, context.wait_until, context.wait_then) == (
+        "the price list has not come yet, which max_cost needs",
+        NOON + timedelta(minutes=2),
+        "the last stored prices count",
+    )
+
+
 async def test_a_log_that_does_not_answer_is_asked_again_and_then_the_run_warns(table: Table, clock: Clock) -> None:
     synced = table.sync("mona")
     service = ScriptedService(histories=[DOWN])
     waits = await run_repeat_check(table, service, clock, synced)
     assert len(waits) == HISTORY_TRIES
     assert 60 < sum(waits) < 10 * 60
+    service.before = partial(clock.tick, 3_600.0)
+    assert await run_repeat_check(table, service, clock, synced) == [], "one that hangs for an hour is asked once"
     recovered = ScriptedService(histories=[DOWN, DOWN, History([past(table, "mona")], NOON)])
     with pytest.raises(ManifestChanged, match="generation g-mona"):
         await run_repeat_check(table, recovered, clock, synced, "refuse")

@@ -52,8 +52,7 @@ def reason_of(runner: Runner, commands_left: int, command_line: CommandLine) -> 
         at = local_time(context.credit_wait.next_at, now)
         return f"no more submits until the account is topped up: {context.credit_wait}; its balance is asked at {at}"
     if context.wait_reason:
-        then = "the log is read again" if context.awaits_history else "one request tries again"
-        until = f", until {local_time(context.wait_until, now)}; then {then}" if context.wait_until else ""
+        until = f", until {local_time(context.wait_until, now)}; then {context.wait_then}" if context.wait_until else ""
         return f"no more submits for now: {context.wait_reason}{until}"
     if (since := runner.measurer.rest_since) and now - since >= SOON:
         return f"the last clips are measured, for at most {LAST_SECONDS:.0f} s"

@@ -168,7 +168,7 @@ def at_work(status: BatchStatus) -> str:
 def standstill_lines(status: BatchStatus, now: datetime, to_type: hints.CommandLine) -> Iterator[str]:
     """How the last run ended, unless a person has changed that since, and what another one does."""
     last = status.last_run
-    is_mended = last and last.exit_code == ExitCode.LIMIT_REACHED and not last_ending(status)
+    is_mended = last and last.exit_code == ExitCode.LIMIT_REACHED and not step_again(status)
     if last and last.ended_at and last.message and last.exit_code not in OTHERWISE_SHOWN and not is_mended:
         yield from f"the last run ended {local_time(last.ended_at, now)}: {last.message}".split("\n")
     step, run = step_after(status), to_type("run")

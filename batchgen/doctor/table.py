@@ -184,7 +184,7 @@ class TableExam:
             f"it is damaged ({reason}). Put a copy of it back, if you have one. Without one, a new table takes over"
             " what the service's log has, but no verdicts"
         )
-        return self.fault(message, self.begin_again(files))
+        return self.fault(message, self.begin_again(files) if files else "")
 
     def examine_version(self) -> Iterator[Finding]:
         version = self.condition.version

@@ -101,10 +101,10 @@ def inspect_table(url: URL) -> TableCondition:
                 lines = [str(fault) for fault in connection.exec_driver_sql(pragma).scalars()]
                 condition.faults = [line for fault in lines if fault != "ok" for line in fault.splitlines()]
                 condition.orphans = len(connection.exec_driver_sql("PRAGMA foreign_key_check").all())
-                if condition.version == HEAD:
-                    condition.faults += [f"the {part} is missing" for part in sorted(new_parts() - parts(connection))]
-                elif condition.version is None and tables >= OUR_TABLES:
-                    condition.faults.append("`alembic_version` is empty")
+            if condition.version == HEAD:
+                condition.faults += [f"the {part} is missing" for part in missing_parts(connection)]
+            elif condition.version is None and tables >= OUR_TABLES:
+                condition.faults.append("`alembic_version` is empty")
             if condition.is_current:
                 condition.batches = stored_batches(connection)
                 if not path:
@@ -115,17 +115,18 @@ def inspect_table(url: URL) -> TableCondition:
     return condition
 
 
+def missing_parts(connection: Connection) -> list[str]:
+    """What a new job table has and this one lacks. PostgreSQL has other names for the indexes that SQLite makes."""
+    with memory_engine().begin() as new:
+        migrate(new)
+        missing = parts(new) - parts(connection)
+    is_sqlite = connection.dialect.name == "sqlite"
+    return sorted(part for part in missing if is_sqlite or not part.startswith("index sqlite_"))
+
+
 def parts(connection: Connection) -> set[str]:
-    """The tables, views and indexes of an SQLite database, such as "index ix_jobs_due"."""
-    listed = "SELECT type || ' ' || name FROM sqlite_master WHERE type IN ('table', 'view', 'index')"
-    return set(connection.exec_driver_sql(listed).scalars())
-
-
-def new_parts() -> set[str]:
-    """Those of a new job table."""
-    with memory_engine().begin() as connection:
-        migrate(connection)
-        return parts(connection)
+    """The tables, views and indexes of a database, such as "index ix_jobs_due"."""
+    return set(connection.exec_driver_sql(PARTS[connection.dialect.name]).scalars())
 
 
 def examine_rights(connection: Connection, condition: TableCondition) -> None:
@@ -188,6 +189,11 @@ def output_paths(connection: Connection, batch_id: int) -> Iterator[str]:
     yield from connection.execute(statement.execution_options(yield_per=PATHS_AT_ONCE)).scalars()
 
 
+PARTS = {
+    "sqlite": "SELECT type || ' ' || name FROM sqlite_master WHERE type IN ('table', 'view', 'index')",
+    "postgresql": "SELECT CASE relkind WHEN 'v' THEN 'view' WHEN 'i' THEN 'index' ELSE 'table' END || ' ' || relname"
+    " FROM pg_class WHERE relkind IN ('r', 'p', 'v', 'i') AND pg_table_is_visible(oid)",
+}
 IS_STANDBY = "SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean"
 MISSING_RIGHTS = text("""
     WITH ours AS (

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from batchgen.jobs import ChargeSource, Job, Outcome, State
+from batchgen.jobs import PAID_FAILURES, ChargeSource, Job, Outcome, State
 from batchgen.jobtable import ledger
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, jobs, outputs
@@ -110,7 +110,9 @@ def failed(
     moved = change_state(connection, job, leaving, State.FAILED, now, guard=leased, detail=detail, **failure)
     if moved:
         failure["polled_at"] = polled_at or now
-        end(connection, job, outcome.word, now, outcome.cost_usd, ChargeSource.POLL, **failure)
+        # Only what was made and paid for expires: that it cost nothing is not believed.
+        cost_usd = outcome.cost_usd or (None if outcome.kind in PAID_FAILURES else outcome.cost_usd)
+        end(connection, job, outcome.word, now, cost_usd, ChargeSource.POLL, **failure)
     return moved
 
 

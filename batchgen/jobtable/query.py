@@ -38,6 +38,7 @@ STATES_OF_STORAGE = ("08", "53", "57P", "58", "XX")
 """Classes of PostgreSQL's errors that no query is to blame for: connection, resources, shutdown, disk, defects."""
 UNKNOWN_TABLE = re.compile(r'no such table: (\S+)|relation "([^"]+)" does not exist')
 UNKNOWN_COLUMN = re.compile(r'no such column: (\S+)|column "?([^" ]+)"? does not exist')
+SEVERAL_STATEMENTS = "the query is more than one statement; give one SELECT"
 QUOTES = {"'": "'", '"': '"', "`": "`", "[": "]"}
 """The characters that begin a quoted part of SQL, with those that end it."""
 CONDITION_CHARS = 10_000  # of a condition: a list of some hundred ids fits
@@ -95,8 +96,8 @@ def run_query(
             with limit.running():
                 try:
                     result = connection.exec_driver_sql(sql, execution_options=streamed)
-                except sqlite3.Warning as warning:  # of two statements, until Python 3.12
-                    raise UsageError(str(warning)) from None
+                except sqlite3.Warning:  # of two statements, until Python 3.12
+                    raise UsageError(SEVERAL_STATEMENTS) from None
             if not result.returns_rows:
                 raise UsageError("this query has no result; give one SELECT")
             return consume(list(result.keys()), rows_of(result, sql, limit))
@@ -191,6 +192,8 @@ def explanation(error: DBAPIError, sql: str, limit: QueryLimit) -> str:
         return f"the query may only read, so the database refuses it ({reason})"
     if "too big" in reason:
         return f"a text in the query becomes longer than {TEXT_BYTES:,} bytes ({reason})"
+    if "one statement" in reason or "multiple commands" in reason:
+        return SEVERAL_STATEMENTS
     if "syntax error" in reason:
         return f"{reason}. Give one SELECT; `batchgen sql` lists the views"
     return reason + suggestion(reason, sql)

@@ -30,6 +30,8 @@ RETRY_LONGEST_SECONDS = 120.0
 """Pauses between two questions to a log that does not answer: they double from the first to the longest."""
 HISTORY_TRIES = 5
 """How often a log is asked that does not answer, before the run begins without it: for about a minute and a half."""
+HISTORY_PATIENCE = timedelta(minutes=30)
+"""A log that has not answered for so long is not asked again: a plug-in that hangs takes an hour each time."""
 REFUSED = (400, 401, 403, 404, 405, 501)
 """Answers of a service that shows this key no log: asked again, it says the same."""
 
@@ -102,13 +104,14 @@ class RepeatCheck:
         """Wait until the log shows everything up to this moment. Whether the run is over before."""
         context = self.context
         until = newest + timedelta(minutes=context.limits.unconfirmed_minutes)
-        context.wait_to_submit("the service's log may not show yet all that was paid for", until)
+        reason = "the service's log may not show yet all that was paid for"
+        context.wait_to_submit(reason, until, "the log is read again")
         return await self.wait(max(0.0, (until - clock.utcnow()).total_seconds()))
 
     async def read_history(self, since: datetime) -> Sequence[PastGeneration] | None:
         """The generations that the service remembers. A log that does not answer is asked again for a while; then the
         run goes on without it, and warns."""
-        context, failures = self.context, 0
+        context, failures, asked_at = self.context, 0, clock.utcnow()
         while (answer := await context.service.history(since)) is not None:
             if isinstance(answer, History):
                 context.contact.answered()
@@ -125,7 +128,8 @@ class RepeatCheck:
             reason = f"the service's log, which shows what was paid for before, does not answer: {answer.reason}"
             context.wait_to_submit(reason)
             pause = backoff(failures, RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS)
-            is_over = is_refused or context.blocked or failures > HISTORY_TRIES
+            has_hung = clock.utcnow() - asked_at > HISTORY_PATIENCE
+            is_over = is_refused or has_hung or context.blocked or failures > HISTORY_TRIES
             if is_over or await self.wait(pause.total_seconds()):
                 context.uncompared = answer.reason
                 context.warn(f"the service's log could not be compared with the jobs: {answer.reason}")

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from batchgen import clock
 from batchgen.catalogue.amounts import amount_text
-from batchgen.context import RunContext
+from batchgen.context import COMPARING, RunContext
 from batchgen.errors import StorageError
 from batchgen.files import object_store
 from batchgen.files.disk_space import SCARCE
@@ -19,6 +19,7 @@ from batchgen.jobtable import leases, run_lock, selection, statistics
 from batchgen.jobtable.kinds import Hold
 from batchgen.limits import accounting
 from batchgen.limits.steering import read_steering
+from batchgen.services.boundary import CALL_SECONDS, LONGER
 from batchgen.services.reachability import clock_fault
 from batchgen.stage import LEASE
 
@@ -125,6 +126,17 @@ class Upkeep:
         self.heeded_order = steering.prioritized
         self.resize(context.limits_in_force.downloads)
         self.wake()
+
+    def hold_for_answers(self) -> None:
+        """Say which answer of the service the sending waits for, and how long at most."""
+        context = self.context
+        if context.awaits_prices:
+            until = context.began_at + timedelta(seconds=CALL_SECONDS)
+            reason = "the price list has not come yet, which max_cost needs"
+            context.wait_to_submit(reason, until, "the last stored prices count")
+        elif context.awaits_history and not context.wait_reason:
+            until = context.began_at + timedelta(seconds=LONGER["history"])
+            context.wait_to_submit(COMPARING, until, "the run goes on without it")
 
     async def ask_money(self) -> None:
         """Ask for prices and balance, and warn where the balance is too low for the pending jobs."""

@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from datetime import datetime, timedelta
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from functools import partial
 from itertools import islice
 from types import UnionType
@@ -76,13 +76,14 @@ def is_of_this_process(error: BaseException) -> bool:
 
 
 async def answer_of(service: Service, name: str, *args: Any) -> Any:
-    """What a call of a plug-in returns, also one that does not wait."""
-    try:
-        answer = getattr(service, name)(*args)
-        while inspect.isawaitable(answer):
-            answer = await answer
-    except (SystemExit, GeneratorExit) as error:  # which would end more than this task
-        return error
+    """What a call of a plug-in returns, also one that does not wait. It may change its own decimal context only."""
+    with localcontext():
+        try:
+            answer = getattr(service, name)(*args)
+            while inspect.isawaitable(answer):
+                answer = await answer
+        except (SystemExit, GeneratorExit) as error:  # which would end more than this task
+            return error
     return answer
 
 
@@ -135,8 +136,8 @@ class BoundedService(Service):
         def bound(answer: Any) -> Any:
             if not isinstance(answer, History):
                 return None if answer is None else self._outcome(NoAnswer, answer)
-            past = [generation for generation in map(self._past, answer.generations) if generation]
-            return History(past, bounds.moment(answer.since))
+            rows = (self._past(past, answer.since) for past in answer.generations)
+            return History([past for past in rows if past], bounds.moment(answer.since))
 
         return await self._call("history", bound, Unavailable, since, until)
 
@@ -228,13 +229,13 @@ class BoundedService(Service):
             return replace(bounded, accepted_at=intent_at)
         return bounded
 
-    def _past(self, past: PastGeneration) -> PastGeneration | None:
-        """A generation of the service's memory; None for one that cannot be taken over as it is."""
+    def _past(self, past: PastGeneration, since: datetime) -> PastGeneration | None:
+        """A generation of the service's memory; None for one whose ids cannot be taken over as they are."""
         ids = (past.client_request_id, past.generation_id)
         try:
             accepted_at = bounds.moment(past.accepted_at)
-        except OutOfBounds:
-            return None
+        except OutOfBounds:  # What was bought must not seem absent.
+            accepted_at = since
         is_whole = all(self._is_plain(text, ID_CHARS) for text in ids)
         return replace(past, accepted_at=accepted_at, cost_usd=bounds.amount(past.cost_usd)) if is_whole else None
 
@@ -293,7 +294,7 @@ class BoundedService(Service):
         if not self._is_plain(written, HANDLE_CHARS):
             # A person who is told the id can find what is paid for.
             raise OutOfBounds(f"what finds {subject} again is no JSON object, too long or not printable")
-        return handle
+        return dict(json.loads(written))
 
     def _is_plain(self, text: object, most: int) -> bool:
         return bounds.is_identity(text, most) and without_key(text, self._api_key) == text

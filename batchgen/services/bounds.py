@@ -53,7 +53,7 @@ def in_words(duration: timedelta) -> str:
 
 def moment(time: datetime) -> datetime:
     if not isinstance(time, datetime) or not time.tzinfo or not EARLIEST < time.replace(tzinfo=UTC) < LATEST:
-        raise OutOfBounds(f"its time is {time}")
+        raise OutOfBounds(f"its time is no moment with a time zone: {time}")
     return time
 
 

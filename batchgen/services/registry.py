@@ -7,7 +7,8 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
+from decimal import localcontext
 from functools import cache, partial
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -110,12 +111,20 @@ def plugin(name: str) -> Plugin:
     points = entry_points(group=GROUP, name=name)
     if not points:
         raise UsageError(f"there is no service {name!r} here; installed: {', '.join(names())}")
+    if len({point.value for point in points}) > 1:
+        packages = ", ".join(sorted(point.dist.name for point in points if point.dist))
+        raise UsageError(f"several packages have a service {name!r}: {packages}. Uninstall all but one of them")
     try:
-        loaded = next(iter(points)).load()
-    except (Exception, SystemExit) as error:
+        with localcontext():  # of decimals: a plug-in may change that of its own
+            loaded = next(iter(points)).load()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise UsageError(f"the service {name!r} cannot be loaded: {describe(error, '')}") from error
     if not isinstance(loaded, Plugin) or not isinstance(loaded.variables, Variables):
         raise UsageError(f"the service {name!r} cannot be used: its entry point leads to no `Plugin`")
+    if not all(isinstance(variable, str) for variable in astuple(loaded.variables)):
+        raise UsageError(f"the service {name!r} cannot be used: its `Variables` are no texts")
     return replace(loaded, handle_of=partial(handle_of, loaded), name=name)
 
 

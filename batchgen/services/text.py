@@ -82,5 +82,5 @@ def error_words(error: BaseException) -> str:
     """The kind of an error of a plug-in, and what it says, if it can."""
     try:
         return f"{type(error).__name__}: {error}"
-    except Exception:
+    except BaseException:
         return type(error).__name__
