@@ -443,6 +443,13 @@ def test_only_an_option_that_is_alike_is_suggested(option: str, meant: str, batc
     assert f"Error: No such option '{option}'.{meant}\n" in batchgen("run", "m.yaml", option).stderr
 
 
+@pytest.mark.parametrize("command", ["check", "run"])
+@pytest.mark.parametrize("stream", ["/dev/stdin", "/dev/fd/0", "/dev/../dev/stdin"])
+def test_a_manifest_from_a_stream_has_no_folder_for_its_videos(command: str, stream: str, batchgen: Command) -> None:
+    result = batchgen(command, stream)
+    assert (result.returncode, "this is a stream, which has no folder" in result.stderr) == (2, True)
+
+
 def test_a_manifest_without_its_ending_is_found(tmp_path: Path, batchgen: Command) -> None:
     (tmp_path / "n").mkdir()  # where its videos are
     for name in ("m.csv", "m.mp4", "m-report.html"):

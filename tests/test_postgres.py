@@ -21,7 +21,7 @@ from subprocess import TimeoutExpired
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, NullPool, create_engine, text, update
+from sqlalchemy import Connection, NullPool, create_engine, make_url, text, update
 
 from batchgen.billing.settlements import Settlement
 from batchgen.errors import BatchgenError, DatabaseNewer, ExitCode, StorageError, TableLocked, UsageError
@@ -280,6 +280,28 @@ def test_a_server_that_restarts_is_waited_for(database: Database, monkeypatch: p
     database.write_now(lose_session)
     database.read_now(lambda connection: lose_session(connection) if len(sessions) < 3 else None)
     assert len(set(sessions)) == 3
+
+
+def test_no_intent_is_written_to_a_server_that_has_lost_what_a_run_had_committed(
+    place: str, postgres: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(table_lock, "RETRY_SECONDS", 0.01)
+    name, root = make_url(place).database, postgres.url("postgres")
+    with Database(place) as database:
+        batch_id = Table(database, tmp_path).sync("mona", "lighthouse").batch_id
+    backup = make_url(postgres.create(like=str(name))).database
+    with Database(place, patience=None) as database:
+        table = Table(database, tmp_path, batch_id=batch_id)
+        (job, _) = table.intend()
+        table.accept(job)
+        postgres.ask(root, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        postgres.ask(root, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+        postgres.ask(root, f"ALTER DATABASE {name} RENAME TO {name}_lost")
+        postgres.ask(root, f"ALTER DATABASE {backup} RENAME TO {name}")
+        for _ in range(2):
+            with pytest.raises(StorageError, match="the server has lost what this run had stored"):
+                table.intend()
+        assert table.attempts() == []
 
 
 def test_a_read_that_takes_long_holds_up_the_next_one_and_does_not_fail_it(

@@ -20,6 +20,8 @@ from batchgen.jobtable.joins import IN_BATCH
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, events, jobs
 
+LAST_EVENT = "last_event"
+"""The key of the newest event in `Connection.info`: `writer.py` knows by it a server that has lost what it stored."""
 NO_LEASE: dict[str, Any] = {"leased_by": None, "leased_until": None}
 """The values of the lease columns of a job that no run holds."""
 
@@ -80,7 +82,8 @@ def guarded_statement(
 def record_event(connection: Connection, job: AnyJob, at: datetime, left: State, to: State, detail: str | None) -> None:
     """Append one event, in the transaction of the change that it records."""
     ids = {"batch_id": job.batch_id, "job_id": job.id}
-    connection.execute(INSERT_EVENT, {**ids, "at": at, "from_state": left, "to_state": to, "detail": detail})
+    row = {**ids, "at": at, "from_state": left, "to_state": to, "detail": detail}
+    (connection.info[LAST_EVENT],) = connection.execute(INSERT_EVENT, row).inserted_primary_key or (None,)
 
 
 def change_state(

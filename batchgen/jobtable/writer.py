@@ -12,16 +12,23 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, bindparam, select, text
 from sqlalchemy.exc import DBAPIError
 
-from batchgen.errors import TableLocked
+from batchgen.errors import StorageError, TableLocked
 from batchgen.jobtable.engine import HINTS, TRANSACTION_ID
+from batchgen.jobtable.schema import events
 from batchgen.jobtable.table_lock import TableLock
+from batchgen.jobtable.transition import LAST_EVENT
 
 GROUP_MAX = 256
 """Writes in one transaction: bounds how long the first of them waits for the last."""
 TRANSACTION_STATUS = text("SELECT pg_xact_status(CAST(CAST(:id AS text) AS xid8))")
+EVENT = select(events.c.id).where(events.c.id == bindparam("event"))
+FELL_BACK = (
+    "the server has lost what this run had stored: a standby took over that was behind, or a backup was put back."
+    " Nothing more is sent. Run the same command: it compares the jobs with the service's log before it pays again"
+)
 
 
 class Write(NamedTuple):
@@ -43,6 +50,8 @@ class Writer:
 
     def __init__(self, engine: Engine, lock: TableLock, *, hints: bool = False) -> None:
         self.engine, self.lock, self.hints = engine, lock, hints
+        self.last_event: int | None = None
+        """The newest event that was committed here."""
         self.queue: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
         self.thread = threading.Thread(target=self.serve, name="batchgen-writer", daemon=True)
         self.thread.start()
@@ -104,6 +113,7 @@ class Writer:
         """Run the writes in one transaction. Raises `CommitUnknown`, on PostgreSQL only."""
         with self.engine.connect() as connection:
             transaction = connection.begin()
+            self.judge_server(connection)
             results = [write.function(connection) for write in group]
             if self.hints:
                 connection.exec_driver_sql(f"NOTIFY {HINTS}")
@@ -114,7 +124,15 @@ class Writer:
                 if transaction_id and error.connection_invalidated:
                     raise CommitUnknown(transaction_id, results, error) from error
                 raise
+            self.last_event = connection.info[LAST_EVENT]
             return results
+
+    def judge_server(self, connection: Connection) -> None:
+        """Raise `StorageError` if a new connection leads to a table that lacks what was committed."""
+        is_new = LAST_EVENT not in connection.info
+        if is_new and self.last_event and not connection.execute(EVENT, {"event": self.last_event}).first():
+            raise StorageError(f"{self.lock.shown}: {FELL_BACK}")
+        connection.info[LAST_EVENT] = self.last_event
 
     def was_committed(self, transaction_id: str) -> bool:
         """What became of a transaction. It has ended, because this one holds the write lock that it held."""

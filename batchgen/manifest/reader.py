@@ -1,6 +1,7 @@
 """Reads a manifest and the manifests that it includes."""
 
 import hashlib
+import os
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from batchgen.manifest.source import Marked, Position, SourceText, read_bytes
 ROWS_ALONE = {*SUFFIXES, *SPREADSHEETS} - {".txt"}
 """Files that are no manifests, whatever is in them."""
 A_FOLDER = "this is a folder, not a manifest"
+STREAMS = Path("/dev"), Path("/dev/fd")
+"""Where `/dev/stdin` lies: root may write there, into memory, and the videos would be gone at the next start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,8 @@ def _read_manifest(path: Path, read_before: Container[Path] = ()) -> bytes:
     except UnicodeEncodeError:
         hint = "rename it, or set LC_ALL=C.UTF-8 in the environment"
         raise InputFault("the path of this manifest is not UTF-8", hint) from None
+    if Path(os.path.normpath(path.absolute())).parent in STREAMS:
+        raise InputFault("this is a stream, which has no folder for the videos", "write it into a file, and name that")
     if path.suffix.lower() in ROWS_ALONE:
         hint = f"write a manifest beside it, with `rows: {path.name[:100]}` in a job, and name that"
         raise InputFault("this is a file of rows, not a manifest", hint)

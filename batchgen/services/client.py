@@ -118,5 +118,6 @@ class ApiClient:
         ):
             answer = await http.read_answer(response, api_key)
         LOG.debug(f"http.{answer.status}", extra={"method": method, "url": without_key(url, api_key)})
-        self.clock_offset = answers.clock_offset(answer, clock.utcnow())
+        if "age" not in answer.headers:  # the Date of an answer from a cache is that of its making
+            self.clock_offset = answers.clock_offset(answer, clock.utcnow())
         return answer

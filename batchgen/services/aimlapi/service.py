@@ -147,11 +147,14 @@ class AimlApi(Service):
         return {attempt.client_request_id: finding for attempt, finding in pairs if finding}
 
     def _sent_at(self, attempt: SentAttempt) -> list[datetime]:
-        """When a request was sent, by the service's clock: one of these moments. This machine's may be set since."""
-        kept = attempt.handle.get(CLOCK_OFFSET)
+        """When a request was sent, by the service's clock: one of these moments.
+
+        This machine's clock may be set since, and a Date that came from a cache would lead past the request.
+        """
+        kept, offset = attempt.handle.get(CLOCK_OFFSET), self.clock_offset
         if isinstance(kept, int | float) and abs(kept) <= CLOCK_OFFSET_MAX.total_seconds():
-            return [attempt.intent_at + timedelta(seconds=kept)]
-        return [attempt.intent_at, attempt.intent_at + self.clock_offset]
+            offset = timedelta(seconds=kept)
+        return [attempt.intent_at, attempt.intent_at + offset]
 
     async def _finding(
         self, attempt: SentAttempt, rows: Sequence[LoggedRequest], as_of: datetime, page: LogPage
@@ -176,8 +179,8 @@ class AimlApi(Service):
 
     async def history(self, since: datetime, until: datetime | None = None) -> History | NoAnswer | None:
         """The generations in the request log between two moments; the newest ones, where there are too many pages."""
-        offset = self.clock_offset
-        page = await self._log(since + offset, (until or clock.utcnow() + AFTER) + offset)
+        offset, end = self.clock_offset, until or clock.utcnow() + AFTER
+        page = await self._log(min(since, since + offset), max(end, end + offset))
         if not isinstance(page, LogPage):
             return page
         offset = self.clock_offset  # the answers have told it
