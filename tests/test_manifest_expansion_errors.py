@@ -180,7 +180,7 @@ ROWS: dict[str, tuple[str, dict[str, bytes], str]] = {
         {},
         "m.yaml:2:79 `rows` must be the name of a file, not a list | such as products.csv",
     ),
-    "a folder": (job("rows: dir.csv"), {}, "m.yaml:2:79 this is a folder, not a file: dir.csv"),
+    "a folder": (job("rows: dir.csv"), {}, "m.yaml:2:79 this is a folder, not a file of rows: dir.csv"),
     "an empty file": (rows(), {"r.csv": b""}, "r.csv:1:1 the file has no rows | each row makes a job"),
     "a header alone": (rows(), {"r.csv": b"sku\n"}, "r.csv:1:1 the file has no rows | each row makes a job"),
     "ragged rows, once": (

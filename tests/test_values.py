@@ -350,6 +350,8 @@ HEADS: dict[str, tuple[bytes, str]] = {
     "UTF-16 without a mark, the other way": (f"{HEADER}{FULL}".encode("utf-16-be"), "this looks like UTF-16"),
     "a page of a login": (b"\xef\xbb\xbf\n<!DOCTYPE html>\n<html lang=en>", "this is a web page, not a"),
     "RTF": (b"{\\rtf1\\ansi\\cocoartf2639 a,b}", "this is a text with formats (RTF), not a"),
+    "Parquet": (b"PAR1\x15\x04\x15\xe0\x12", "this is a Parquet file, not a"),
+    "a table of a web page": (b"<table border=1><tr><td>sku", "this is a web page, not a"),
     "Git LFS": (
         b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n",
         "this is a pointer of Git LFS, not a",
@@ -452,6 +454,34 @@ def test_a_text_that_loses_its_first_word_as_an_anchor_is_warned_of(tmp_path: Pa
     assert "m.yaml:2:24: no alias names the anchor `&slow`, which is not sent" in warning
 
 
+@pytest.mark.parametrize(
+    ("prompt", "is_misread"),
+    [
+        ("MÃ¼ller", True),
+        ("itâ€™s", True),
+        ("a cat ðŸ˜€", True),
+        ("20 Â°C", True),
+        ("it‚Äôs", True),
+        ("M√ºller", True),
+        ("ÐºÐ¾Ñ‚", True),
+        ("«MAÇÃ» – “AMANHÔ «CAFÉ» 20 °C √2 Ðór it’s 😀 кот", False),
+    ],
+)
+def test_a_text_that_was_read_in_another_encoding_is_warned_of(tmp_path: Path, prompt: str, is_misread: bool) -> None:
+    job = "id: '{{ n }}', rows: r.csv, prompt: '{{ prompt }}'"
+    manifest = read(tmp_path, f"jobs: [{{{job}, model: {TEXT}}}]", {"r.csv": f"n,prompt\n1,{prompt}\n2,{prompt}!\n"})
+    assert len(manifest.warnings) == is_misread
+    assert params(manifest, "prompt") == [prompt, f"{prompt}!"]
+
+
+def test_a_column_whose_name_is_a_number_is_not_sent_as_that_number(tmp_path: Path) -> None:
+    text = ROWS_JOB.replace("NAME", "r.csv").replace("{{ title }}", "{{ 2024 }}")
+    assert "{{ 2024 }}" in text
+    message = refusal(tmp_path, text, {"r.csv": f"{HEADER.strip()},2024\n1,a,{LINK},x,b\n"})
+    assert "`2024` is a number here, and no name" in message
+    assert "where `2024` must be renamed" in message
+
+
 def test_a_comment_of_the_defaults_is_warned_of_once(tmp_path: Path) -> None:
     text = f"defaults:\n  prompt: sea #sunset\n  model: {TEXT}\njobs: [{{id: a}}, {{id: b}}]\nbatch: x\n"
     (warning,) = read(tmp_path, text).warnings
@@ -475,6 +505,11 @@ def test_a_comment_of_the_defaults_is_warned_of_once(tmp_path: Path) -> None:
         ("https://www.icloud.com/photos/#0abc", True),
         ("https://share.icloud.com/photos/0abc", True),
         ("https://we.tl/t-abc", True),
+        ("https://commons.wikimedia.org/wiki/File:Mona_Lisa.jpg", True),
+        ("https://upload.wikimedia.org/wikipedia/commons/e/ec/Mona_Lisa.jpg", False),
+        ("https://a.example/1.jpg,https://a.example/2.jpg", True),
+        ("https://a.example/1.jpg;", True),
+        ("https://a.example/w_100,h_100/1.jpg", False),
         ("https://www.dropbox.com/s/abc/cat.jpg?dl=1", False),
         ("https://drive.google.com/uc?export=download&id=1abc", False),
         (LINK, False),

@@ -30,7 +30,7 @@ SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,30}://")
 PAGE = re.compile(
     r"https?://((drive|docs)\.google\.com/(file/d/|open\?|drive/)|photos\.(google|app\.goo)|(www\.)?dropbox\.com/\S*dl=0"
     r"|1drv\.ms/|onedrive\.live\.com/|[\w-]+\.sharepoint\.com/:|github\.com/[^/]+/[^/]+/blob/"
-    r"|((www|share)\.)?(icloud|wetransfer)\.com/|we\.tl/"
+    r"|((www|share)\.)?(icloud|wetransfer)\.com/|we\.tl/|\w+\.(wikipedia|wikimedia)\.org/wiki/"
     r"|(www\.)?(imgur|unsplash|pexels|flickr|instagram|pinterest)\.com/(?!\S+\.(jpe?g|png|webp|gif)))",
     re.IGNORECASE,
 )
@@ -39,8 +39,12 @@ HOST_PART = re.compile(r"[\w-]*\w[\w-]*")
 """A part of a host's name between dots. Other alphabets count as letters."""
 OWN_NETWORK = re.compile(r"[^.]+|.+\.(local|lan|internal|localhost|home\.arpa)", re.IGNORECASE)
 """Names that only a network of one's own knows."""
+TWO_LINKS = re.compile(r"[,;|](https?://|$)", re.IGNORECASE)
+"""How a cell goes on that has several links, as shops and forms export them, or a comma behind the one."""
 DAMAGE = re.compile("[\0\ufffd]")
 """Characters that no text has: NUL, and what programs write for a character that they have lost."""
+MISREAD = re.compile("â€|ðŸ|Ã[¡-º¼-¿]|Â[\xa0-º¼-¿]|Ð[°-¿]|‚Ä[ôúùìî]|√[©§∂º]")
+"""What programs of Windows and of the Mac make of letters in UTF-8 that they read as their own: é is Ã©."""
 TEXTS = ("prompt", "negative_prompt")
 """Parameters that are texts for every service, also where the catalogue does not describe its models."""
 
@@ -100,6 +104,9 @@ def report_texts(entry: Entry, params: Params) -> None:
         if type(text) is str and (damage := DAMAGE.search(text)):
             hint = "save the file as UTF-8, from the program that has the text whole"
             entry.report(entry.at(f"/{name}"), f"`{name}` is damaged: it holds U+{ord(damage[0]):04X}", hint)
+        elif type(text) is str and not text.isascii() and (damage := MISREAD.search(text)):
+            hint = "a program has read UTF-8 as another encoding; export the text once more as UTF-8"
+            entry.warn(entry.at(f"/{name}"), f"`{name}` looks damaged: it holds {damage[0]}", hint)
 
 
 def vary_seed(entry: Entry, take: int, params: Params, accepted: tuple[str, ...]) -> None:
@@ -160,6 +167,10 @@ def report_link(entry: Entry, node: Node, link: str) -> None:
     elif http and is_in_own_network(http[1]):
         hint = "the service fetches it itself: take a link that everybody can open, or a local image"
         entry.warn(node, f"this link leads to a host that only your own network has: {link[:100]}", hint)
+    elif TWO_LINKS.search(link):
+        entry.warn(
+            node, f"this looks like more than one link: {link[:100]}", "write one link, without a comma behind it"
+        )
     elif PAGE.match(link):
         hint = "take the link that downloads the file itself"
         entry.warn(node, f"this link leads to a page that shows the file, not to the file: {link[:100]}", hint)

@@ -80,7 +80,7 @@ class RowsFile:
             hint = "save the sheet as CSV UTF-8" if self.suffix in SPREADSHEETS else "one row a line"
             raise InputFault("`rows` are read from .csv, .tsv, .txt and .jsonl files", hint)
         self.axes = frozenset(axes)
-        raw = read_bytes(file.folder / path, "file", no_such_file(path), bounds.ROWS_BYTES)
+        raw = read_bytes(file.folder / path, "file of rows", no_such_file(path), bounds.ROWS_BYTES)
         source = RowsText(file.diagnostics.source.path.parent / path, raw)
         self.raw, self.line = source.raw, source.line
         self.diagnostics = file.job_diagnostics.of_rows(source)

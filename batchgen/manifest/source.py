@@ -32,6 +32,7 @@ HEAD_BYTES = 256
 NO_TEXTS: tuple[tuple[bytes, str, str], ...] = (
     (b"PK\x03\x04", "a spreadsheet or an archive", "export the sheet as CSV UTF-8"),
     (b"\xd0\xcf\x11\xe0", "a spreadsheet", "export it as CSV UTF-8"),
+    (b"PAR1", "a Parquet file", "export it as CSV or JSON lines"),
     (b"SQLite format 3\0", "a database, such as a job table", "name the text file beside it"),
     (b"\x1f\x8b", "a compressed file", "unpack it"),
     (b"%PDF", "a PDF", "copy its text into a file"),
@@ -39,7 +40,7 @@ NO_TEXTS: tuple[tuple[bytes, str, str], ...] = (
 )
 """The first bytes of files that are no text, what each is, and what to do about it."""
 OTHER_TEXTS = (
-    (re.compile(rb"\s*<(!doctype html|html|head)\b", re.IGNORECASE), "a web page", "download the file itself"),
+    (re.compile(rb"\s*<(!doctype html|html|head|table)\b", re.IGNORECASE), "a web page", "download the file itself"),
     (re.compile(rb"\{\\rtf"), "a text with formats (RTF)", "save it as plain text"),
     (re.compile(rb"version https://git-lfs"), "a pointer of Git LFS", "fetch the file with `git lfs pull`"),
 )

@@ -48,6 +48,7 @@ EXPRESSION = re.compile(rf"\{{\{{(?:((?>(?:{STRING}|[^\"'}}]|\}}(?!\}}))*))\}}\}
 """From `{{` to `}}`, with the expression between them; to the end of the text where it has no end."""
 STATEMENT = re.compile(r"\{%[-+]?\s*[a-z]")
 NAME_PATH = re.compile(r"\s*([A-Za-z_]\w*)((?:\.[a-z_]\w*)*)\s*", re.ASCII)
+NUMBER = set("0123456789._")
 FILTER = re.compile(r"\|\s*([A-Za-z_]\w*)")
 FILTERS = (
     *("abs", "capitalize", "d", "default", "first", "float", "format", "int", "last", "length", "lower", "replace"),
@@ -248,6 +249,8 @@ def _check_expression(expression: str) -> None:
     code = QUOTED.sub("''", expression)
     if len(expression) > LONGEST_EXPRESSION:
         raise BadTemplate(f"an expression has {len(expression)} characters; at most {LONGEST_EXPRESSION} are allowed")
+    if (number := code.strip()) and set(number) <= NUMBER:
+        raise BadTemplate(f"`{number}` is a number here, and no name", "a column of that name must be renamed")
     if "*" in code:
         raise BadTemplate("a template does not multiply: it has no `*`")
     for name in FILTER.findall(code):
