@@ -35,8 +35,11 @@ CLOSING_JOBS = 5_000
 AWAITED = frozenset({Settlement.UNDERWAY, Settlement.UNCONFIRMED, Settlement.LATE})
 """What time or another run settles, beside what was charged and is still to come."""
 CHARGED = (Settlement.DELIVERED, Settlement.REFUNDED, Settlement.REPLACED)
+"""What a run was charged, as it should be."""
 STRANGE = frozenset({Settlement.UNIDENTIFIED, Settlement.UNKNOWN})
+"""Charges of no attempt, which need not be of this batch."""
 DISPUTED = frozenset(settlement for settlement in Settlement if not settlement.closes) - AWAITED - STRANGE
+"""What a person has to look into."""
 
 
 @dataclass(slots=True)
@@ -60,7 +63,7 @@ class Comparison:
 
     @property
     def open(self) -> int:
-        """How much does not close."""
+        """How many attempts and charges do not close."""
         return sum(tally.number for settlement, tally in self.tallies.items() if not settlement.closes)
 
     @property
@@ -97,22 +100,23 @@ async def reconcile(
         statement = await read_statement(service, books, start, clock.utcnow() + CLOCK_SKEW, pause)
     except StatementBroken as error:
         if error.answer is not None:
-            raise explained(error, service) from error
+            raise statement_error(error, service) from error
         is_listed, statement = False, Statement()
     await database.read(read_table, service, batch.id, books, start)
     comparison = Comparison(since, statement, is_listed, log_fault)
-    await judge(database, books, comparison)
+    await judge_and_record(database, books, comparison)
     if keys := books.uncollected():
         tell(f"{len(keys)} paid and not here: asking the service for what was made")
         comparison.collected, comparison.stop = await collect(database, service, batch, folder, keys)
         books.forget_attempts()
         await database.read(add_attempts, service, batch.id, books)
-        await judge(database, books, comparison)
+        await judge_and_record(database, books, comparison)
     comparison.tallies = books.tally()
     return comparison
 
 
-async def judge(database: Database, books: Books, comparison: Comparison) -> None:
+async def judge_and_record(database: Database, books: Books, comparison: Comparison) -> None:
+    """Settle all that is in the books; where the service lists what it charged, record that as the attempts' costs."""
     if not comparison.is_listed:
         books.take_costs_for_charges()
     now = clock.utcnow()
@@ -121,7 +125,7 @@ async def judge(database: Database, books: Books, comparison: Comparison) -> Non
         comparison.recorded += await record(database, books, now)
 
 
-def explained(error: StatementBroken, service: Service) -> BatchgenError:
+def statement_error(error: StatementBroken, service: Service) -> BatchgenError:
     """What a person does about transactions that cannot be read."""
     answer = error.answer
     if answer and answer.http_status in (401, 402, 403):
@@ -166,13 +170,13 @@ async def closing_bill(
             await database.read(add_attempts, service, batch_id, books, since)
             books.judge(now, "it was not read")
             await record(database, books, now)
-            # Those that are still brought to their end.
             to_come = sum(state.is_active for state in books.uncollected().values())
-            return summed(books.tally(), to_come)
+            return bill_of(books.tally(), to_come)
     return None
 
 
-def summed(tallies: Mapping[Settlement, Tally], to_come: int) -> ClosingBill:
+def bill_of(tallies: Mapping[Settlement, Tally], to_come: int) -> ClosingBill:
+    """The tallies in four numbers. `to_come` of the disputed attempts are still brought to their end."""
     charged = [tallies[settlement] for settlement in CHARGED if settlement in tallies]
     return ClosingBill(
         charged=sum(tally.number for tally in charged),

@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, update
 
 from batchgen import clock
-from batchgen.billing.collect import BILLED
+from batchgen.billing.collect import CHARGED_DETAIL
 from batchgen.billing.settlements import Settlement
 from batchgen.jobs import ChargeSource, ErrorClass, Outcome, State
 from batchgen.jobtable.database import Database
@@ -200,7 +200,7 @@ def add_attempts(connection: Connection, rows: list[Row], now: datetime) -> None
     connection.execute(insert(outputs), [file_values(row, now) for row in files])
     asked = [row for row in rows if row.plant.settlement is Settlement.NOT_DELIVERED]
     if asked:  # by an earlier reconciliation, so that this one does not: its generation does not exist
-        moved = {"batch_id": 1, "at": now, "to_state": State.FAILED, "detail": BILLED}
+        moved = {"batch_id": 1, "at": now, "to_state": State.FAILED, "detail": CHARGED_DETAIL}
         connection.execute(insert(events), [{"job_id": row.number + 1, **moved} for row in asked])
 
 
