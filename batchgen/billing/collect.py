@@ -57,7 +57,7 @@ def is_any_collectable(connection: Connection, states: Collection[State], batch_
     return any(key in keys for key in connection.execute(select(jobs.c.key).where(*where)).scalars())
 
 
-def error_of(ending: Ending) -> BatchgenError | None:
+def collection_error(ending: Ending) -> BatchgenError | None:
     """Why no more can be collected before a person has mended the disk, the store or the key; None where it can."""
     error = {ExitCode.STORAGE: StorageError, ExitCode.ACCOUNT: AccountError}.get(ending.exit_code)
     return error(ending.message) if error else None
@@ -83,5 +83,5 @@ async def collect(
     stop = None
     if (moved or active) and not is_run_at_work:
         spec = RunSpec(batch=batch, synced=SyncResult(batch.id), folder=folder, selected=Selected([]))
-        stop = error_of(await Collector(database, service, spec, {*moved, *active}).run())
+        stop = collection_error(await Collector(database, service, spec, {*moved, *active}).run())
     return [*moved, *active], stop

@@ -43,7 +43,7 @@ DISPUTED = frozenset(settlement for settlement in Settlement if not settlement.c
 
 
 @dataclass(slots=True)
-class Comparison:
+class BillComparison:
     """How a batch and its account agree."""
 
     since: datetime
@@ -78,7 +78,7 @@ async def reconcile(
     folder: Path,
     books: Books,
     tell: Callable[[str], object] = lambda _sentence: None,
-) -> Comparison | None:
+) -> BillComparison | None:
     """Compare a batch with its account, collect what was paid for, and record what it cost.
 
     `tell` is called with what a person waits for. None where nothing was sent with this account. Raises `AccountError`,
@@ -103,7 +103,7 @@ async def reconcile(
             raise statement_error(error, service) from error
         is_listed, statement = False, Statement()
     await database.read(read_table, service, batch.id, books, start)
-    comparison = Comparison(since, statement, is_listed, log_fault)
+    comparison = BillComparison(since, statement, is_listed, log_fault)
     await judge_and_record(database, books, comparison)
     if keys := books.uncollected():
         tell(f"{len(keys)} paid and not here: asking the service for what was made")
@@ -115,7 +115,7 @@ async def reconcile(
     return comparison
 
 
-async def judge_and_record(database: Database, books: Books, comparison: Comparison) -> None:
+async def judge_and_record(database: Database, books: Books, comparison: BillComparison) -> None:
     """Settle all that is in the books; where the service lists what it charged, record that as the attempts' costs."""
     if not comparison.is_listed:
         books.take_costs_for_charges()
@@ -171,11 +171,11 @@ async def closing_bill(
             books.judge(now, "it was not read")
             await record(database, books, now)
             to_come = sum(state.is_active for state in books.uncollected().values())
-            return bill_of(books.tally(), to_come)
+            return summed_bill(books.tally(), to_come)
     return None
 
 
-def bill_of(tallies: Mapping[Settlement, Tally], to_come: int) -> ClosingBill:
+def summed_bill(tallies: Mapping[Settlement, Tally], to_come: int) -> ClosingBill:
     """The tallies in four numbers. `to_come` of the disputed attempts are still brought to their end."""
     charged = [tallies[settlement] for settlement in CHARGED if settlement in tallies]
     return ClosingBill(

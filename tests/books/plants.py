@@ -33,7 +33,7 @@ from batchgen.simulator.ledger import (
     Generation,
     Ledger,
     RequestRecord,
-    Transaction,
+    TransactionRow,
     timestamp,
 )
 
@@ -294,7 +294,7 @@ def add_books(books: sqlite3.Connection, row: Row, key: str, truth: Truth) -> No
         # Two equal ones in a row have the same time, and so nothing that tells them apart.
         charged_at = timestamp(row.at + timedelta(seconds=number * (len(plant.charges) > 2)))
         is_refund = credits_ < 0
-        transaction = Transaction(
+        transaction = TransactionRow(
             at=charged_at,
             listed_at=charged_at,
             direction="TOPUP" if is_refund else "CHARGE",
@@ -335,5 +335,5 @@ def generation_of(row: Row, key: str, at: str) -> Generation:
 
 
 def add_payment(books: sqlite3.Connection, direction: Any, kind: str, at: str, credits_: int = 100_000_000) -> None:
-    payment = Transaction(at=at, listed_at=at, direction=direction, type=kind, credits=credits_, key=None)
+    payment = TransactionRow(at=at, listed_at=at, direction=direction, type=kind, credits=credits_, key=None)
     books.execute(INSERT_TRANSACTION, vars(payment))
