@@ -151,7 +151,7 @@ ATTEMPT = BilledAttempt(
     key="mona",
     state=State.DONE,
     outcome=Outcome.ACCEPTED,
-    is_judged=True,
+    is_of_account=True,
     is_current=True,
     is_delivered=True,
     finished_at=NOON,
@@ -207,8 +207,8 @@ OWNERS: list[tuple[str, dict[str, Any], str, Settlement]] = [
     ("the log cannot be read", {"at": NOON - HOUR}, "403", Settlement.UNIDENTIFIED),
     ("another key's", {"at": NOON - HOUR}, "", Settlement.FOREIGN),
     ("that of a lost answer", {"at": NOON - HOUR, "likely_job": "mona"}, "", Settlement.UNKNOWN),
-    ("another batch's", {"batch": "autumn"}, "403", Settlement.FOREIGN),
-    ("the table's, with another key", {"elsewhere": "mona"}, "", Settlement.ELSEWHERE),
+    ("another batch's", {"other_batch": "autumn"}, "403", Settlement.FOREIGN),
+    ("the table's, with another key", {"job_of_other_account": "mona"}, "", Settlement.ELSEWHERE),
     ("another program's", {"client_request_id": "x-1"}, "", Settlement.FOREIGN),
     ("another table's", {"client_request_id": "batchgen-…", "is_batchgen": True}, "", Settlement.FOREIGN),
     ("this batch's", {"client_request_id": "batchgen-…", "is_batchgen": True, "key": "mona"}, "", Settlement.UNKNOWN),
@@ -258,7 +258,7 @@ async def compare(table: Table, service: ScriptedService) -> Any:
         (CURSOR_REFUSED, ServiceUnreachable, "run the same command again later"),
     ],
 )
-async def test_nothing_is_judged_by_a_part_of_the_statement(
+async def test_nothing_is_of_account_by_a_part_of_the_statement(
     table: Table, clock: Clock, answer: Any, error: type[Exception], message: str
 ) -> None:
     table.bring(State.DONE)

@@ -126,6 +126,21 @@ def with_defect(imitation: Imitation, method: str, defect: Method) -> None:
     imitation.plugin = replace(plugin, connect=opened)
 
 
+def test_one_label_for_all_keys_is_noticed(imitation: Imitation) -> None:
+    plugin = imitation.plugin
+
+    @asynccontextmanager
+    async def connect(account: Account, state: Path | None) -> AsyncIterator[Service]:
+        async with plugin.connect(account, state) as service:
+            service.account = "mine"
+            yield service
+
+    imitation.plugin = replace(plugin, connect=connect)
+    case = next(case for case in CASES if case.__name__ == "another_key_is_another_account")
+    with pytest.raises(NotConformant, match="the same label: 'mine'"):
+        asyncio.run(check_case(case, imitation))
+
+
 DEFECTS = {
     submit_again: ("submit", "a_lost_answer_is_unknown_and_never_sent_again"),
     adopt_the_latest: ("find", "a_lost_request_is_unknown_and_never_adopted"),

@@ -19,13 +19,16 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from sqlalchemy import inspect
 
 from batchgen import run
 from batchgen.doctor import machine
 from batchgen.doctor.findings import ok
 from batchgen.doctor.machine import examine_rights
 from batchgen.files.liveness import RECORDED
-from batchgen.jobtable.views import VIEWS
+from batchgen.files.safe_open import create_database
+from batchgen.jobtable.engine import database_url, make_engine
+from batchgen.jobtable.migrations import migrate
 from batchgen.services import http
 from batchgen.simulator.service import Simulation
 from tests.batches import write_manifest
@@ -126,8 +129,20 @@ def readable_table(patient: Patient) -> None:
 
 
 def older_table(patient: Patient) -> None:
-    newer = ("ALTER TABLE prices DROP COLUMN charged", "ALTER TABLE runs DROP COLUMN hold")
-    patient.execute(*newer, *(f"DROP VIEW {view}" for view in VIEWS), "UPDATE alembic_version SET version_num = 'v001'")
+    """The same rows in a table of the first version, which lacks whatever later migrations add."""
+    first = patient.folder / "first.db"
+    create_database(first)
+    engine = make_engine(database_url(first), writing=True, foreign_keys=False)
+    with engine.begin() as connection:
+        migrate(connection, "v001")
+        tables = set(inspect(connection).get_table_names()) - {"alembic_version"}
+    engine.dispose()
+    with closing(sqlite3.connect(first, isolation_level=None)) as connection:
+        connection.execute("ATTACH ? AS newer", (str(patient.table),))
+        for table in tables:
+            columns = ", ".join(row[1] for row in connection.execute(f"PRAGMA main.table_info({table})"))
+            connection.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM newer.{table}")
+    first.replace(patient.table)
 
 
 def dropped_index(patient: Patient) -> None:

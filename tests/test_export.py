@@ -11,6 +11,7 @@ import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
@@ -22,6 +23,7 @@ from pyarrow import parquet
 from sqlalchemy import update
 
 from batchgen.export.records import COLUMNS
+from batchgen.files.measures import Measures
 from batchgen.files.safe_open import open_directory
 from batchgen.files.staged_file import stage
 from batchgen.jobs import State, Verdict
@@ -130,6 +132,11 @@ def identity(path: Path) -> tuple[int, int, int]:
 
 def shards(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_every_measure_of_a_clip_is_exported() -> None:
+    missing = {field.name for field in fields(Measures)} - {"signature"} - COLUMNS.keys()
+    assert not missing, "`SELECT_CLIP_RECORDS` of `jobtable/clips.py` and `COLUMNS` of `export/records.py` have each"
 
 
 def test_csv_has_a_row_for_each_clip_and_no_cell_is_a_formula(export: Command, delivered: Table) -> None:

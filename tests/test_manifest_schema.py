@@ -127,6 +127,12 @@ def test_a_valid_job_matches_the_schema(job: str, validator: Draft7Validator) ->
     assert [error.message for error in validator.iter_errors(tree(f"jobs: [{job}]"))] == []
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_every_limit_is_read_by_the_code_that_keeps_it(name: str) -> None:
+    package = Path(reader.__file__).parents[1]
+    assert any(f".{name}" in path.read_text("utf-8") for path in package.rglob("*.py")), f"no code uses `limits.{name}`"
+
+
 @pytest.mark.parametrize("limits", ["auto", "{in_flight: auto, max_cost: 5}", "{submits_per_minute: auto}", "~"])
 def test_limits_can_be_auto(limits: str, validator: Draft7Validator) -> None:
     assert [error.message for error in validator.iter_errors(tree(f"limits: {limits}"))] == []

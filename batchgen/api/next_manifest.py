@@ -155,7 +155,7 @@ class NextManifest:
     jobs: int = 0
     left_out_params: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     """The parameters that the other model does not take, with the ids."""
-    files: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    changed_files: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     """What has become of local files since they were sent, with the ids."""
     repeats: list[str] = field(default_factory=list)
     """The ids of requests that were paid for just so."""
@@ -197,7 +197,7 @@ class NextManifest:
             self.left_out_params[param].append(row.key)
         faults = self.file_faults(row)
         for fault in faults:
-            self.files[fault].append(row.key)
+            self.changed_files[fault].append(row.key)
         self.jobs += 1
         left_out = [f"left out, as the model does not take it: {', '.join(job.left_out)}"] if job.left_out else []
         comments = [self.origin(row), *left_out, *faults]

@@ -63,7 +63,8 @@ class OpenItem:
     note: str
 
 
-BILLED, UNMATCHED, OPEN = TypeAdapter(BilledAttempt), TypeAdapter(UnmatchedTransaction), TypeAdapter(OpenItem)
+ATTEMPT_OF, TRANSACTION_OF = TypeAdapter(BilledAttempt), TypeAdapter(UnmatchedTransaction)
+ITEM_OF = TypeAdapter(OpenItem)
 """What makes these of a row, whose columns have the names of their fields."""
 
 
@@ -92,11 +93,11 @@ class Books(AbstractContextManager["Books"]):
         self._insert(queries.INSERT_ATTEMPT, map(attempt_values, rows))
 
     def forget_attempts(self) -> None:
-        """The attempts have changed and are read again."""
+        """Empty the side of the job table: its attempts have changed and are read again."""
         self._db.executescript("DELETE FROM billed; DELETE FROM unclaimed;")
 
     def take_costs_for_charges(self) -> None:
-        """The service lists no charges: the costs of the attempts stand for them."""
+        """Let the costs of the attempts stand for charges: the service lists none."""
         self.forget_transactions()
         self._db.execute(queries.FROM_TABLE)
 
@@ -122,16 +123,18 @@ class Books(AbstractContextManager["Books"]):
         for rows in self._read(queries.UNMATCHED):
             unmatched = []
             for row in rows:
-                settlement, note = judge_unmatched(UNMATCHED.validate_python(dict(row)), now, log_fault)
+                settlement, note = judge_unmatched(TRANSACTION_OF.validate_python(dict(row)), now, log_fault)
                 # Its job only where the request is known to be of it.
                 job = (row["key"], row["state"]) if settlement is Settlement.UNKNOWN else (None, None)
                 unmatched.append((settlement, note, *job, row["n"]))
             self._insert(queries.SET_UNMATCHED, unmatched)
         # Afterwards: a charge that nobody else made may be that of an attempt whose answer was lost.
-        for rows in self._read(queries.SUMS):
-            attempts = ((*judge_attempt(BILLED.validate_python(dict(row)), now, log_fault), row["id"]) for row in rows)
+        for rows in self._read(queries.BILLED):
+            attempts = (
+                (*judge_attempt(ATTEMPT_OF.validate_python(dict(row)), now, log_fault), row["id"]) for row in rows
+            )
             self._insert(queries.SET_SETTLEMENT, attempts)
-        self._db.execute(queries.GUESS)
+        self._db.execute(queries.NOTE_LIKELY_JOBS)
 
     def tally(self) -> dict[Settlement, Tally]:
         """How many attempts, and charges without one, have each settlement, and what they were charged."""
@@ -146,7 +149,7 @@ class Books(AbstractContextManager["Books"]):
     def open_items(self) -> Iterator[OpenItem]:
         """What does not close, by settlement and then by time."""
         for row in self._db.execute(queries.OPEN_ITEMS):
-            yield OPEN.validate_python(dict(row))
+            yield ITEM_OF.validate_python(dict(row))
 
     def bill(self) -> Iterator[list[BilledCharge]]:
         """What the account was charged for attempts that the table has otherwise, some at a time."""
@@ -188,12 +191,15 @@ def timestamp(moment: datetime | None) -> str | None:
 
 
 def attempt_values(row: Row[Any]) -> tuple[Any, ...]:
-    """The columns of an attempt: what the service named as its cost is the quote, or a cost that is not of the bill."""
+    """The values of an attempt in the order of the columns of `billed`.
+
+    Its `named` cost is what the service said before its transactions did: the quote, or a cost that no bill has set.
+    """
     quote = row.cost_usd if row.quoted_usd is None and row.charge_source in NAMED_BY_SERVICE else row.quoted_usd
     return (
         *(row.id, row.key, row.number, row.model, row.state, row.outcome, row.generation_id, row.client_request_id),
         *(timestamp(row.intent_at), timestamp(row.finished_at), timestamp(row.deadline_at)),
         *(nano(row.cost_usd), nano(quote), nano(row.estimated_usd)),
         *(timestamp(row.intent_at - CLOCK_SKEW), timestamp(row.deadline_at + CHARGE_LAG)),
-        *(Outcome(row.outcome).is_undecided, bool(row.is_judged), bool(row.is_delivered), bool(row.is_current)),
+        *(Outcome(row.outcome).is_undecided, bool(row.is_of_account), bool(row.is_delivered), bool(row.is_current)),
     )

@@ -10,12 +10,15 @@ SCHEMA = """
 CREATE TABLE transactions (n INTEGER PRIMARY KEY, at, kind, type, model, generation, nanousd,
     settlement, note, key, state);
 CREATE TABLE billed (id INTEGER PRIMARY KEY, key, number, model, state, outcome, generation, request, intent_at,
-    finished_at, deadline_at, cost, named, estimated, since, until, lost, is_judged, is_delivered, is_current,
+    finished_at, deadline_at, cost, named, estimated, since, until, lost, is_of_account, is_delivered, is_current,
     settlement, note);
 CREATE TABLE log (request, generation, at, certain, PRIMARY KEY (request, generation)) WITHOUT ROWID;
 CREATE TABLE others (generation PRIMARY KEY, batch) WITHOUT ROWID;
 CREATE TABLE job_digits (digits, key, state);
 CREATE TABLE unclaimed (request, generation, at, key, state, note);
+"""
+"""`billed` has the batch's attempts, `others` the generations of other batches of the job table, `unclaimed` the
+requests that stand in the log alone. `request` is a client request id, and `digits` are those of a fingerprint in one.
 """
 INDEXES = """
 CREATE INDEX IF NOT EXISTS transactions_generation ON transactions (generation);
@@ -35,7 +38,7 @@ UPDATE billed SET generation = log.generation FROM log
 WHERE billed.generation IS NULL AND log.request = billed.request AND log.certain"""
 """An attempt whose answer was lost has the generation that the service's log gives it."""
 
-SUMS = """
+BILLED = """
 WITH amounts AS (
     SELECT generation, kind, count(*) AS number, count(*) * nanousd AS nanousd
     FROM transactions WHERE kind <> 'other' AND generation IS NOT NULL GROUP BY generation, kind, nanousd
@@ -52,21 +55,22 @@ SELECT a.*, a.named AS named_usd, a.estimated AS estimated_usd, ifnull(charges, 
         SELECT 1 FROM transactions AS t WHERE t.settlement IN ('unknown', 'unidentified') AND t.kind = 'charge'
         AND t.at BETWEEN a.since AND a.until AND ifnull(nullif(t.model, ''), a.model) = a.model
     ) AS may_be_charged
-FROM billed AS a LEFT JOIN sums ON sums.generation = a.generation AND a.is_judged ORDER BY a.id"""
+FROM billed AS a LEFT JOIN sums ON sums.generation = a.generation AND a.is_of_account ORDER BY a.id"""
+"""The attempts with their transactions summed."""
 
 UNMATCHED = """
-SELECT t.n, t.at, t.kind = 'other' AS is_balance, t.generation AS generation_id, e.key AS elsewhere, o.batch,
-    l.request AS client_request_id, digits_of(l.request) IS NOT NULL AS is_batchgen, j.key, j.state,
-    max(2 * ifnull(l.certain, 0) + ifnull(j.state = 'pending', 0)) AS best,
+SELECT t.n, t.at, t.kind = 'other' AS is_balance, t.generation AS generation_id, e.key AS job_of_other_account,
+    o.batch AS other_batch, l.request AS client_request_id, digits_of(l.request) IS NOT NULL AS is_batchgen,
+    j.key, j.state, max(2 * ifnull(l.certain, 0) + ifnull(j.state = 'pending', 0)) AS best,
     (SELECT min(u.key) FROM billed AS u WHERE u.generation IS NULL AND u.lost
-        AND u.is_judged AND NOT (u.is_current AND u.state = 'unconfirmed')
+        AND u.is_of_account AND NOT (u.is_current AND u.state = 'unconfirmed')
         AND u.model = ifnull(nullif(t.model, ''), u.model) AND t.at BETWEEN u.since AND u.until) AS likely_job
-FROM transactions AS t LEFT JOIN billed AS a ON a.generation = t.generation AND a.is_judged
+FROM transactions AS t LEFT JOIN billed AS a ON a.generation = t.generation AND a.is_of_account
 LEFT JOIN billed AS e ON e.generation = t.generation LEFT JOIN others AS o ON o.generation = t.generation
 LEFT JOIN log AS l ON l.generation = t.generation LEFT JOIN job_digits AS j ON j.digits = digits_of(l.request)
 WHERE a.id IS NULL GROUP BY t.n"""
-"""The transactions of no attempt, each with what is known of it: the log's surest row, and a job whose
-answer was lost and that nobody waits for any more. It may be the reason, although the log does not have it."""
+"""The transactions of no attempt, each with what is known of it: the surest row that the log has of its generation, and
+a job whose answer was lost and for which nobody waits any more. That may be the reason, although the log lacks it."""
 
 UNCLAIMED = """
 INSERT INTO unclaimed SELECT l.request, l.generation, l.at, min(j.key) AS key, min(j.state) AS state,
@@ -82,7 +86,7 @@ GROUP BY l.request, l.generation"""
 FROM_TABLE = """
 INSERT INTO transactions (at, kind, type, model, generation, nanousd)
 SELECT ifnull(finished_at, intent_at), 'charge', 'job table', model, generation, cost FROM billed
-WHERE is_judged AND cost > 0 AND generation IS NOT NULL"""
+WHERE is_of_account AND cost > 0 AND generation IS NOT NULL"""
 """What the job table knows of charges, where the service lists none."""
 
 FORGET_SETTLEMENTS = (
@@ -91,24 +95,24 @@ FORGET_SETTLEMENTS = (
 SET_SETTLEMENT = "UPDATE billed SET settlement = ?, note = ? WHERE id = ?"
 SET_UNMATCHED = "UPDATE transactions SET settlement = ?, note = ?, key = ?, state = ? WHERE n = ?"
 
-GUESS = """
+NOTE_LIKELY_JOBS = """
 UPDATE transactions SET note = note || '; it may be that of job ' || guess.key FROM (
     SELECT t.n, min(a.key) AS key FROM transactions AS t JOIN billed AS a ON a.model = t.model
     WHERE t.generation IS NULL AND t.kind = 'charge' AND a.settlement IN ('late', 'uncharged')
         AND ifnull(a.named, a.estimated) = t.nanousd GROUP BY t.n
 ) AS guess WHERE guess.n = transactions.n"""
-"""A charge that names no generation has the model and the amount of an attempt that lacks one."""
+"""A charge that names no generation gets a note of a job whose attempt lacks one of this model and amount."""
 
 ROWS = """
 SELECT t.at, ifnull(a.key, t.key) AS key, a.number, t.generation, ifnull(nullif(t.model, ''), a.model) AS model,
     ifnull(t.settlement, a.settlement) AS settlement, t.kind, iif(t.kind = 'other', NULL, t.nanousd) AS charged,
     iif(t.n = (SELECT max(n) FROM transactions WHERE generation = t.generation), ifnull(a.named, a.estimated), NULL)
     AS expected, iif(t.kind = 'other', t.nanousd, NULL) AS balance, t.type, ifnull(t.note, a.note) AS note
-FROM transactions AS t LEFT JOIN billed AS a ON a.generation = t.generation AND a.is_judged
+FROM transactions AS t LEFT JOIN billed AS a ON a.generation = t.generation AND a.is_of_account
 UNION ALL
 SELECT a.intent_at, a.key, a.number, a.generation, a.model, a.settlement, NULL, NULL, ifnull(a.named, a.estimated),
     NULL, NULL, a.note
-FROM billed AS a WHERE NOT a.is_judged OR a.generation IS NULL OR a.generation NOT IN
+FROM billed AS a WHERE NOT a.is_of_account OR a.generation IS NULL OR a.generation NOT IN
     (SELECT generation FROM transactions WHERE generation IS NOT NULL)
 UNION ALL
 SELECT at, key, NULL, generation, NULL, 'unknown', NULL, NULL, NULL, NULL, NULL, note FROM unclaimed
@@ -118,7 +122,8 @@ ORDER BY 1, 4"""
 TALLY = """
 SELECT settlement, sum(number) AS number, sum(nanousd) AS nanousd FROM (
     SELECT a.settlement, count(DISTINCT a.id) AS number, ifnull(sum(t.nanousd), 0) AS nanousd
-    FROM billed AS a LEFT JOIN transactions AS t ON t.generation = a.generation AND a.is_judged GROUP BY a.settlement
+    FROM billed AS a LEFT JOIN transactions AS t ON t.generation = a.generation AND a.is_of_account
+    GROUP BY a.settlement
     UNION ALL
     SELECT settlement, count(DISTINCT iif(settlement = 'elsewhere', NULL, ifnull(generation, n))), sum(nanousd)
     FROM transactions WHERE settlement IS NOT NULL GROUP BY settlement
@@ -128,7 +133,7 @@ SELECT settlement, sum(number) AS number, sum(nanousd) AS nanousd FROM (
 BILL = """
 SELECT a.id, a.generation, a.settlement, sum(t.nanousd) AS net
 FROM billed AS a JOIN transactions AS t ON t.generation = a.generation
-WHERE a.is_judged AND (a.outcome = 'accepted' OR NOT a.is_current AND (a.lost OR a.outcome = 'absent'))
+WHERE a.is_of_account AND (a.outcome = 'accepted' OR NOT a.is_current AND (a.lost OR a.outcome = 'absent'))
 GROUP BY a.id HAVING net >= 0 AND net IS NOT a.cost"""
 """The attempts whose cost the table has otherwise. One that a job stands at, and whose answer was lost, is adopted."""
 

@@ -35,12 +35,15 @@ CLOSING_JOBS = 5_000
 AWAITED = frozenset({Settlement.UNDERWAY, Settlement.UNCONFIRMED, Settlement.LATE})
 """What time or another run settles, beside what was charged and is still to come."""
 CHARGED = (Settlement.DELIVERED, Settlement.REFUNDED, Settlement.REPLACED)
+"""What a run was charged, as it should be."""
 STRANGE = frozenset({Settlement.UNIDENTIFIED, Settlement.UNKNOWN})
+"""Charges of no attempt, which need not be of this batch."""
 DISPUTED = frozenset(settlement for settlement in Settlement if not settlement.closes) - AWAITED - STRANGE
+"""What a person has to look into."""
 
 
 @dataclass(slots=True)
-class Comparison:
+class BillComparison:
     """How a batch and its account agree."""
 
     since: datetime
@@ -60,7 +63,7 @@ class Comparison:
 
     @property
     def open(self) -> int:
-        """How much does not close."""
+        """How many attempts and charges do not close."""
         return sum(tally.number for settlement, tally in self.tallies.items() if not settlement.closes)
 
     @property
@@ -75,7 +78,7 @@ async def reconcile(
     folder: Path,
     books: Books,
     tell: Callable[[str], object] = lambda _sentence: None,
-) -> Comparison | None:
+) -> BillComparison | None:
     """Compare a batch with its account, collect what was paid for, and record what it cost.
 
     `tell` is called with what a person waits for. None where nothing was sent with this account. Raises `AccountError`,
@@ -85,20 +88,20 @@ async def reconcile(
     if since is None:
         return None
     comparison = await read_both_sides(database, service, batch.id, books, since, tell)
-    await settle(database, books, comparison)
+    await settle_and_record(database, books, comparison)
     if keys := books.uncollected():
         tell(f"{len(keys)} paid and not here: asking the service for what was made")
         comparison.collected, comparison.stop = await collect(database, service, batch, folder, keys)
         books.forget_attempts()
         await database.read(add_attempts, service, batch.id, books)
-        await settle(database, books, comparison)
+        await settle_and_record(database, books, comparison)
     comparison.tallies = books.tally()
     return comparison
 
 
 async def read_both_sides(
     database: Database, service: Service, batch_id: int, books: Books, since: datetime, tell: Callable[[str], object]
-) -> Comparison:
+) -> BillComparison:
     """Read the service's log, the account's transactions and the job table into the books."""
 
     async def pause(seconds: float, reason: str) -> None:
@@ -113,14 +116,14 @@ async def read_both_sides(
         statement = await read_statement(service, books, start, clock.utcnow() + CLOCK_SKEW, pause)
     except StatementBroken as error:
         if error.answer is not None:
-            raise explained(error, service) from error
+            raise statement_error(error, service) from error
         is_listed, statement = False, Statement()
     await database.read(read_table, service, batch_id, books, start)
-    return Comparison(since, statement, is_listed, log_fault)
+    return BillComparison(since, statement, is_listed, log_fault)
 
 
-async def settle(database: Database, books: Books, comparison: Comparison) -> None:
-    """Give both sides their settlements, and record what the account was charged."""
+async def settle_and_record(database: Database, books: Books, comparison: BillComparison) -> None:
+    """Settle all that is in the books; where the service lists what it charged, record that as the attempts' costs."""
     if not comparison.is_listed:
         books.take_costs_for_charges()
     now = clock.utcnow()
@@ -129,7 +132,7 @@ async def settle(database: Database, books: Books, comparison: Comparison) -> No
         comparison.recorded += await record(database, books, now)
 
 
-def explained(error: StatementBroken, service: Service) -> BatchgenError:
+def statement_error(error: StatementBroken, service: Service) -> BatchgenError:
     """What a person does about transactions that cannot be read."""
     answer = error.answer
     if answer and answer.http_status in (401, 402, 403):
@@ -174,13 +177,13 @@ async def closing_bill(
             await database.read(add_attempts, service, batch_id, books, since)
             books.settle(now, "it was not read")
             await record(database, books, now)
-            # Those that are still brought to their end.
             to_come = sum(state.is_active for state in books.uncollected().values())
-            return summed(books.tally(), to_come)
+            return summed_bill(books.tally(), to_come)
     return None
 
 
-def summed(tallies: Mapping[Settlement, Tally], to_come: int) -> ClosingBill:
+def summed_bill(tallies: Mapping[Settlement, Tally], to_come: int) -> ClosingBill:
+    """The tallies in four numbers. `to_come` of the disputed attempts are still brought to their end."""
     charged = [tallies[settlement] for settlement in CHARGED if settlement in tallies]
     return ClosingBill(
         charged=sum(tally.number for tally in charged),

@@ -35,7 +35,7 @@ Usd = Annotated[Decimal, BeforeValidator(usd)]
 
 
 class Settlement(StrEnum):
-    """How the money of one attempt stands, or a charge without an attempt, and what that means to a person."""
+    """How the money of one attempt, or of a charge without an attempt, stands; and what that means to a person."""
 
     meaning: str
     closes: bool
@@ -84,7 +84,7 @@ class BilledAttempt:
     key: str
     state: State
     outcome: Outcome
-    is_judged: bool
+    is_of_account: bool
     """Whether it was sent to this address with this key."""
     is_current: bool
     """Whether the job stands where this attempt does; otherwise another one took its place."""
@@ -119,9 +119,9 @@ class UnmatchedTransaction:
     at: datetime
     is_balance: bool
     generation_id: str | None
-    elsewhere: str | None
+    job_of_other_account: str | None
     """The key of the batch's job that was sent with another API key or to another address, and has the generation."""
-    batch: str | None
+    other_batch: str | None
     """The other batch of the job table that has it."""
     client_request_id: str | None
     """Under which the log has it."""
@@ -135,7 +135,7 @@ class UnmatchedTransaction:
 
 def judge_attempt(attempt: BilledAttempt, now: datetime, log_fault: str) -> Assessment:
     """The settlement of an attempt. `log_fault` says why the log was not read whole; "" if it was."""
-    if not attempt.is_judged:
+    if not attempt.is_of_account:
         return Settlement.ELSEWHERE, ""
     if not attempt.charges and not attempt.refunds:
         return judge_uncharged(attempt, now, log_fault)
@@ -152,7 +152,7 @@ def judge_attempt(attempt: BilledAttempt, now: datetime, log_fault: str) -> Asse
 
 
 def judge_uncharged(attempt: BilledAttempt, now: datetime, log_fault: str) -> Assessment:
-    """An attempt without a charge: it costs nothing, or its charge may still come."""
+    """The settlement of an attempt without a charge: it costs nothing, or its charge may still come."""
     if attempt.outcome.is_undecided:
         return judge_lost(attempt, now, log_fault)
     if attempt.outcome is not Outcome.ACCEPTED:
@@ -168,7 +168,10 @@ def judge_uncharged(attempt: BilledAttempt, now: datetime, log_fault: str) -> As
 
 
 def judge_lost(attempt: BilledAttempt, now: datetime, log_fault: str) -> Assessment:
-    """An attempt whose answer was lost, without a charge. As long as its job waits, a run or a person decides."""
+    """The settlement of an attempt without a charge whose answer was lost.
+
+    As long as its job waits, a run or a person decides.
+    """
     if attempt.is_current and attempt.state.is_active:
         return Settlement.UNCONFIRMED, ""
     until = attempt.deadline_at + CHARGE_LAG
@@ -182,7 +185,7 @@ def judge_lost(attempt: BilledAttempt, now: datetime, log_fault: str) -> Assessm
 
 
 def judge_amount(attempt: BilledAttempt) -> Assessment:
-    """A delivered attempt with charges: whether they are what they should be. The rules stand above."""
+    """The settlement of a delivered attempt with charges, by the rules at the head of this module."""
     parts = parts_of(attempt)
     if attempt.net_usd == attempt.expected_usd:
         return Settlement.DELIVERED, parts
@@ -202,10 +205,13 @@ def judge_unmatched(transaction: UnmatchedTransaction, now: datetime, log_fault:
     """
     if transaction.is_balance:
         return Settlement.BALANCE, ""
-    if transaction.elsewhere:
-        return Settlement.ELSEWHERE, f"job {transaction.elsewhere}, sent with another key or to another address"
-    if transaction.batch:
-        return Settlement.FOREIGN, f"batch {transaction.batch} of this job table"
+    if transaction.job_of_other_account:
+        return (
+            Settlement.ELSEWHERE,
+            f"job {transaction.job_of_other_account}, sent with another key or to another address",
+        )
+    if transaction.other_batch:
+        return Settlement.FOREIGN, f"batch {transaction.other_batch} of this job table"
     if transaction.generation_id is None:
         return Settlement.UNKNOWN, "it names no generation"
     if transaction.client_request_id:

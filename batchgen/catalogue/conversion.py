@@ -12,7 +12,7 @@ from batchgen.catalogue.written import Written, trimmed
 
 INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
 NUMBER = re.compile(r"[-+]?([0-9]{1,18}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][-+]?[0-9]{1,2})?")
-LONGEST_INTEGER = 10**18
+INTEGER_END = 10**18  # beyond the longest that `INTEGER` matches
 DECIMAL_COMMA = re.compile(r"^([-+]?[0-9]{1,18}),([0-9]{1,2})$")
 """A number as European spreadsheets write it: one or two decimals behind a comma."""
 
@@ -99,7 +99,7 @@ def as_choice(text: str, allowed: Sequence[Any]) -> Any:
 
 def as_integer(number: float) -> int | float:
     """A whole number as an integer, unless it has more digits than a manifest can hold: then it stays 1e19."""
-    is_short = type(number) is float and number.is_integer() and abs(number) < LONGEST_INTEGER
+    is_short = type(number) is float and number.is_integer() and abs(number) < INTEGER_END
     return int(number) if is_short else number
 
 

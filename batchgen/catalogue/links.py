@@ -67,13 +67,13 @@ def kinds(model: str) -> tuple[str, ...]:
     A model that requires none makes videos from text, and from every medium that it takes.
     """
     body = register.schema(model, register.endpoint(model))
-    media = {
-        name: medium
+    taken = {
+        name: noun
         for name, parameter in body["properties"].items()
-        for medium in ("image", "video")
-        if f"'x-media': '{medium}'" in str(parameter)
+        for noun in ("image", "video")
+        if f"'x-media': '{noun}'" in str(parameter)
     }
-    required = {media[name] for name in body["required"] if name in media}
+    required = {taken[name] for name in body["required"] if name in taken}
     if required:
         return ("video-to-video" if "video" in required else "image-to-video",)
-    return ("text-to-video", *(f"{medium}-to-video" for medium in sorted(set(media.values()))))
+    return ("text-to-video", *(f"{noun}-to-video" for noun in sorted(set(taken.values()))))

@@ -56,7 +56,7 @@ def usable(schemas: Mapping[str, Schema], model: str) -> dict[str, Schema]:
     Raises one of `ODD_DOCUMENT` where they are too large or not of the expected form.
     """
     if not schemas or depth_of(schemas) > DEPTH_MAX or len(json.dumps(schemas)) > SCHEMA_CHARS:
-        raise ValueError("there is no schema, or one without measure")
+        raise ValueError("there is no schema, or one that is too large")
     converted = {path: convert(schema) for path, schema in schemas.items()}
     for path, schema in converted.items():
         if not PATH.fullmatch(path):

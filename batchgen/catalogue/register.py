@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from batchgen.catalogue.rules import ALIASES
-from batchgen.catalogue.wording import COMPARED
+from batchgen.catalogue.wording import COMPARED_CHARACTERS
 
 DATA = Path(__file__).with_name("models.json")
 """model → path → JSON Schema of the request body."""
@@ -21,6 +21,7 @@ Style = Literal["universal", "legacy"]
 
 UNIVERSAL = "/v2/video/generations"
 VENDOR = "/v2/generate/video/"
+"""How the legacy paths begin; the vendor follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +37,9 @@ _learned_aliases: dict[str, str] = {}
 
 
 def learn(models: Mapping[str, LearnedModel], names: Mapping[str, str]) -> None:
-    """Add models, and further names of models, that the service documents live. A process keeps what it learned first.
+    """Add models, and further `names` of models (name → model), from the service's live documents.
 
-    What the catalogue has stays as it is.
+    What the catalogue has stays as it is, and so does what this process has learned before.
     """
     for model, learned in models.items():
         _learned.setdefault(model, learned)
@@ -92,7 +93,7 @@ def nearest(name: str) -> list[str]:
     """At most three documented models with names like `name`, the most similar first."""
     if name in ALIASES:
         return [ALIASES[name]]
-    return list(_most_similar(name.casefold()[:COMPARED]))
+    return list(_most_similar(name.casefold()[:COMPARED_CHARACTERS]))
 
 
 @lru_cache(maxsize=1000)
@@ -135,4 +136,5 @@ def schema(model: str, endpoint: str) -> dict[str, Any]:
 
 
 def endpoints(model: str) -> tuple[str, ...]:
+    """All paths that serve the model. Raises KeyError for an unknown one."""
     return tuple(_paths(model))

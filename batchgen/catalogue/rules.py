@@ -47,6 +47,7 @@ def is_retired(model: str) -> bool:
 
 @cache
 def conditions(model: str) -> tuple[Condition, ...]:
+    """The rules between the parameters of a model, which no schema of one parameter can say."""
     return tuple(
         Condition(rule["parameter"], rule["message"], Draft202012Validator(rule["schema"]))
         for rule in _of_model("conditions", model)

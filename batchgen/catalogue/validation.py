@@ -88,6 +88,7 @@ def broken_rules(model: str, params: Mapping[str, Any]) -> list[Violation]:
 
 @cache
 def validator_of(model: str, endpoint: str) -> Draft202012Validator:
+    """The validator of the parameters of a request: the body without `model`."""
     schema = register.schema(model, endpoint)
     own = {name: value for name, value in schema["properties"].items() if name != "model"}
     required = [name for name in schema["required"] if name != "model"]
@@ -168,6 +169,7 @@ def violations_of(
 def unknown_parameter(
     model: str, endpoint: str, pointer: str, name: str, schema: Mapping[str, Any], other_keys: Collection[str]
 ) -> Violation:
+    """The violation where the value at `pointer`, of this `schema`, has a `name` that it does not take; with a hint."""
     own = list(schema["properties"]) if pointer else parameters(model, endpoint)
     elsewhere = paths_with(model, name)
     candidates = own if pointer else [*own, *other_keys]

@@ -6,11 +6,11 @@ from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 
-LISTED = 12
+LISTED_MAX = 12
 """At most so many alternatives are listed in one message; more would bury it."""
-COMPARED = 100
+COMPARED_CHARACTERS = 100
 """Characters of a name that are compared: comparing takes time in the square of the length."""
-CANDIDATES = 200
+CANDIDATES_MAX = 200
 """Names that one is compared with, for the same reason."""
 
 TYPE_NAMES = {
@@ -29,8 +29,8 @@ KINDS = {"Cc": "CONTROL CHARACTER", "Cs": "HALF OF A SURROGATE PAIR", "Co": "PRI
 
 def listed(values: Sequence[object], conjunction: str = "and") -> str:
     """`values` as a sentence lists them: "5, 10 or 15"."""
-    names = [str(value) for value in values[:LISTED]]
-    if len(values) > LISTED:
+    names = [str(value) for value in values[:LISTED_MAX]]
+    if len(values) > LISTED_MAX:
         return f"{', '.join(names)}, … ({len(values)} in all)"
     return f" {conjunction} ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
@@ -67,14 +67,14 @@ def character_name(char: str) -> str:
 
 def nearest_name(name: str, candidates: Collection[str]) -> str:
     """The most similar candidate; "" where none is similar."""
-    return _nearest_name(name[:COMPARED], tuple(candidates)[:CANDIDATES])
+    return _nearest_name(name[:COMPARED_CHARACTERS], tuple(candidates)[:CANDIDATES_MAX])
 
 
 @lru_cache(maxsize=1_000)
 def _nearest_name(name: str, candidates: tuple[str, ...]) -> str:
     folded: dict[str, str] = {}
     for candidate in candidates:
-        folded.setdefault(candidate[:COMPARED].casefold(), candidate)
+        folded.setdefault(candidate[:COMPARED_CHARACTERS].casefold(), candidate)
     near = get_close_matches(name.casefold(), folded, n=1)
     return folded[near[0]] if near else ""
 

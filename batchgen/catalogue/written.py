@@ -48,7 +48,7 @@ def shown(value: object) -> str:
 
 
 def plain(value: Any) -> Any:
-    """`value` with the numbers and truth values alone, at any depth."""
+    """`value` with the number or truth value in place of each `Written`, at any depth."""
     match value:
         case Written():
             return value.value

@@ -117,7 +117,7 @@ def notes(made: NextManifest, model: str | None, *, is_simulated: bool) -> list[
     lines = [f"left out: {left_out_words(made.left_out)}"] if made.left_out else []
     for param, ids in made.left_out_params.items():
         lines.append(f"left out of {plural(len(ids), 'job')}: `{param}`, which {model} does not take ({ids_of(ids)})")
-    lines += [f"warning: {fault} ({ids_of(ids)})" for fault, ids in made.files.items()]
+    lines += [f"warning: {fault} ({ids_of(ids)})" for fault, ids in made.changed_files.items()]
     if made.unchecked:
         needs = "not as the catalogue documents it; the new manifest needs --no-validate"
         lines.append(f"warning: {ids_of(made.unchecked)}: {needs}")

@@ -13,7 +13,7 @@ import click
 from batchgen.api.event_loop import complete
 from batchgen.api.opening import open_account
 from batchgen.billing.books import Books
-from batchgen.billing.reconcile import Comparison, reconcile
+from batchgen.billing.reconcile import BillComparison, reconcile
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch
 from batchgen.errors import BatchgenError, ExitCode
@@ -45,7 +45,7 @@ def command(manifest: Path, db: str | None, simulate: bool, csv_path: Path | Non
     with Books() as books, open_batch(db, manifest, simulate) as (database, batch):
         folder, tell = manifest.absolute().parent, partial(print_lines, err=True)
 
-        async def compare() -> Comparison | None:
+        async def compare() -> BillComparison | None:
             async with open_account(database, batch.service, folder) as service:
                 return await reconcile(database, service, batch, folder, books, tell)
 
@@ -66,7 +66,7 @@ def command(manifest: Path, db: str | None, simulate: bool, csv_path: Path | Non
     sys.exit(ExitCode.DELIVERED if comparison.closes else ExitCode.INCOMPLETE)
 
 
-def report(batch: str, comparison: Comparison, books: Books, csv_path: Path | None, total: Decimal | None) -> None:
+def report(batch: str, comparison: BillComparison, books: Books, csv_path: Path | None, total: Decimal | None) -> None:
     """Print the sum of each settlement, the items that do not agree, and what to do about each."""
     print_lines(*bill.head_lines(batch, comparison))
     if comparison.collected:
@@ -82,7 +82,7 @@ def report(batch: str, comparison: Comparison, books: Books, csv_path: Path | No
     print_lines(bill.last_line(comparison))
 
 
-def check_total(comparison: Comparison, total: Decimal) -> None:
+def check_total(comparison: BillComparison, total: Decimal) -> None:
     """Raise `BatchgenError` unless the rows of the CSV file add up to the service's transactions: that is a defect."""
     if comparison.is_listed and total != comparison.statement.charged_usd:
         raise BatchgenError(f"the rows add up to {total}, the transactions to {comparison.statement.charged_usd} USD")

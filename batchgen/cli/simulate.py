@@ -16,6 +16,7 @@ from batchgen.simulator.server import control_url, run_forever
 from batchgen.simulator.service import AccountLimits, Simulation
 
 LIMITS = ", ".join(field.name for field in fields(AccountLimits))
+EXAMPLE = """'{"create": {"throttle_429": 0.1}}'"""
 
 
 def account_limits(text: str) -> AccountLimits:
@@ -27,10 +28,14 @@ def account_limits(text: str) -> AccountLimits:
 
 
 def planned_faults(text: str) -> Any:
-    """The faults of a JSON object. The word "help" lists them all, and ends the command. Raises ValueError."""
-    if text != "help":
-        return json.loads(text)
+    """The faults of a JSON object. The word "help" lists them all, and ends the command. Raises click.BadParameter."""
+    try:
+        if text != "help":
+            return json.loads(text)
+    except ValueError as error:
+        raise click.BadParameter(f"it must be JSON such as {EXAMPLE}, or the word help ({error})") from None
     print_lines(*(f"{place}.{name}: {effect}" for place, names in NAMES.items() for name, effect in names.items()))
+    print_lines(f"For example: --faults {EXAMPLE}", err=True)
     sys.exit(ExitCode.DELIVERED)
 
 
@@ -49,7 +54,7 @@ def planned_faults(text: str) -> Any:
     type=planned_faults,
     default="{}",
     metavar="JSON|help",
-    help="""What goes wrong: '{"create": {"throttle_429": 0.1}}'; help: list all faults. A fault is a probability,"""
+    help=f"What goes wrong: {EXAMPLE}; help: list all faults. A fault is a probability,"
     " or an object with some of probability, count, bytes, seconds and retry_after.",
 )
 @click.option("--limits", type=account_limits, default="{}", metavar="JSON", help=f"Of the account: {LIMITS}.")

@@ -23,7 +23,8 @@ PIECE_SECONDS = 1.0  # after which a small piece is handed over, so that a kille
 async def receive(task: DownloadTask, client: http.Client, url: str, is_stopping: Callable[[], bool]) -> None:
     """Send one request, and append what comes to the `.part`. Some servers send a large file in several answers.
 
-    Raises `Expired`, `NoFile`, `VersionChanged`, `Obstructed`, `Abandoned`, `FAILURES` and `BAD_ADDRESS` of `http.py`.
+    Raises `Obstructed` and `Abandoned`; `Expired`, `NoFile` and `VersionChanged` of `file_server.py`; and what
+    `FAILURES` and `BAD_ADDRESS` of `failures.py` have.
     """
     part = task.part
     headers = {"Range": f"bytes={part.size}-", "If-Range": part.etag} if part.size and part.etag else {}

@@ -39,7 +39,7 @@ class ClipFiles:
         """
         while page := list(islice(records, PAGE)):
             with store_errors(page[0]):
-                losses = list(losses_of(self.folder, map(delivered, page), verify=False))
+                losses = list(losses_of(self.folder, map(delivered_file, page), verify=False))
             for record, lost in zip(page, losses, strict=True):
                 if lost:
                     self.lost.append(lost)
@@ -54,7 +54,7 @@ class ClipFiles:
         """
         digest = hashlib.sha256()
         with store_errors(record):
-            if lost := loss_of(self.folder, delivered(record), verify=False):
+            if lost := loss_of(self.folder, delivered_file(record), verify=False):
                 raise ClipChanged(lost.fault)
             for chunk in self.content_of(record):
                 digest.update(chunk)
@@ -79,7 +79,7 @@ class ClipFiles:
             raise ClipChanged(f"cannot be read: {os_reason(error)}") from error
 
     def note_lost(self, record: Record, fault: str) -> None:
-        self.lost.append(LostFile(delivered(record), fault))
+        self.lost.append(LostFile(delivered_file(record), fault))
 
 
 @contextmanager
@@ -91,5 +91,5 @@ def store_errors(record: Record) -> Iterator[None]:
         raise StorageError(f"{record['path']}: {os_reason(error)}. The same command goes on from there") from None
 
 
-def delivered(record: Record) -> DeliveredFile:
+def delivered_file(record: Record) -> DeliveredFile:
     return DeliveredFile(*(record[name] for name in ("id", "output", "path", "bytes", "sha256")))

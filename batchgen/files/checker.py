@@ -117,10 +117,12 @@ async def outcome_of(child: Process, request: list[Any], seconds: int, read: Cal
 
 
 def seconds_for(size: int) -> int:
+    """For how long the check of a file of this size is waited for."""
     return CHECK_SECONDS + size // CHECK_BYTES_PER_SECOND
 
 
 def read_error(answer: Any) -> Exception | None:
+    """The error that the answer of the child process stands for; None where it has checked the file."""
     match answer:
         case {"error": "OSError", "errno": number, "message": message}:
             return OSError(number, message)

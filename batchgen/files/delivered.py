@@ -102,6 +102,7 @@ def fault_of_file(path: str, file: DeliveredFile, *, verify: bool) -> str:
 
 
 def fault_of_object(file: DeliveredFile, *, verify: bool) -> str:
+    """The same of an object of a store."""
     stored = object_store.describe(file.path)
     if stored is None:
         object_store.check_bucket(split_url(file.path).root)
@@ -132,6 +133,7 @@ async def local_copy(folder: Path, output: str, size: int) -> AsyncIterator[Path
 
 
 def copy(url: str, size: int, file: IO[bytes]) -> None:
+    """Copy an object of a store into a file."""
     check_space(Path(file.name).parent, size)
     for piece in object_store.read(url, 0, size):
         file.write(piece)

@@ -106,6 +106,7 @@ class Measures:
 
 
 def measure(samples: Samples, ordered_seconds: float | None) -> Measures:
+    """All measures of a clip, of which so many seconds were ordered, where that is known."""
     first = samples.first()
     unlike = unlikeness(first, samples.image) if first and samples.image else None
     off = round(samples.seconds - ordered_seconds, 3) if ordered_seconds else None

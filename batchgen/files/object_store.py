@@ -95,6 +95,7 @@ def holds(url: str, size: int, sha256: str) -> bool | None:
 
 
 def digest_of(url: str) -> str:
+    """The SHA-256 of an object, all of which is read."""
     digest = hashlib.sha256()
     for piece in read(url):
         digest.update(piece)

@@ -72,7 +72,7 @@ class OutputFolder:
         except OSError as error:
             raise StorageError(f"{self.root / old}: cannot be renamed to {new}: {os_reason(error)}") from error
 
-    def measure(self, output: str) -> tuple[int, str] | None:
+    def size_and_digest(self, output: str) -> tuple[int, str] | None:
         """The size and the SHA-256 of an output; None for what is no file, or empty."""
         try:
             if is_url(output):

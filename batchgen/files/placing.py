@@ -95,14 +95,14 @@ class ScratchFolder(OutputFolder):
     """The folder of the downloads that are to be uploaded: that of BATCHGEN_SCRATCH, else one beside the manifest."""
 
     def __init__(self, root: Path) -> None:
-        self.own = scratch_variable()
-        super().__init__(self.own or root.joinpath(*FOLDERS))
-        self.disk = self.root if self.own else root
+        self.named = scratch_variable()
+        super().__init__(self.named or root.joinpath(*FOLDERS))
+        self.disk = self.root if self.named else root
 
     def open_parent(self, output: str, *, create: bool = False) -> Directory:
         """The scratch folder itself, made where it is missing: every output of it is a bare name."""
         self.judge_path(output)
-        return open_below(self.disk, () if self.own else FOLDERS, create=create, mode=PRIVATE_FOLDER)
+        return open_below(self.disk, () if self.named else FOLDERS, create=create, mode=PRIVATE_FOLDER)
 
 
 def scratch_variable() -> Path | None:

@@ -16,11 +16,12 @@ from batchgen.catalogue.wording import did_you_mean
 from batchgen.errors import INIT_WRITES
 from batchgen.files.output_paths import folded
 
-LISTED = 200_000
-"""Names of one folder that are compared: a larger folder takes seconds to list."""
-COMPARED = 100
+NAMES_MAX = 200_000
+"""Names of one folder that are read: a larger folder takes seconds to list."""
+COMPARED_CHARACTERS = 100
 """Characters of a name that are compared: comparing takes time in the square of the length."""
-CANDIDATES = 1_000
+CANDIDATES_MAX = 1_000
+"""Names of one folder that a name is compared with, for the same reason."""
 NEAR = 0.8
 """How similar a name must be, from 0 to 1, to be suggested: one slip in a short name is."""
 MANIFESTS = (".yaml", ".yml", ".json")
@@ -46,8 +47,8 @@ class FileNames:
         return path
 
     def similar(self, folder: Path, path: str, endings: Collection[str] = ()) -> str | None:
-        """The path of another file, whose name differs from `path` in the case of its letters, or is the nearest of
-        those with one of the `endings`."""
+        """The path of another file whose name is `path` but for the case of its letters; else of the file with the
+        nearest name, which has one of the `endings`."""
         matches = [match for candidate in spellings(path) if (match := self.match(folder, candidate)) and match != path]
         if matches:
             return matches[0]
@@ -55,7 +56,7 @@ class FileNames:
         names = [other for spelt in self.names(folder / f"{place}{slash}").values() for other in spelt if other != name]
         names = [other for other in names if not endings or Path(other).suffix.lower() in endings]
         near = [other for other in names if Path(other).stem == name]
-        near = near or get_close_matches(name[:COMPARED], names[:CANDIDATES], 1, NEAR)
+        near = near or get_close_matches(name[:COMPARED_CHARACTERS], names[:CANDIDATES_MAX], 1, NEAR)
         return f"{place}{slash}{near[0]}" if near else None
 
     def match(self, folder: Path, path: str) -> str | None:
@@ -73,14 +74,14 @@ class FileNames:
         if folder not in self.folders:
             names = self.folders[folder] = {}
             with suppress(OSError, ValueError), os.scandir(folder) as entries:  # some folders cannot be listed
-                for entry in islice(entries, LISTED):
+                for entry in islice(entries, NAMES_MAX):
                     names.setdefault(folded(entry.name), []).append(entry.name)
         return self.folders[folder]
 
 
 def similar_manifest(path: Path, read_before: Container[Path] = ()) -> str:
     """The hint "did you mean …?" with the manifest of the nearest name; "" for none, or one that was read before."""
-    similar = FileNames().similar(path.parent, path.name, MANIFESTS) if len(path.name) <= COMPARED else None
+    similar = FileNames().similar(path.parent, path.name, MANIFESTS) if len(path.name) <= COMPARED_CHARACTERS else None
     if not similar or (path.parent / similar).resolve() in read_before:
         return ""
     return did_you_mean(str(path.parent / similar), str(path))

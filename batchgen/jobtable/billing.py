@@ -21,7 +21,7 @@ def first_intent(
 ) -> datetime | None:
     """When the batch's first request was sent with this account, to this address; of those that ended since then."""
     first = select(func.min(attempts.c.intent_at)).select_from(ATTEMPTS)
-    first = first.where(jobs.c.batch_id == batch_id, is_judged(account, origin))
+    first = first.where(jobs.c.batch_id == batch_id, is_of_account(account, origin))
     if ended_since is not None:
         first = first.where(attempts.c.finished_at >= ended_since)
     return connection.execute(first).scalar()
@@ -40,7 +40,7 @@ def attempts_of(
         *(attempts.c.generation_id, attempts.c.client_request_id, attempts.c.intent_at),
         *(attempts.c.finished_at, attempts.c.deadline_at),
         *(attempts.c.cost_usd, attempts.c.charge_source, attempts.c.quoted_usd, attempts.c.estimated_usd),
-        is_judged(account, origin).label("is_judged"),
+        is_of_account(account, origin).label("is_of_account"),
         (delivered & ~undelivered).label("is_delivered"),
         (jobs.c.attempt_id == attempts.c.id).label("is_current"),
     )
@@ -71,6 +71,6 @@ def asked_before(connection: Connection, batch_id: int, reason: str) -> set[str]
     return set(connection.execute(moved).scalars())
 
 
-def is_judged(account: str, origin: str) -> ColumnElement[bool]:
+def is_of_account(account: str, origin: str) -> ColumnElement[bool]:
     """SQL: an attempt was sent with this account to this address, as far as it is known."""
     return (attempts.c.account == account) & attempts.c.origin.in_(["", origin])

@@ -110,7 +110,7 @@ def archive_version(connection: Connection, row: Any, folder: Path, now: datetim
         for key, path in names
         if key not in taken
         and not commands.states_of(connection, row.batch_id, [key])
-        and (not place.exists(path) or (moved and place.measure(path) == moved))
+        and (not place.exists(path) or (moved and place.size_and_digest(path) == moved))
     )
     if is_url(old) and row.state == State.DONE:
         new = old  # An object keeps its name; the new version gets another one.

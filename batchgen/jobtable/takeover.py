@@ -45,7 +45,7 @@ def measured(repeats: Sequence[Repeat], folder: Path) -> list[Repeat]:
     """The repeats, with the files that lie at their outputs. It reads them to their ends, so no transaction is open."""
     place = OutputFolder(folder)
     return [
-        replace(repeat, file=place.measure(repeat.job.output_path)) if repeat.generation else repeat
+        replace(repeat, file=place.size_and_digest(repeat.job.output_path)) if repeat.generation else repeat
         for repeat in repeats
     ]
 

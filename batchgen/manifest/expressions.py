@@ -145,6 +145,7 @@ def part_of(values: Mapping[str, Any], name: str, *parts: str) -> Any:
 
 
 def replace(value: object, old: object, new: object) -> str:
+    """The filter `replace`. Raises `BadTemplate` before it makes a text that is too long."""
     text, old, new = text_of(value), text_of(old), text_of(new)
     if len(text) + (text.count(old) + 1) * len(new) > LONGEST_TEXT:
         raise BadTemplate("`replace` makes the text too long")
@@ -152,6 +153,7 @@ def replace(value: object, old: object, new: object) -> str:
 
 
 def format_numbers(pattern: object, *values: object) -> str:
+    """The filter `format`, as % of Python. Raises `BadTemplate` for what cannot be done, or makes too long a text."""
     if re.search(r"\d{3}|\*", str(pattern)):
         raise BadTemplate("`format` pads to at most 99 characters")
     longest = max((len(str(value)) for value in values), default=0)

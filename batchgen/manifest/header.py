@@ -49,12 +49,14 @@ def batch_name(value: object, info: ValidationInfo[Node]) -> object:
 
 
 def service_name(name: str) -> str:
+    """The name of an installed service. Raises a key error for another one."""
     if name not in BUILT_IN and name not in registry.names():  # The names of plug-ins take 20 ms to read.
         raise key_error(f"there is no service `{name[:100]}`", suggestion(name, registry.names()))
     return name
 
 
 def default_key(key: str) -> str:
+    """A key that may stand in `defaults`. Raises a key error for another one."""
     if key == "id":
         raise key_error("an `id` cannot be a default", "give every job its own", at_key=True)
     if key in NO_DEFAULTS:

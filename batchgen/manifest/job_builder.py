@@ -31,6 +31,8 @@ SHORTENED_NUMBER = re.compile(r"(?<![\w.,])[0-9]([.,][0-9]+)?E\+[0-9]{2,3}(?!\w)
 
 
 class JobBuilder(Entry):
+    """Makes the jobs of one entry, and reports what is wrong with it at its place in the file."""
+
     def build(self) -> None:
         """Append the entry's jobs to the list. Raises ReadingEnded."""
         values = request.values_in(self.fields)

@@ -117,6 +117,7 @@ def members(alternatives: list[Schema], part: str | int, definitions: Schema) ->
 
 
 def allowed_types(alternatives: list[Schema]) -> str:
+    """What the alternatives of a schema allow, as a sentence lists it: "a whole number or auto"."""
     names: list[str] = []
     for schema in alternatives:
         types = schema.get("type")

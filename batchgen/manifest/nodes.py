@@ -232,21 +232,21 @@ class _Composer:
         self.unused.pop(event.anchor, None)
         if node is None:
             self.stop(event, f"`*{event.anchor}` stands inside the value that it names")
-        size, height = self.measure(node)
+        size, height = self.extent_of(node)
         if depth + height > MAX_DEPTH:
             self.stop(event, f"values are nested more than {MAX_DEPTH} deep")
         self.count_aliased(event, size)
         return node
 
-    def measure(self, node: Node) -> tuple[int, int]:
+    def extent_of(self, node: Node) -> tuple[int, int]:
         """The number of values in a node, and their greatest depth."""
         if type(node.value) is not dict and type(node.value) is not list:
             return 1, 0
         if id(node) not in self.sizes:
             children = node.value.values() if type(node.value) is dict else node.value
-            measures = [self.measure(child) for child in children]
-            size, height = sum(size for size, _ in measures), max((height for _, height in measures), default=0)
-            # The node is kept with its measure, so that no later node can have the same id().
+            extents = [self.extent_of(child) for child in children]
+            size, height = sum(size for size, _ in extents), max((height for _, height in extents), default=0)
+            # The node is kept with its extent, so that no later node can have the same id().
             self.sizes[id(node)] = node, 1 + size, 1 + height
         return self.sizes[id(node)][1:]
 

@@ -19,6 +19,8 @@ SEED_MAX = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class Target:
+    """What `next` writes jobs for."""
+
     service: ServiceKeys
     model: str | None = None
     """Another model; None keeps that of each job."""

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from batchgen.advice.command_line import with_ids
 from batchgen.billing.books import Books, OpenItem
-from batchgen.billing.reconcile import ClosingBill, Comparison
+from batchgen.billing.reconcile import BillComparison, ClosingBill
 from batchgen.billing.settlements import Settlement, usd
 from batchgen.catalogue.amounts import amount_text
 from batchgen.catalogue.wording import plural
@@ -54,7 +54,7 @@ def write_rows(file: IO[str], batch: str, books: Books) -> Decimal:
     return total
 
 
-def head_lines(batch: str, comparison: Comparison) -> list[str]:
+def head_lines(batch: str, comparison: BillComparison) -> list[str]:
     """The sum of all charges, and the sum of each settlement."""
     statement, since = comparison.statement, f"{comparison.since.astimezone():%Y-%m-%d %H:%M}"
     if comparison.is_listed:
@@ -76,7 +76,7 @@ def head_lines(batch: str, comparison: Comparison) -> list[str]:
     return lines
 
 
-def last_line(comparison: Comparison) -> str:
+def last_line(comparison: BillComparison) -> str:
     if comparison.open:
         return f"{plural(comparison.open, 'item')} {'does' if comparison.open == 1 else 'do'} not agree"
     return "the bill agrees" if comparison.closes else "the bill does not agree"
@@ -134,7 +134,7 @@ def item_json(item: OpenItem, command_line: CommandLine) -> dict[str, Any]:
     return {"event": "discrepancy", **asdict(item), "hint": hint, "next": command}
 
 
-def comparison_json(batch: str, comparison: Comparison) -> dict[str, Any]:
+def comparison_json(batch: str, comparison: BillComparison) -> dict[str, Any]:
     return {
         "event": "reconciled",
         "batch": batch,

@@ -38,6 +38,8 @@ SCRIPTS = (
 
 @dataclass(frozen=True, slots=True)
 class PageData:
+    """What a review page is made of."""
+
     batch: str
     document: Mapping[str, Any]
     charts: str

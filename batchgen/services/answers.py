@@ -91,6 +91,7 @@ def excerpt(answer: Answer) -> str:
 
 
 def error_message(answer: Answer) -> str:
+    """The status of an answer, and what its body or its redirect says."""
     target = answer.headers.get("location") if answer.status // 100 == 3 else None
     moved = f"it leads to {target}, and no key goes there" if target else ""
     text = moved or describe_error(json_object(answer)) or excerpt(answer) or answer.reason
@@ -137,6 +138,7 @@ def read_throttled(answer: Answer) -> Throttled:
 
 
 def kind_of(message: str) -> ErrorClass:
+    """Why a job failed, by the words of the message."""
     for kind, words in KIND_WORDS.items():
         if re.search(words, message, re.IGNORECASE):
             return kind

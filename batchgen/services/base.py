@@ -213,8 +213,9 @@ class Service(ABC):
     They wait with `await` only: a call that blocks stops the whole run. One that takes too long is given up
     (`boundary.py`), a create as one that may be accepted.
 
-    `account` labels what is learned about the account, and shows nothing of the key. `base_url` and `variables` are for
-    messages. What a service cannot do, it leaves as it is here.
+    `account` is a label of the key: another one for each key, the same in every process, with nothing of the key in it.
+    What the service does not show to one account proves nothing about the requests of another. `base_url` and
+    `variables` are for messages. What a service cannot do, it leaves as it is here.
     """
 
     name: str

@@ -52,6 +52,7 @@ def in_words(duration: timedelta) -> str:
 
 
 def moment(time: datetime) -> datetime:
+    """A time between 2000 and 2100. Raises `OutOfBounds` for any other."""
     if not isinstance(time, datetime) or not time.tzinfo or not EARLIEST < time.replace(tzinfo=UTC) < LATEST:
         raise OutOfBounds(f"its time is no moment with a time zone: {time}")
     return time

@@ -69,6 +69,7 @@ def is_private(address: str) -> bool:
 
 
 async def leads_to_private(url: str) -> bool:
+    """Whether the host of an address is on this machine or in a private network, as far as names can be resolved."""
     try:
         host = urlsplit(url).hostname
         if not host:

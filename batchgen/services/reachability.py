@@ -17,6 +17,8 @@ from batchgen.services.outcomes import Unavailable
 REACH_SECONDS = 10.0  # for the one question: whoever types a command waits for it
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+CLOCK_FAULT = "this machine's clock is"
+"""How the sentence of `clock_fault` begins, whatever the minutes are."""
 
 
 async def reach(base_url: str) -> Unavailable | timedelta | None:
@@ -36,7 +38,7 @@ async def reach(base_url: str) -> Unavailable | timedelta | None:
 
 
 def clock_fault(offset: timedelta) -> str:
-    """That this machine's clock is not that of the service, which is so far ahead; "" where it is."""
+    """By how much this machine's clock is wrong where the service's is ahead of it by `offset`; "" where both agree."""
     if abs(offset) <= SERVICE_CLOCK_LAG:
         return ""
     direction = "behind" if offset > timedelta(0) else "ahead of"
@@ -45,7 +47,7 @@ def clock_fault(offset: timedelta) -> str:
 
 
 def network_fault() -> tuple[str, list[str]]:
-    """Why no request can be sent from this environment, and the variables that are to blame; "" where it can."""
+    """Why no request can be sent from this environment, and the variables that are to blame; "" where one can."""
     make_client = partial(http.new_client, 1)
     for make, variables in ((http.trusted_certificates, CERTIFICATE_VARIABLES), (make_client, PROXY_VARIABLES)):
         try:

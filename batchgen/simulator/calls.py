@@ -28,6 +28,8 @@ CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 @dataclass(slots=True)
 class Call:
+    """A request to the simulator while it is answered."""
+
     service: SimulatedService
     request: Request
     record: RequestRecord

@@ -19,7 +19,7 @@ CHANGED_SUFFIX = struct.pack(">I4s", 8, b"free")  # an empty MP4 box: another fi
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
+class RenderedClip:
     """A video file with its strong ETag."""
 
     path: Path
@@ -35,14 +35,14 @@ class ClipStore:
         self._instant = instant
         self._folder = tempfile.TemporaryDirectory(prefix="batchgen-simulator-", ignore_cleanup_errors=True)
         self._locks = [asyncio.Lock() for _ in range(RENDERINGS_AT_ONCE)]
-        self._clips: OrderedDict[str, Clip] = OrderedDict()
+        self._clips: OrderedDict[str, RenderedClip] = OrderedDict()
         self._bytes = 0
         self._changed: set[str] = set()
 
     def close(self) -> None:
         self._folder.cleanup()
 
-    async def clip(self, generation: Generation) -> Clip:
+    async def clip(self, generation: Generation) -> RenderedClip:
         original = await self._original(generation)
         if generation.id not in self._changed:
             return original
@@ -52,11 +52,11 @@ class ClipStore:
         """From now on the generation's video is another file, 8 bytes longer, which plays the same."""
         self._changed.add(generation.id)
 
-    def damage(self, clip: Clip, name: str, content: bytes) -> Clip:
+    def damage(self, clip: RenderedClip, name: str, content: bytes) -> RenderedClip:
         """A damaged copy of `clip` under the same ETag."""
         return self._store(f"{clip.path.name}.{name}", content, clip.etag)
 
-    async def _original(self, generation: Generation) -> Clip:
+    async def _original(self, generation: Generation) -> RenderedClip:
         # A generation always takes the same lock, so that it is rendered once for all who wait for it.
         async with self._locks[hash(generation.file) % RENDERINGS_AT_ONCE]:
             if clip := self._clips.get(generation.file):
@@ -73,12 +73,12 @@ class ClipStore:
         seconds = min(generation.seconds, RENDER_SECONDS)
         return render(Scene(generation.id, generation.prompt, seconds, generation.aspect, image))
 
-    def _store(self, name: str, content: bytes, etag: str | None = None) -> Clip:
+    def _store(self, name: str, content: bytes, etag: str | None = None) -> RenderedClip:
         if name in self._clips:
             return self._clips[name]
         path = Path(self._folder.name, name)
         path.write_bytes(content)
-        clip = Clip(path, etag or f'"{sha256(content).hexdigest()[:32]}"', path.stat())
+        clip = RenderedClip(path, etag or f'"{sha256(content).hexdigest()[:32]}"', path.stat())
         self._clips[name] = clip
         self._bytes += clip.stat.st_size
         while self._bytes > STORE_BYTES and len(self._clips) > 1:

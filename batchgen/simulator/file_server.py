@@ -10,7 +10,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from batchgen.simulator.calls import Call, Endpoint, Slow, Truncated
-from batchgen.simulator.clips import Clip
+from batchgen.simulator.clips import RenderedClip
 from batchgen.simulator.faults import NAMES, Fault
 from batchgen.simulator.ledger import Generation
 
@@ -52,11 +52,11 @@ async def download(call: Call) -> ASGIApp:
     return _serve_badly(call, clip, fault) if fault else _serve(clip)
 
 
-def _serve(clip: Clip) -> FileResponse:
+def _serve(clip: RenderedClip) -> FileResponse:
     return FileResponse(clip.path, headers={"etag": clip.etag}, media_type="video/mp4", stat_result=clip.stat)
 
 
-def _serve_badly(call: Call, clip: Clip, fault: Fault) -> ASGIApp:
+def _serve_badly(call: Call, clip: RenderedClip, fault: Fault) -> ASGIApp:
     url, clips, content = call.request.url, call.service.clips, clip.path.read_bytes()
     match fault.name:
         case "html_200":

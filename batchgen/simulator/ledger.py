@@ -75,7 +75,7 @@ class RequestRecord:
 
 
 @dataclass(kw_only=True)
-class Transaction:
+class TransactionRow:
     """A row of `transactions`: what moved the account's money. A generation's is made with it, dated at its end."""
 
     at: str
@@ -90,7 +90,7 @@ class Transaction:
 
 GENERATION_COLUMNS = [field.name for field in fields(Generation)]
 REQUEST_COLUMNS = [field.name for field in fields(RequestRecord)]
-TRANSACTION_COLUMNS = [field.name for field in fields(Transaction)]
+TRANSACTION_COLUMNS = [field.name for field in fields(TransactionRow)]
 CREDITS_PER_MICRO_USD = 2  # $1 is 2,000,000 credits
 END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 LATE_SECONDS = 7_200.0  # of the fault `late` where its rule names none: later than a charge usually is
@@ -122,12 +122,12 @@ def usd(micro_usd: int) -> Decimal:
     return Decimal(micro_usd) / 1_000_000
 
 
-def charges_of(generation: Generation, fault: Fault | None, speed: float) -> list[Transaction]:
+def charges_of(generation: Generation, fault: Fault | None, speed: float) -> list[TransactionRow]:
     """The transactions of a generation, each dated when it ends. One that fails or never ends is not charged."""
     name = fault.name if fault else ""
     late_seconds = LATE_SECONDS if fault is None or fault.seconds is None else fault.seconds
     ends_at = generation.finishes_at or generation.created_at
-    charge = Transaction(
+    charge = TransactionRow(
         at=ends_at,
         listed_at=ends_at,
         direction="CHARGE",
@@ -186,7 +186,7 @@ class Ledger:
         self._db.close()
 
     def accept(
-        self, generation: Generation, record: RequestRecord, image: bytes | None, transactions: Iterable[Transaction]
+        self, generation: Generation, record: RequestRecord, image: bytes | None, transactions: Iterable[TransactionRow]
     ) -> None:
         """Commit a generation together with its create request and with what it will move of the account's money."""
         with self._db:

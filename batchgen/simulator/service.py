@@ -121,7 +121,7 @@ class SimulatedService:
     def accept(
         self, request: GenerationRequest, image: bytes | None, generation_id: str, record: RequestRecord
     ) -> Generation:
-        """Commit a generation and its create request. It is charged from here on, whatever becomes of the answer."""
+        """Commit a generation, its charge at its end, and its create request, whatever becomes of the answer."""
         now, settings = utcnow(), self.simulation
         nth = self.ledger.count_of(request.digest)
         subject = f"{request.digest}#{nth}"

@@ -210,6 +210,12 @@ async def a_question_never_raises(bench: Bench) -> None:
     await bench.service.cancel(attempt.handle)
 
 
+async def another_key_is_another_account(bench: Bench) -> None:
+    """What the service does not show to one key is no proof about a request that was sent with another one."""
+    async with bench.imitation.plugin.connect(Account(bench.proxy.base_url, f"{KEY}-2"), None) as other:
+        expect(other.account != bench.service.account, f"two keys have the same label: {other.account!r}")
+
+
 async def the_key_goes_to_the_service_alone(bench: Bench) -> None:
     async with proxied(bench.imitation.base_url, bench.imitation.is_create) as other:
         redirect = replaced(307, headers=f"Location: {other.base_url}/\r\n")
@@ -237,6 +243,7 @@ CASES: tuple[Case, ...] = (
     a_refused_key_blocks_the_account_and_stays_out_of_the_outcome,
     an_answer_that_says_nothing_ends_no_generation,
     a_question_never_raises,
+    another_key_is_another_account,
     the_key_goes_to_the_service_alone,
 )
 """Every case within one process."""

@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, update
 
 from batchgen import clock
-from batchgen.billing.collect import BILLED
+from batchgen.billing.collect import CHARGED_DETAIL
 from batchgen.billing.settlements import Settlement
 from batchgen.jobs import ChargeSource, ErrorClass, Outcome, State
 from batchgen.jobtable.database import Database
@@ -33,7 +33,7 @@ from batchgen.simulator.ledger import (
     Generation,
     Ledger,
     RequestRecord,
-    Transaction,
+    TransactionRow,
     timestamp,
 )
 
@@ -200,7 +200,7 @@ def add_attempts(connection: Connection, rows: list[Row], now: datetime) -> None
     connection.execute(insert(outputs), [file_values(row, now) for row in files])
     asked = [row for row in rows if row.plant.settlement is Settlement.NOT_DELIVERED]
     if asked:  # by an earlier reconciliation, so that this one does not: its generation does not exist
-        moved = {"batch_id": 1, "at": now, "to_state": State.FAILED, "detail": BILLED}
+        moved = {"batch_id": 1, "at": now, "to_state": State.FAILED, "detail": CHARGED_DETAIL}
         connection.execute(insert(events), [{"job_id": row.number + 1, **moved} for row in asked])
 
 
@@ -294,7 +294,7 @@ def add_books(books: sqlite3.Connection, row: Row, key: str, truth: Truth) -> No
         # Two equal ones in a row have the same time, and so nothing that tells them apart.
         charged_at = timestamp(row.at + timedelta(seconds=number * (len(plant.charges) > 2)))
         is_refund = credits_ < 0
-        transaction = Transaction(
+        transaction = TransactionRow(
             at=charged_at,
             listed_at=charged_at,
             direction="TOPUP" if is_refund else "CHARGE",
@@ -335,5 +335,5 @@ def generation_of(row: Row, key: str, at: str) -> Generation:
 
 
 def add_payment(books: sqlite3.Connection, direction: Any, kind: str, at: str, credits_: int = 100_000_000) -> None:
-    payment = Transaction(at=at, listed_at=at, direction=direction, type=kind, credits=credits_, key=None)
+    payment = TransactionRow(at=at, listed_at=at, direction=direction, type=kind, credits=credits_, key=None)
     books.execute(INSERT_TRANSACTION, vars(payment))

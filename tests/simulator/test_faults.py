@@ -209,7 +209,12 @@ def test_faults_do_not_depend_on_the_order_of_requests() -> None:
     assert 60 < len(faults_of(jobs, 1)) < 150
 
 
+def test_faults_in_the_words_of_that_list_are_answered_with_an_example() -> None:
+    refused = CliRunner().invoke(load("simulate"), ["--faults", "create.throttle_429=0.1"])
+    assert (refused.exit_code, """such as '{"create": {"throttle_429": 0.1}}'""" in refused.output) == (2, True)
+
+
 def test_the_command_lists_all_faults_where_it_is_asked_for_them() -> None:
     listed = CliRunner().invoke(load("simulate"), ["--faults", "help"])
     names = [f"{place}.{name}" for place, faults in NAMES.items() for name in faults]
-    assert (listed.exit_code, [line.partition(":")[0] for line in listed.output.splitlines()]) == (0, names)
+    assert (listed.exit_code, [line.partition(":")[0] for line in listed.stdout.splitlines()]) == (0, names)

@@ -185,6 +185,7 @@ def whole_address(address: str, base_url: str) -> str:
 
 
 def read_usage(document: dict[str, Any]) -> Decimal | None:
+    """What an answer says that a generation has cost, in USD; None where it says nothing."""
     usage = nested(document, "meta", "usage")
     in_credits = read_amount(nested(usage, "credits_used"), CREDITS_PER_USD)
     return read_amount(nested(usage, "usd_spent")) if in_credits is None else in_credits
