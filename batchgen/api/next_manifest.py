@@ -19,7 +19,6 @@ from batchgen.catalogue.wording import listed, plural
 from batchgen.errors import UsageError
 from batchgen.files.local_files import FileDigests
 from batchgen.files.output_paths import BYTES_ADDED_LATER, folded, path_fault
-from batchgen.jobs import Verdict
 from batchgen.jobtable import lineage, pricelist, verdicts
 from batchgen.jobtable.batches import StoredBatch, made_by, stored_batches
 from batchgen.jobtable.database import Database
@@ -36,7 +35,7 @@ SHOWN_PROBLEMS = 20
 
 @dataclass(frozen=True, slots=True)
 class NextOptions:
-    choice: Verdict
+    choice: verdicts.VerdictFilter
     model: str | None = None
     reseed: bool = False
     validate: bool = True
@@ -62,7 +61,7 @@ def next_manifest(
     left_out = database.read_now(verdicts.left_out, batch.id, options.choice)
     if not ids:
         raise UsageError(
-            f"{manifest}: there are no {options.choice} jobs of {batch.name}: {left_out_words(left_out)}.\n"
+            f"{manifest}: there are no {chosen_words(options.choice, batch.name)}: {left_out_words(left_out)}.\n"
             f"Judge the clips with `{options.command_line('review')}`, or import a file of verdicts with"
             f" `{options.command_line('verdicts import FILE')}`."
         )
@@ -254,7 +253,7 @@ class NextManifest:
     def origin(self, row: Any) -> str:
         stars = f", {plural(row.stars, 'star')}" if row.stars else ""
         cost = f", {amount_text(row.cost_usd)} USD" if row.cost_usd is not None else ""
-        return f"{row.key} of {self.batch}: {row.verdict}{stars}{cost}"
+        return f"{row.key} of {self.batch}: {row.verdict or 'no verdict'}{stars}{cost}"
 
     def header(self, manifest: Path, now: datetime) -> list[str]:
         """The lines above the jobs."""
@@ -262,7 +261,7 @@ class NextManifest:
         changes = [f"for {options.model}"] if options.model else []
         changes += ["with new seeds or takes"] if options.reseed else []
         comments = [
-            ", ".join([f"The {options.choice} jobs of {self.batch}, as they were sent", *changes]) + ".",
+            ", ".join([f"The {chosen_words(options.choice, self.batch)}, as they were sent", *changes]) + ".",
             f"Written {now:%Y-%m-%d %H:%M} UTC by: {options.command}",
             "A job's videos go to the folder of this batch, whatever its `output:` was.",
             "Limits are not taken over: the key `limits:` sets them, and a cap on the cost (`max_cost`) with them.",
@@ -290,3 +289,9 @@ def path_between(folder: Path, other: Path, path: str) -> str:
     # A name alone could be taken for base64, a data URI or the home folder.
     is_clear = "." in moved and ":" not in moved and not moved.startswith("~")
     return moved if is_clear else f"./{moved}"
+
+
+def chosen_words(choice: verdicts.VerdictFilter, batch: str) -> str:
+    """What was chosen, for sentences: "picked jobs of spring with 4 stars or more"."""
+    stars = f" with {plural(choice.stars, 'star')} or more" if choice.stars else ""
+    return f"{choice.verdict or ''} jobs of {batch}{stars}".lstrip()

@@ -27,11 +27,13 @@ from batchgen.jobtable import verdicts
 from batchgen.jobtable.clips import clip_ids, read_clips
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.delivery import LostFiles
+from batchgen.jobtable.verdicts import STARS_MAX, VerdictFilter
 from batchgen.report.formats import shortened
 from batchgen.report.terminal import print_lines, print_text
 from batchgen.report.words import lost_lines
 
 FORMATS = ("csv", "jsonl", "parquet", "webdataset")
+SHARD_MB = 1_000  # a size that object stores and readers of WebDataset like
 SHOWN_FAULTS = 5
 
 
@@ -43,13 +45,14 @@ class Export:
     batch: str
     ids: list[int]
     clips: ClipFiles
+    verify: bool
 
     def all_records(self) -> Iterator[Record]:
         return map(record_of, read_clips(self.database, self.ids))
 
     def records(self) -> Iterator[Record]:
         """The records of the clips that are there as they were delivered; the others are noted."""
-        return self.clips.present(self.all_records())
+        return self.clips.present(self.all_records(), verify=self.verify)
 
 
 @options.manifest
@@ -57,6 +60,19 @@ class Export:
 @click.option("-o", "--output", type=click.Path(), metavar="PATH", help="The file; the folder of webdataset.")
 @click.option("--sidecar", "sidecars", is_flag=True, help="Write the record of clip.mp4 to clip.mp4.json beside it.")
 @click.option("--picked", is_flag=True, help="Only picked clips.")
+@click.option("--rejected", is_flag=True, help="Only rejected clips.")
+@click.option("--stars", type=click.IntRange(1, STARS_MAX), metavar="N", help="Only clips with at least N stars.")
+@click.option(
+    "--verify", is_flag=True, help="Read every clip, and compare it with its SHA-256. (webdataset always does.)"
+)
+@click.option(
+    "--shard-size",
+    type=click.IntRange(min=1),
+    default=SHARD_MB,
+    show_default=True,
+    metavar="MB",
+    help="Begin another tar file of webdataset at this size.",
+)
 @options.db
 @options.simulate
 def command(
@@ -65,6 +81,10 @@ def command(
     output: str | None,
     sidecars: bool,
     picked: bool,
+    rejected: bool,
+    stars: int | None,
+    verify: bool,
+    shard_size: int,
     db: str | None,
     simulate: bool,
 ) -> None:
@@ -87,19 +107,23 @@ def command(
     """
     if form is None and not sidecars:
         raise UsageError(f"export what? Say --format {'|'.join(FORMATS)}, or --sidecar")
+    if picked and rejected:
+        raise UsageError("--picked and --rejected exclude one another")
+    choice = VerdictFilter(Verdict.PICKED if picked else Verdict.REJECTED if rejected else None, stars)
     path = None if output is None or output == "-" else Path(output)
     judge_output(form, path)
     if output is not None and form != "webdataset":
         options.refuse_folder(output, f"clips.{form}")
     with open_batch(db, manifest, simulate) as (database, batch):
-        chosen = set(database.read_now(verdicts.chosen_ids, batch.id, Verdict.PICKED)) if picked else None
+        is_choice = choice != VerdictFilter()
+        chosen = set(database.read_now(verdicts.chosen_ids, batch.id, choice)) if is_choice else None
         ids = database.read_now(clip_ids, batch.id, chosen)
         if not ids:
-            raise UsageError(nothing_to_export(manifest, picked))
+            raise UsageError(nothing_to_export(manifest, is_choice))
         folder, is_whole = manifest.absolute().parent, True
-        export = Export(database, batch.name, ids, ClipFiles(folder))
+        export = Export(database, batch.name, ids, ClipFiles(folder), verify)
         if form:
-            is_whole = write_format(export, form, path, picked)
+            is_whole = write_format(export, form, path, choice, shard_size)
             is_whole = report(export) and is_whole
         if sidecars:
             export = replace(export, clips=ClipFiles(folder))
@@ -124,17 +148,17 @@ def judge_output(form: str | None, path: Path | None) -> None:
         raise UsageError(f"{path}: this is a file; a webdataset is a folder of tar files")
 
 
-def nothing_to_export(manifest: Path, picked: bool) -> str:
-    if picked:
-        return f"{manifest}: no delivered clip is picked; {options.quoted_command('review')} shows them"
+def nothing_to_export(manifest: Path, is_choice: bool) -> str:
+    if is_choice:
+        return f"{manifest}: no delivered clip has such a verdict; {options.quoted_command('review')} shows them"
     return f"{manifest}: no clip is delivered yet; {options.quoted_command('status')} says what the jobs wait for"
 
 
-def write_format(export: Export, form: str, path: Path | None, picked: bool) -> bool:
+def write_format(export: Export, form: str, path: Path | None, choice: VerdictFilter, shard_mb: int) -> bool:
     """Write the clips. Returns whether everything that is there now is what was asked for."""
     if form == "webdataset":
         assert path
-        return write_shards(export, path, picked)
+        return write_shards(export, path, choice, shard_mb)
     write = records.write_csv if form == "csv" else records.write_jsonl
     if path is None:
         write(export.records(), lambda content: print_text(content.decode()))
@@ -160,13 +184,14 @@ def write_format(export: Export, form: str, path: Path | None, picked: bool) -> 
     return True
 
 
-def write_shards(export: Export, path: Path, picked: bool) -> bool:
+def write_shards(export: Export, path: Path, choice: VerdictFilter, shard_mb: int) -> bool:
     """Write the clips that no shard has. False where the folder has clips that do not belong to the data set."""
-    name = safe(export.batch) + ("-picked" if picked else "")
+    words = [safe(export.batch), *filter(None, [choice.verdict]), *([f"{choice.stars}-stars"] if choice.stars else [])]
+    name = "-".join(words)
     try:
         path.mkdir(parents=True, exist_ok=True)
         with open_directory(path) as folder:
-            shards = Shards(folder, name, export.clips)
+            shards = Shards(folder, name, shard_mb * 1_000_000, export.clips)
             shards.read()
             foreign = shards.sample_names - shards.write(export.all_records())
     except OSError as error:

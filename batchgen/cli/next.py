@@ -18,6 +18,7 @@ from batchgen.files.staged_file import write_new
 from batchgen.jobs import Verdict
 from batchgen.jobtable.batches import table_location
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.verdicts import STARS_MAX, VerdictFilter
 from batchgen.report.formats import shortened
 from batchgen.report.terminal import print_lines
 from batchgen.services.registry import SIMULATOR
@@ -29,6 +30,12 @@ STDOUT = Path("-")
 @options.manifest
 @click.option("--picked", is_flag=True, help="The jobs with picked clips.")
 @click.option("--rejected", is_flag=True, help="The jobs with rejected clips.")
+@click.option(
+    "--stars",
+    type=click.IntRange(1, STARS_MAX),
+    metavar="N",
+    help="The jobs with at least N stars; with --picked or --rejected, of those.",
+)
 @click.option("--model", metavar="MODEL", help="Write them for this model. What it does not take is left out.")
 @click.option("--reseed", is_flag=True, help="Ask for another video: with another seed, or as another take.")
 @click.option(
@@ -45,6 +52,7 @@ def command(
     manifest: Path,
     picked: bool,
     rejected: bool,
+    stars: int | None,
     model: str | None,
     reseed: bool,
     output: Path | None,
@@ -61,7 +69,7 @@ def command(
     Nothing is sent, and no file is replaced. MANIFEST names the batch; what was paid for is taken from the job table.
     """
     path = None if output == STDOUT else output
-    choice = choice_of(picked=picked, rejected=rejected)
+    choice = choice_of(picked=picked, rejected=rejected, stars=stars)
     if path:
         judge_output(path)
     typed = typed_again(without(sys.argv[1:], "--db"))  # the address of a job table may hold a password
@@ -79,13 +87,13 @@ def command(
         print_lines(f"Next: `{command_line(plan, path, db=other_table(database, path))}`", err=True)
 
 
-def choice_of(*, picked: bool, rejected: bool) -> Verdict:
-    """What was chosen. Raises `UsageError` for nothing, and for both."""
+def choice_of(*, picked: bool, rejected: bool, stars: int | None) -> VerdictFilter:
+    """What was chosen. Raises `UsageError` for nothing, and for everything."""
     if picked and rejected:
         raise UsageError("--picked and --rejected exclude one another: write a manifest for each")
-    if not (picked or rejected):
-        raise UsageError("which jobs? Say --picked or --rejected")
-    return Verdict.PICKED if picked else Verdict.REJECTED
+    if not (picked or rejected or stars):
+        raise UsageError("which jobs? Say --picked, --rejected or --stars N")
+    return VerdictFilter(Verdict.PICKED if picked else Verdict.REJECTED if rejected else None, stars)
 
 
 def judge_output(path: Path) -> None:

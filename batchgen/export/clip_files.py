@@ -32,14 +32,14 @@ class ClipFiles:
     lost: list[LostFile] = field(default_factory=list)
     exported: int = 0
 
-    def present(self, records: Iterator[Record]) -> Iterator[Record]:
-        """The clips that are there as they were delivered, by their size. The others are noted.
+    def present(self, records: Iterator[Record], *, verify: bool) -> Iterator[Record]:
+        """The clips that are there as they were delivered, by their size, or with `verify` by their content.
 
-        Raises `StorageError` where a store does not answer.
+        The others are noted. Raises `StorageError` where a store does not answer.
         """
         while page := list(islice(records, PAGE)):
             with store_errors(page[0]):
-                losses = list(losses_of(self.folder, map(delivered_file, page), verify=False))
+                losses = list(losses_of(self.folder, map(delivered_file, page), verify=verify))
             for record, lost in zip(page, losses, strict=True):
                 if lost:
                     self.lost.append(lost)

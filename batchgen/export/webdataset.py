@@ -23,7 +23,6 @@ from batchgen.files.safe_open import Directory
 from batchgen.files.staged_file import NameTaken, StagedFile, stage
 from batchgen.report.rows import json_line
 
-SHARD_BYTES = 1_000_000_000  # of a tar file: a size that object stores and readers of WebDataset like
 ID_CHARS = 60
 """Of an id in the name of a sample: with what follows, a name fits into the 100 characters of a plain tar header."""
 DIGEST_CHARS = 12  # at the end of that name: 48 bits tell clips apart whose ids read alike
@@ -51,6 +50,7 @@ class Shards:
 
     folder: Directory
     name: str
+    bytes_max: int
     clips: ClipFiles
     next_number: int = 0
     """Behind the numbers of the existing shards."""
@@ -85,7 +85,7 @@ class Shards:
         while record:
             with stage(self.folder, f"{self.name}-{self.next_number:06}.tar") as staged:
                 shard = Shard(staged, self.clips)
-                while record and shard.has_space(record["bytes"]):
+                while record and shard.has_space(record["bytes"], self.bytes_max):
                     shard.add(record)
                     record = next(missing, None)
                 if shard.samples:
@@ -121,8 +121,8 @@ class Shard:
         self.staged, self.clips, self.samples = staged, clips, 0
         self.file: BinaryIO = staged.file
 
-    def has_space(self, size: int) -> bool:
-        return not self.samples or self.file.tell() + size <= SHARD_BYTES
+    def has_space(self, size: int, bytes_max: int) -> bool:
+        return not self.samples or self.file.tell() + size <= bytes_max
 
     def add(self, record: Record) -> None:
         """Add a clip with its record and its prompt. One that is not as it was delivered is left out, and noted."""

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, false, func, insert, or_, select, true
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, false, func, insert, or_, select, true
 
 from batchgen.files.verdicts_file import CLIP_DIGITS, FileVerdict
 from batchgen.jobs import State, Verdict
@@ -18,6 +18,8 @@ from batchgen.jobtable.rows import rows_among
 from batchgen.jobtable.schema import attempts, jobs, outputs, verdicts
 from batchgen.jobtable.sync import LABELS
 
+STARS_MAX = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
@@ -26,6 +28,14 @@ class Judgement:
     verdict: Verdict | None = None
     stars: int | None = None
     """1 to 5."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictFilter:
+    """Jobs by their verdicts: with this verdict and with at least so many stars, where they are named."""
+
+    verdict: Verdict | None = None
+    stars: int | None = None
 
 
 @dataclass(slots=True)
@@ -105,23 +115,23 @@ def refusal(clip: Row[Any] | None, verdict: FileVerdict) -> str:
     return ""
 
 
-def left_out(connection: Connection, batch_id: int, choice: Verdict | None = None) -> dict[str, int]:
+def left_out(connection: Connection, batch_id: int, choice: VerdictFilter | None = None) -> dict[str, int]:
     """How many jobs of a batch are not chosen, by what is said of them. None chooses none."""
     said = select(SAID.label("said"), func.count()).select_from(JOBS_WITH_VERDICTS)
-    others = said.where(jobs.c.batch_id == batch_id, ~_has(choice) if choice else true())
+    others = said.where(jobs.c.batch_id == batch_id, ~_fits(choice) if choice else true())
     return dict(connection.execute(others.group_by("said").order_by("said")).all())
 
 
-def chosen_paths(connection: Connection, batch_id: int, choice: Verdict) -> dict[tuple[str, str], int]:
+def chosen_paths(connection: Connection, batch_id: int, choice: VerdictFilter) -> dict[tuple[str, str], int]:
     """How many of the chosen jobs were sent for a model to an endpoint."""
     of_batch = select(jobs.c.model, jobs.c.endpoint, func.count()).select_from(JOBS_WITH_VERDICTS)
-    of_batch = of_batch.where(jobs.c.batch_id == batch_id, _has(choice)).group_by(jobs.c.model, jobs.c.endpoint)
+    of_batch = of_batch.where(jobs.c.batch_id == batch_id, _fits(choice)).group_by(jobs.c.model, jobs.c.endpoint)
     return {(model, endpoint): number for model, endpoint, number in connection.execute(of_batch)}
 
 
-def chosen_ids(connection: Connection, batch_id: int, choice: Verdict) -> list[int]:
+def chosen_ids(connection: Connection, batch_id: int, choice: VerdictFilter) -> list[int]:
     """The row ids of the chosen jobs, in the manifest's order."""
-    chosen = select(jobs.c.id).select_from(JOBS_WITH_VERDICTS).where(jobs.c.batch_id == batch_id, _has(choice))
+    chosen = select(jobs.c.id).select_from(JOBS_WITH_VERDICTS).where(jobs.c.batch_id == batch_id, _fits(choice))
     return list(connection.execute(chosen.order_by(jobs.c.id)).scalars())
 
 
@@ -130,9 +140,11 @@ def sent_jobs(connection: Connection, ids: Sequence[int]) -> list[Row[Any]]:
     return list(connection.execute(SELECT_SENT_JOBS, {"ids": list(ids)}))
 
 
-def _has(verdict: Verdict) -> ColumnElement[bool]:
-    """SQL: a job has this verdict now. Never NULL."""
-    return func.coalesce(verdicts.c.verdict == verdict, false())
+def _fits(choice: VerdictFilter) -> ColumnElement[bool]:
+    """SQL: the current verdict on a job is as chosen. Never NULL."""
+    verdict = verdicts.c.verdict == choice.verdict if choice.verdict else true()
+    stars = verdicts.c.stars >= choice.stars if choice.stars else true()
+    return func.coalesce(and_(verdicts.c.id.is_not(None), verdict, stars), false())
 
 
 CLIP_NAME = func.substr(outputs.c.sha256, 1, CLIP_DIGITS)
