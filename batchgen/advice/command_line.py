@@ -20,12 +20,14 @@ GROUPS = ("verdicts",)
 """Commands that have commands of their own, which come before the manifest."""
 
 
-def command_line(name: str, manifest: str | Path, *, simulate: bool = False, db: str | Path | None = None) -> str:
+def command_line(
+    name: str, manifest: str | Path | None, *, simulate: bool = False, db: str | Path | None = None
+) -> str:
     """A command of batchgen on a batch, to type: `batchgen retry m.yaml`. It has no URL, which may hold a password."""
     words = name.split()
     size = 2 if words[0] in GROUPS else 1
     path = f"./{manifest}" if str(manifest).startswith("-") else str(manifest)  # it is no option
-    words = ["batchgen", *words[:size], shell_word(path), *words[size:]]
+    words = ["batchgen", *words[:size], *([shell_word(path)] if manifest else []), *words[size:]]
     if simulate and words[1] in TAKE_SIMULATE:
         words.append("--simulate")
     if db:

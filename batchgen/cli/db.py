@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,11 +112,11 @@ def check(location: str | None, verify: bool, as_json: bool) -> None:
     Without an argument: the job table of BATCHGEN_DB, else ./batchgen.db. Exit code 0: all holds; 3: something does
     not; 8: the table itself cannot be read, or is damaged.
     """
-    from batchgen.cli.doctor import mending_command, show_all
+    from batchgen.cli.doctor import show_all
     from batchgen.doctor.consistency import examine
     from batchgen.jobtable.batches import table_location
 
     manifest = Path(location) if location and location.endswith(MANIFESTS) else None
     db = None if manifest else location
     place = table_location(db, manifest or Path("batchgen.db"))
-    show_all(examine(place, manifest, partial(mending_command, db), verify=verify), as_json=as_json)
+    show_all(examine(place, manifest, db, verify=verify), as_json=as_json)

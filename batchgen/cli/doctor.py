@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 
 import click
@@ -12,7 +11,6 @@ import click
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.doctor import Finding, examine
-from batchgen.doctor.findings import shell
 from batchgen.jobtable.batches import table_location
 from batchgen.report import hints
 from batchgen.report.command_events import Examined
@@ -32,8 +30,7 @@ def command(manifest: Path | None, db: str | None, as_json: bool) -> None:
     It ends with 0 where nothing is wrong, else as a run would: with the exit code of the first problem.
     """
     location = table_location(db, manifest or Path("batchgen.db"))
-    mend = partial(mending_command, options.db_option_as_typed())
-    show_all(examine(location, manifest, mend), as_json=as_json)
+    show_all(examine(location, manifest, options.db_option_as_typed()), as_json=as_json)
 
 
 def show_all(findings: Iterable[Finding], *, as_json: bool) -> None:
@@ -55,9 +52,3 @@ def show_finding(finding: Finding, *, as_json: bool) -> None:
     event = Examined(event="finding", check=name, ok=finding.is_ok, message=message, exit_code=code, **advice)
     mend = [f"{'':8} {finding.mend}"] if finding.mend else []
     show(event, f"{'ok' if finding.is_ok else 'PROBLEM':8} {name}: {message}", *mend, as_json=as_json)
-
-
-def mending_command(db: str | None, name: str, manifest: Path | None, *words: str) -> str:
-    """A command of batchgen on a manifest, with the job table if one was typed, whose URL may hold a password."""
-    place = ["--db", "URL" if "://" in db else db] if db else []
-    return shell("batchgen", name, *([manifest] if manifest else []), *words, *place)

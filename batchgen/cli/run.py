@@ -174,11 +174,9 @@ def announce_settings(opened: OpenRun, as_json: bool) -> None:
     in_force = database.read_now(read_in_force, batch_id)
     if not (in_force.pause or in_force.set_values):
         return
-    unset = f"`{options.command_to_type('set')} NAME=`"
-    hint = f"settings go before options and manifest until {unset}"
+    hint = f"what is set goes before options and manifest; `{options.command_to_type('set')} NAME=` ends it"
     lines = in_force_lines(in_force, now, options.command_to_type, only_set=True)
-    if in_force.set_values:
-        lines.append(f"What is set goes before options and manifest; {unset} ends it")
+    lines += [hint] if in_force.set_values else []
     show(settings_json(opened.spec.batch.name, in_force, 0, hint, None), *lines, as_json=as_json, err=True)
 
 

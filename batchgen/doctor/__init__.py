@@ -12,7 +12,7 @@ from batchgen.api.opening import read_manifest
 from batchgen.doctor.findings import Finding, ok, problem, shell
 from batchgen.doctor.machine import examine_machine, examine_output_folders, examine_rights, examine_stores
 from batchgen.doctor.service import examine_service
-from batchgen.doctor.table import Command, TableExam
+from batchgen.doctor.table import TableExam
 from batchgen.errors import ExitCode, ManifestInvalid
 from batchgen.jobs import JobSpec
 from batchgen.services.registry import DEFAULT, SIMULATOR
@@ -20,14 +20,14 @@ from batchgen.services.registry import DEFAULT, SIMULATOR
 __all__ = ["Finding", "examine"]
 
 
-def examine(location: str | Path, manifest: Path | None, command: Command) -> Iterator[Finding]:
+def examine(location: str | Path, manifest: Path | None, db: str | None) -> Iterator[Finding]:
     """Every finding, in the order in which a run would meet what is wrong.
 
-    `location` is the job table's. `command` makes commands of batchgen. Raises `UsageError` for a manifest that is not
+    `location` is the job table's, and `db` the table as it was typed. Raises `UsageError` for a manifest that is not
     there, and of which the table knows nothing.
     """
     folder = manifest.absolute().parent if manifest else Path.cwd()
-    exam = TableExam(location, manifest, command)
+    exam = TableExam(location, manifest, db)
     exam.refuse_unknown_manifest()
     is_gone = bool(manifest and not manifest.exists())
     yield from examine_machine(folder)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from batchgen.catalogue.wording import plural
 from batchgen.doctor.findings import Finding, ok, problem
 from batchgen.doctor.machine import stray_files
-from batchgen.doctor.table import Command, TableExam, moved_finding
+from batchgen.doctor.table import TableExam, moved_finding
 from batchgen.errors import UsageError
 from batchgen.files.output_paths import is_url
 from batchgen.jobtable.batches import StoredBatch
@@ -23,12 +23,12 @@ from batchgen.jobtable.moves import departure_of
 SHOWN = 20  # files without a row that are named
 
 
-def examine(location: str | Path, manifest: Path | None, command: Command, *, verify: bool) -> Iterator[Finding]:
+def examine(location: str | Path, manifest: Path | None, db: str | None, *, verify: bool) -> Iterator[Finding]:
     """Compare every batch of a job table, or those of a manifest, with the files and with itself.
 
     Raises `UsageError` where there is no job table, `StorageError` where it cannot be read.
     """
-    exam = TableExam(location, manifest, command)
+    exam = TableExam(location, manifest, db)
     exam.refuse_unknown_manifest()
     if exam.path and (finding := exam.examine_place(exam.path)):
         if finding.is_ok:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
 from batchgen import clock
-from batchgen.advice.command_line import with_ids
+from batchgen.advice.command_line import command_line, with_ids
 from batchgen.catalogue.wording import plural
 from batchgen.doctor.findings import Finding, move_aside, ok, problem, shell
 from batchgen.doctor.machine import examine_output_folders, examine_parts, examine_rights, is_readable_by_others
@@ -35,15 +35,14 @@ SHOWN = 3  # lost files, or missing rights, that are named
 REINDEX = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('REINDEX')"
 TABLE_SUFFIXES = ("", ".db", ".sqlite", ".sqlite3")
 """How the file of a job table may be called. A file with any other ending was named by mistake, and is not opened."""
-Command = Callable[..., str]
-"""Makes a command of batchgen: `command("run", manifest, "--changed", "keep")`."""
 
 
 class TableExam:
     """The examination of one job table, of one manifest's batches or of all. Raises `UsageError` for no location."""
 
-    def __init__(self, location: str | Path, manifest: Path | None, command: Command) -> None:
-        self.manifest, self.command = manifest, command
+    def __init__(self, location: str | Path, manifest: Path | None, db: str | None) -> None:
+        """`db` is the job table as it was typed, for the commands to type."""
+        self.manifest, self.db = manifest, db
         self.url = database_url(location)
         self.path = path_of(self.url)
         self.exists = table_exists(location) and (self.path is None or self.path.is_file())  # a pipe has no end
@@ -111,9 +110,8 @@ class TableExam:
     def manifest_of(self, batch: StoredBatch) -> Path:
         return self.manifest or Path(batch.manifest_path)
 
-    def command_on(self, batch: StoredBatch, name: str, *arguments: str) -> str:
-        flags = ["--simulate"] if batch.service == SIMULATOR else []
-        return self.command(name, self.manifest_of(batch), *arguments, *flags)
+    def command_on(self, batch: StoredBatch, name: str) -> str:
+        return command_line(name, self.manifest_of(batch), simulate=batch.service == SIMULATOR, db=self.db)
 
     def examine_place(self, path: Path) -> Finding | None:
         """What is to be said where there is no table; None where there is one."""
@@ -134,7 +132,7 @@ class TableExam:
 
     def begin_again(self, paths: list[Path]) -> str:
         """The command that goes on with a new table. The service's log says what was paid for, and `keep` takes it."""
-        run = self.command("run", self.manifest or Path("MANIFEST"), "--changed", "keep")
+        run = command_line("run --changed keep", self.manifest or "MANIFEST", db=self.db)
         return f"{move_aside(paths)} && {run}"
 
     def fault(self, message: str, mend: str = "", exit_code: ExitCode = ExitCode.STORAGE) -> Finding:
@@ -197,7 +195,7 @@ class TableExam:
             yield self.fault(f"it is of version {version}, and this batchgen knows {HEAD}", upgrade, ExitCode.USAGE)
         elif version != HEAD:
             message = f"it is of version {version}; any command brings it to {HEAD}"
-            yield self.fault(message, self.command("status", self.manifest), ExitCode.INCOMPLETE)
+            yield self.fault(message, command_line("status", self.manifest, db=self.db), ExitCode.INCOMPLETE)
 
     def examine_batch(self, batch: StoredBatch, condition: BatchCondition) -> Iterator[Finding]:
         """What keeps a batch from its end."""
@@ -238,7 +236,7 @@ class TableExam:
             return problem("files", message, "", ExitCode.STORAGE)
         keys = {file.file.key for file in lost.files}
         message = f"{name}: {plural(len(lost.files), 'delivered file')} not there as delivered: {lost.listed(SHOWN)}"
-        fetch = with_ids(self.command_on(batch, "retry", "--download"), list(keys) if len(keys) == 1 else [])
+        fetch = with_ids(self.command_on(batch, "retry --download"), list(keys) if len(keys) == 1 else [])
         return problem("files", message, f"{fetch} && {self.command_on(batch, 'run')}")
 
 
