@@ -297,14 +297,16 @@ def refuse(_pid: int) -> None:
     raise PermissionError
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of the process that is left behind
 @pytest.mark.parametrize("kill", [refuse, lambda _pid: None], ids=["another user's", "one that waits for a disk"])
 async def test_a_command_that_cannot_be_killed_is_left_behind(
     kill: Callable[[int], None], table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in (("TIMEOUT_SECONDS", 0.1), ("KILL_SECONDS", 0.1), ("kill_group", kill)):
+    output = delivery_hook.CommandOutput()
+    replaced = {"TIMEOUT_SECONDS": 0.1, "KILL_SECONDS": 0.1, "kill_group": kill, "CommandOutput": lambda: output}
+    for name, value in replaced.items():
         monkeypatch.setattr(delivery_hook, name, value)
     assert await executed(table, ["sleep", "600"]) == (124, "it was killed after 0.1 s.")
+    await output.ended.wait()  # asyncio kills it, too, when its transport is closed
 
 
 async def executed(table: Table, command: Sequence[str]) -> tuple[int, str]:
