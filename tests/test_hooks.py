@@ -10,12 +10,15 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from batchgen.errors import UsageError
+from batchgen.hooks import delivery_hook
 from batchgen.hooks.delivery_hook import HookResult, parse_command
 from batchgen.hooks.notifier import LINE_CHARS, LINES_MAX, Message, receivers_of
 from tests.batches import write_manifest
@@ -23,6 +26,7 @@ from tests.conftest import Command, Launch, Simulate
 from tests.events import check_events
 from tests.forks import Fork
 from tests.listening import hang, listening_on_a_thread, read_head
+from tests.table import RUN, Table
 from tests.waiting import rows, states, until
 
 KEY = "test-key-never-to-be-seen"
@@ -303,6 +307,40 @@ def test_a_command_that_hangs_is_killed_with_what_it_started(
     assert "exit code 124: it was killed after 0.3 s" in ended.stderr
     child = int((tmp_path / "child").read_text())
     until(lambda: not is_running(child))
+
+
+def refuse(_pid: int) -> None:
+    raise PermissionError
+
+
+@pytest.mark.parametrize("kill", [refuse, lambda _pid: None], ids=["another user's", "one that waits for a disk"])
+async def test_a_command_that_cannot_be_killed_is_left_behind(
+    kill: Callable[[int], None], table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = delivery_hook.CommandOutput()
+    replaced = {"TIMEOUT_SECONDS": 0.1, "KILL_SECONDS": 0.1, "kill_group": kill, "CommandOutput": lambda: output}
+    for name, value in replaced.items():
+        monkeypatch.setattr(delivery_hook, name, value)
+    assert await executed(table, ["sleep", "600"]) == (124, "it was killed after 0.1 s.")
+    await output.ended.wait()  # asyncio kills it, too, when its transport is closed
+
+
+async def executed(table: Table, command: Sequence[str]) -> tuple[int, str]:
+    """How a command ends that is started for one file."""
+    hook = delivery_hook.DeliveryHook(command, table.folder)
+    await hook.open(table.database, "spring", table.batch_id, RUN, ())
+    file = SimpleNamespace(key="mona", model="m", url="", number=1, sha256="")
+    return await hook.execute(file, "mona.mp4")
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"), [("echo", "A script begins with"), ("#!/bin/sh\r\n", "ends as in Windows")]
+)
+async def test_a_script_that_cannot_be_started_is_told_why(table: Table, script: str, reason: str) -> None:
+    (table.folder / "script").write_bytes(script.encode())
+    (table.folder / "script").chmod(0o700)
+    code, message = await executed(table, ["./script"])
+    assert (code, reason in message) == (126, True), message
 
 
 @pytest.mark.slow

@@ -330,7 +330,7 @@ def test_a_run_says_for_which_answer_it_waits_and_how_long_at_most(table: Table,
     upkeep.hold_for_answers()
     assert (context.wait_reason, context.wait_until, context.wait_then) == (
         "the price list has not come yet, which max_cost needs",
-        NOON + timedelta(minutes=2),
+        NOON + timedelta(minutes=1),
         "the last stored prices count",
     )
 

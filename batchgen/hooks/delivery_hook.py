@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -36,10 +37,15 @@ TIMEOUT_SECONDS = 600.0  # of one command: an upload of a large file takes minut
 END_SECONDS = 600.0  # for which the end of a run waits for the commands that are left
 STOP_SECONDS = 10.0  # the same after Ctrl-C: what has not ended is started again by the next run
 CHECK_SECONDS = 0.2  # between two checks for Ctrl-C while the end of a run waits
+KILL_SECONDS = 5.0  # for which the end of a killed command is waited for
 TAIL_BYTES = 4_096  # of a command's output that are kept: its last line says why it failed
 TAIL_SECONDS = 1.0  # for which the rest of the output is read after the end of the command
 MESSAGE_CHARS = 300  # of that line
 CANNOT_START, TIMED_OUT = 126, 124  # exit codes with which shells and `timeout` say the same
+START_HINTS: dict[int | None, str] = {
+    errno.ENOEXEC: ". A script begins with a line such as #!/bin/sh",
+    errno.ENOENT: ". If it is there, the interpreter in its first line is not (or that line ends as in Windows)",
+}
 PLACEHOLDER = re.compile(r"\{(?:path|id|batch|model|url|)\}")
 SHELL_WORDS = {"&&", "||", "|", "&", ">", ">>", "<", "2>", "2>&1"}  # whose command would end well and do nothing
 QUOTED = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\.""", re.DOTALL)  # or escaped: it is no word of a shell
@@ -183,7 +189,8 @@ class DeliveryHook:
                 start_new_session=True,  # a timeout ends what the command has started as well
             )
         except (OSError, ValueError) as error:
-            return CANNOT_START, one_line(f"it cannot be started: {error}", MESSAGE_CHARS)
+            hint = START_HINTS.get(getattr(error, "errno", None), "")
+            return CANNOT_START, one_line(f"it cannot be started: {error}{hint}", MESSAGE_CHARS)
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 await output.ended.wait()
@@ -194,11 +201,14 @@ class DeliveryHook:
         except TimeoutError:
             return TIMED_OUT, f"it was killed after {TIMEOUT_SECONDS:g} s. {last_line(output.tail)}".strip()
         finally:
-            if not output.ended.is_set():
-                with contextlib.suppress(ProcessLookupError):
+            # A program of another user cannot be killed, nor one that waits for a disk which does not answer.
+            with contextlib.suppress(OSError, TimeoutError):
+                if not output.ended.is_set():
                     kill_group(transport.get_pid())
-                await output.ended.wait()
-            transport.close()
+                    async with asyncio.timeout(KILL_SECONDS):
+                        await output.ended.wait()
+            with contextlib.suppress(OSError):
+                transport.close()
         code = transport.get_returncode()
         assert code is not None
         return code, last_line(output.tail)

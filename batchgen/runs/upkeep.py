@@ -19,7 +19,7 @@ from batchgen.jobtable import leases, run_lock, selection, statistics
 from batchgen.jobtable.kinds import Hold
 from batchgen.limits import accounting
 from batchgen.limits.steering import read_steering
-from batchgen.services.boundary import CALL_SECONDS, LONGER
+from batchgen.services.boundary import LONGER
 from batchgen.services.reachability import clock_fault
 from batchgen.stage import LEASE
 
@@ -131,7 +131,7 @@ class Upkeep:
         """Say which answer of the service the sending waits for, and how long at most."""
         context = self.context
         if context.awaits_prices:
-            until = context.began_at + timedelta(seconds=CALL_SECONDS)
+            until = context.began_at + timedelta(seconds=accounting.PRICES_SECONDS)
             reason = "the price list has not come yet, which max_cost needs"
             context.wait_to_submit(reason, until, "the last stored prices count")
         elif context.awaits_history and not context.wait_reason:
