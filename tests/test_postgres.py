@@ -21,24 +21,24 @@ from subprocess import TimeoutExpired
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, NullPool, create_engine, make_url, text, update
+from sqlalchemy import Connection, NullPool, create_engine, make_url, select, text, update
 
 from batchgen.billing.settlements import Settlement
 from batchgen.errors import BatchgenError, DatabaseNewer, ExitCode, StorageError, TableLocked, UsageError
 from batchgen.jobs import Parent, State, Verdict
-from batchgen.jobtable import clips, engine, ledger, repeats, table_lock, takeover, verdicts
+from batchgen.jobtable import clips, engine, ledger, repeats, settings, table_lock, takeover, verdicts
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.fingerprint import new_request_id
 from batchgen.jobtable.query import QueryLimit, run_query
 from batchgen.jobtable.repeats import RepeatSearch
-from batchgen.jobtable.schema import metadata, outputs
+from batchgen.jobtable.schema import batches, metadata, outputs
 from batchgen.jobtable.submission import Sender
 from batchgen.jobtable.takeover import Adopter
 from batchgen.jobtable.verdicts import Judgement
 from batchgen.jobtable.views import EXAMPLES, VIEWS
 from batchgen.services.base import PastGeneration
 from tests.batches import write_manifest
-from tests.conftest import Command, Launch, Simulate
+from tests.conftest import NOON, Command, Launch, Simulate
 from tests.hot_queries import HOT_QUERIES, SORTED, statements
 from tests.listening import Handler, hang, listening_on_a_thread
 from tests.postgres import Server
@@ -289,6 +289,7 @@ def test_no_intent_is_written_to_a_server_that_has_lost_what_a_run_had_committed
     name, root = make_url(place).database, postgres.url("postgres")
     with Database(place) as database:
         batch_id = Table(database, tmp_path).sync("mona", "lighthouse").batch_id
+        database.write_now(settings.record_comparison, batch_id, NOON)
     backup = make_url(postgres.create(like=str(name))).database
     with Database(place, patience=None) as database:
         table = Table(database, tmp_path, batch_id=batch_id)
@@ -302,6 +303,8 @@ def test_no_intent_is_written_to_a_server_that_has_lost_what_a_run_had_committed
             with pytest.raises(StorageError, match="the server has lost what this run had stored"):
                 table.intend()
         assert table.attempts() == []
+        compared_at = database.read_now(lambda connection: connection.execute(select(batches.c.compared_at)).scalars())
+        assert list(compared_at) == [None], "other runs compare all jobs as well"
 
 
 def test_a_read_that_takes_long_holds_up_the_next_one_and_does_not_fail_it(

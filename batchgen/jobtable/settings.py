@@ -85,6 +85,12 @@ def compare_again(connection: Connection, batch_id: int, now: datetime) -> None:
             record(connection, batch_id, SettingName.MANIFEST, setting.value, now, person())
 
 
+def compare_all_again(connection: Connection, now: datetime) -> None:
+    """The same for every batch."""
+    for batch_id in connection.execute(select(batches.c.id)).scalars().all():
+        compare_again(connection, batch_id, now)
+
+
 def prioritize(
     connection: Connection, batch_id: int, groups: Sequence[Sequence[str]], message: str, now: datetime, by: str
 ) -> None:

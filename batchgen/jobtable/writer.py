@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Engine, bindparam, select, text
 from sqlalchemy.exc import DBAPIError
 
+from batchgen import clock
 from batchgen.errors import StorageError, TableLocked
+from batchgen.jobtable import settings
 from batchgen.jobtable.engine import HINTS, TRANSACTION_ID
 from batchgen.jobtable.schema import events
 from batchgen.jobtable.table_lock import TableLock
@@ -52,6 +54,8 @@ class Writer:
         self.engine, self.lock, self.hints = engine, lock, hints
         self.last_event: int | None = None
         """The newest event that was committed here."""
+        self.fell_back = False
+        """Whether the server lacks it."""
         self.queue: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
         self.thread = threading.Thread(target=self.serve, name="batchgen-writer", daemon=True)
         self.thread.start()
@@ -128,9 +132,16 @@ class Writer:
             return results
 
     def judge_server(self, connection: Connection) -> None:
-        """Raise `StorageError` if a new connection leads to a table that lacks what was committed."""
+        """Raise `StorageError` if a new connection leads to a table that lacks what was committed.
+
+        The other runs may have lost nothing themselves, and compare all jobs as well before they send any of them.
+        """
         is_new = LAST_EVENT not in connection.info
         if is_new and self.last_event and not connection.execute(EVENT, {"event": self.last_event}).first():
+            if not self.fell_back:
+                settings.compare_all_again(connection, clock.utcnow())
+                connection.commit()
+            self.fell_back = True
             raise StorageError(f"{self.lock.shown}: {FELL_BACK}")
         connection.info[LAST_EVENT] = self.last_event
 
