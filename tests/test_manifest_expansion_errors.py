@@ -306,6 +306,7 @@ GLOBS = {
     "*.PNG": "capital letters count: a.png",
     "dir.csv/": "this is a folder: write dir.csv/* for the files in it",
     "~/*.png": "~ and variables of the shell are not filled in; write the path relative to the manifest",
+    "shots [final]/*.png": "[…] stands for one of these characters: write [[] where the name has a [",
     "x\\*.png": "write / in place of \\",
     "*.{jpg,png}": "a pattern has no {…}: write *.* for files of every kind, or a matrix for each kind",
 }
@@ -397,7 +398,7 @@ def test_a_glob_without_a_match_has_a_hint(folder: Path, pattern: str, hint: str
 def test_a_glob_that_leaves_out_an_ending_in_capitals_warns(folder: Path) -> None:
     for name in ("b.PNG", ".c.PNG", ".d.png"):
         (folder / name).touch()
-    (folder / "m.yaml").write_text(job("matrix: {s: {glob: '*.png'}}", "'{{ s.stem }}'"))
+    (folder / "m.yaml").write_text(job("matrix: {s: {glob: '*.png'}}, negative_prompt: '{{ s }}'", "'{{ s.stem }}'"))
     (warning,) = reader.read(folder / "m.yaml").warnings
     assert "*.png leaves out 1 file, as capital letters count: b.PNG" in warning
 

@@ -209,6 +209,13 @@ def test_what_another_model_does_not_take_is_left_out_and_named(table: Table, ba
     assert jobs_of(table.folder / "june.yaml")["mona"] == {**same, "prompt": "She puts on glasses."}
 
 
+def test_nothing_is_judged_where_no_clip_is_delivered(table: Table, batchgen: Command) -> None:
+    table.add(spec())
+    ended = batchgen("next", "spring.yaml", "--picked")
+    nothing = "spring.yaml: there are no picked jobs of spring: 1 not delivered."
+    assert ended.stderr == f"{nothing}\n`batchgen status spring.yaml` says what the jobs wait for.\n"
+
+
 def test_a_length_that_is_text_becomes_the_number_that_another_model_takes(table: Table, batchgen: Command) -> None:
     table.add(spec(model=RUNWAY, request=json.dumps({"model": RUNWAY, "image_url": IMAGE, "duration": "10"})))
     table.bring(State.DONE)

@@ -92,6 +92,17 @@ def test_the_faults_of_the_bill_are_named_and_a_second_time_nothing_changes(
     assert everything(database) == before
 
 
+def test_charges_that_name_no_generation_may_be_those_of_different_jobs(
+    tmp_path: Path, simulate: Simulate, batchgen: Command
+) -> None:
+    simulator = simulate("--lag", "0", faults={"billing": {"null_reference": {"count": 2}}})
+    write_manifest(tmp_path / "m.yaml", 3)
+    assert batchgen("run", "m.yaml", **simulator.environment).returncode == 0
+    bill = batchgen("reconcile", "m.yaml", **simulator.environment).stdout
+    assert bill.count("it may be that of job") == 2
+    assert bill.count("it may be that of job clip-0") == bill.count("it may be that of job clip-1") == 1
+
+
 def test_what_was_paid_for_and_is_not_here_is_fetched_and_no_other_request_is_sent(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:

@@ -134,6 +134,7 @@ def test_a_report_replaces_no_other_file(batch: ReviewBatch, batchgen: Command) 
         (batch.folder / "clips", "this is a folder; name a file in it, such as ", 2),
         ("new/", "new/: this is a folder; name a file in it, such as new/page.html", 2),
         ("-", "-: this is no file; name a file to write", 2),
+        ("s3://clips/page.html", "this command writes to a disk, not to an address", 2),
         ("~/page.html", "no shell has filled in the ~ here; write the whole path", 2),
     ):
         result = batchgen("report", batch.manifest, "-o", output)

@@ -426,7 +426,7 @@ COMMENTED = {
     "a prompt that is all comment": ("prompt: #sunset over the sea", True),
     "a negative prompt": ("negative_prompt: blur #1", True),
     "a prompt in two lines": ("prompt: a red car\n      drifts #sunset", True),
-    "a text of a matrix": ("matrix:\n      s:\n        - noir #dark\n        - pop", True),
+    "a text of a matrix": ("matrix:\n      s:\n        - noir #dark\n        - pop\n    prompt: '{{ s }}'", True),
     "a comment": ("prompt: a red car # comment", False),
     "a comment behind a number": ("duration: 5 #x", False),
     "a text in quotes": ('prompt: "a red car" #sunset', False),
@@ -533,6 +533,8 @@ PLACEHOLDERS = {
     "braces": "a {title} turns",
     "a shell's": "a ${ title } turns",
     "a shell's without braces": "a $title turns",
+    "braces that Markdown has escaped": "a \\{\\{ title \\}\\} turns",
+    "wide braces": "a ｛｛ title ｝｝ turns",
     "per cent signs": "a %title% turns",
     "printf": "a %(title)s turns",
     "angle brackets": "a <title> turns",
@@ -550,6 +552,31 @@ def test_a_placeholder_of_another_tool_is_warned_of_once(tmp_path: Path, prompt:
     (warning,) = read(tmp_path, text, {"r.csv": "title\nmug\nbowl\n"}).warnings
     assert "m.yaml:5:11: " in warning
     assert "stays as it is written; a template is {{ title }}" in warning
+
+
+@pytest.mark.parametrize(
+    ("keys", "is_warned_of"),
+    [
+        ("prompt: a mug in a style", True),
+        ("prompt: 'a mug, {{ style }}'", False),
+        ("prompt: a mug, negative_prompt: '{{ style | lower }}'", False),
+        ("prompt: a mug, extra: {look: ['{{ style }}']}", False),
+    ],
+)
+def test_a_matrix_whose_values_ask_for_the_same_is_warned_of(tmp_path: Path, keys: str, is_warned_of: bool) -> None:
+    matrix = "id: 'a-{{ style }}-{{ n }}', matrix: {style: [noir, pop], n: [1]}"
+    warnings = read(tmp_path, f"jobs: [{{{matrix}, model: {SEEDED}, {keys}}}]").warnings
+    assert ["`style` is in no parameter" in warning for warning in warnings] == [True] * is_warned_of
+
+
+@pytest.mark.parametrize("template", ["{{\u00a0title\u00a0}}", "{{ title | default(“x”) }}"])
+def test_a_character_that_only_looks_like_a_blank_or_a_quote_is_named_in_an_expression(
+    tmp_path: Path, template: str
+) -> None:
+    text = f"jobs: [{{id: '{{{{ title }}}}', rows: r.csv, model: {TEXT}, prompt: '{template}'}}]"
+    message = refusal(tmp_path, text, {"r.csv": "title\nmug\n"})
+    assert "an expression holds " in message
+    assert "write plain blanks, and straight quotes" in message
 
 
 @pytest.mark.parametrize("prompt", ["a {colour} $5 turns, 50% off <3", "{{ title }} turns", "a [mug] turns", "title"])

@@ -204,6 +204,7 @@ def test_verdicts_on_a_batch_that_was_renamed_go_to_the_clips_it_goes_on_with(ju
 
 BAD_FILES = {
     "nothing": (b"", "the file cannot be read as JSON; save it in the review page once more"),
+    "no comma": (b'{"format": 1\n"version": 1}', "the file cannot be read as JSON (Expecting ',' delimiter: line 2"),
     "no text": (b"\xff\xfe\x00", "the file cannot be read as JSON"),
     "a deep one": (b"[" * 200_000, "the file cannot be read as JSON"),
     "a huge number": (b'{"format": ' + b"9" * 5_000 + b"}", "the file cannot be read as JSON"),

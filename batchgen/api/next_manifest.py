@@ -60,11 +60,12 @@ def next_manifest(
     ids = database.read_now(verdicts.chosen_ids, batch.id, options.choice)
     left_out = database.read_now(verdicts.left_out, batch.id, options.choice)
     if not ids:
-        raise UsageError(
-            f"{manifest}: there are no {chosen_words(options.choice, batch.name)}: {left_out_words(left_out)}.\n"
-            f"Judge the clips with `{options.command_line('review')}`, or import a file of verdicts with"
-            f" `{options.command_line('verdicts import FILE')}`."
-        )
+        hint = f"Judge the clips with `{options.command_line('review')}`, or import a file of verdicts with"
+        hint += f" `{options.command_line('verdicts import FILE')}`."
+        if left_out.keys() == {"not delivered"}:
+            hint = f"`{options.command_line('status')}` says what the jobs wait for."
+        nothing = f"there are no {chosen_words(options.choice, batch.name)}: {left_out_words(left_out)}"
+        raise UsageError(f"{manifest}: {nothing}.\n{hint}")
     target = target_of(database, batch, options)
     used = database.read_now(lineage.used_seeds, batch.name) if options.reseed else lineage.UsedSeeds()
     made = NextManifest(batch.name, target, options, FileDigests(manifest.absolute().parent), used, left_out)

@@ -97,11 +97,16 @@ SET_UNMATCHED = "UPDATE transactions SET settlement = ?, note = ?, key = ?, stat
 
 NOTE_LIKELY_JOBS = """
 UPDATE transactions SET note = note || '; it may be that of job ' || guess.key FROM (
-    SELECT t.n, min(a.key) AS key FROM transactions AS t JOIN billed AS a ON a.model = t.model
-    WHERE t.generation IS NULL AND t.kind = 'charge' AND a.settlement IN ('late', 'uncharged')
-        AND ifnull(a.named, a.estimated) = t.nanousd GROUP BY t.n
+    SELECT n, key FROM (
+        SELECT n, model, nanousd, row_number() OVER (PARTITION BY model, nanousd ORDER BY at, n) AS place
+        FROM transactions WHERE generation IS NULL AND kind = 'charge'
+    ) JOIN (
+        SELECT key, model, ifnull(named, estimated) AS nanousd,
+            row_number() OVER (PARTITION BY model, ifnull(named, estimated) ORDER BY intent_at, id) AS place
+        FROM billed WHERE settlement IN ('late', 'uncharged')
+    ) USING (model, nanousd, place)
 ) AS guess WHERE guess.n = transactions.n"""
-"""A charge that names no generation gets a note of a job whose attempt lacks one of this model and amount."""
+"""A charge that names no generation gets a note of a job whose attempt lacks one of this model and amount; each job once."""
 
 ROWS = """
 SELECT t.at, ifnull(a.key, t.key) AS key, a.number, t.generation, ifnull(nullif(t.model, ''), a.model) AS model,

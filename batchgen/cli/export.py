@@ -112,8 +112,10 @@ def command(
     choice = VerdictFilter(Verdict.PICKED if picked else Verdict.REJECTED if rejected else None, stars)
     path = None if output is None or output == "-" else Path(output)
     judge_output(form, path)
-    if output is not None and form != "webdataset":
-        options.refuse_folder(output, f"clips.{form}")
+    if output is not None:
+        options.refuse_elsewhere(output)
+        if form != "webdataset":
+            options.refuse_folder(output, f"clips.{form}")
     with open_batch(db, manifest, simulate) as (database, batch):
         is_choice = choice != VerdictFilter()
         chosen = set(database.read_now(verdicts.chosen_ids, batch.id, choice)) if is_choice else None

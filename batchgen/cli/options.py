@@ -65,8 +65,20 @@ class FilePath(click.Path):
         self.example = example
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        refuse_elsewhere(value)
         refuse_folder(value, self.example)
         return super().convert(value, param, ctx)
+
+
+def refuse_elsewhere(path: str) -> None:
+    """Raise `UsageError` for an address, and for a ~ that no shell has filled in: folders of these names would be made.
+
+    Who is shown a folder ~ may remove his own.
+    """
+    if re.match(r"[a-z][a-z0-9+.-]+://", path, re.IGNORECASE):
+        raise UsageError(f"{path}: this command writes to a disk, not to an address; name a file, and pass that on")
+    if path.startswith("~") and not Path(path).parent.exists():
+        raise UsageError(f"{path}: no shell has filled in the ~ here; write the whole path")
 
 
 def refuse_folder(path: str, example: str) -> None:

@@ -119,8 +119,6 @@ def check_target(path: Path, mark: str) -> None:
     directory = Directory(path.parent, None)
     try:
         if not path.parent.exists():
-            if path.parts[0].startswith("~"):  # Who is shown a folder of that name may remove his own.
-                raise UsageError(f"{path}: no shell has filled in the ~ here; write the whole path")
             path.parent.mkdir(parents=True, exist_ok=True)
         if status := directory.stat(path.name):
             directory.check_safe(path.name, status)

@@ -84,8 +84,10 @@ def _read_json(path: Path) -> Any:
         return json.loads(read_input(path, FILE_BYTES_MAX).decode("utf-8-sig"))
     except (InputFault, OSError) as error:
         raise UsageError(f"{path}: {os_reason(error)}") from None
-    except (ValueError, RecursionError):  # no UTF-8, no JSON, or nested without end
-        raise UsageError(f"{path}: the file cannot be read as JSON; save it in the review page once more") from None
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or nested without end
+        place = f" ({error})" if isinstance(error, json.JSONDecodeError) and error.pos else ""
+        message = f"the file cannot be read as JSON{place}; save it in the review page once more"
+        raise UsageError(f"{path}: {message}") from None
 
 
 def _verdict_of(entry: Any, path: Path, now: datetime) -> FileVerdict:

@@ -47,7 +47,9 @@ START_HINTS: dict[int | None, str] = {
     errno.ENOENT: ". If it is there, the interpreter in its first line is not (or that line ends as in Windows)",
 }
 PLACEHOLDER = re.compile(r"\{(?:path|id|batch|model|url|)\}")
-SHELL_WORDS = {"&&", "||", "|", "&", ">", ">>", "<", "2>", "2>&1"}  # whose command would end well and do nothing
+# Whose command would end well and do nothing, or move each clip over the one before, into a file named ~ or $HOME:
+SHELL_WORD = re.compile(r"&&|\|\|?|&|[12]?>>?|<|2>&1|~.*|.*(\$[\w({]|`).*")
+OTHER_PLACEHOLDER = re.compile(r"\{\w+\}")
 QUOTED = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\.""", re.DOTALL)  # or escaped: it is no word of a shell
 SECRET_VARIABLES = ("BATCHGEN_NOTIFY", "BATCHGEN_DB")  # a URL in them may hold a password
 
@@ -78,7 +80,9 @@ def parse_command(command: str | Sequence[str]) -> list[str]:
     if not arguments or any("\0" in argument for argument in arguments):
         raise UsageError("--exec: there is no command")
     for word in QUOTED.sub("_", command).split() if isinstance(command, str) else ():
-        if word in SHELL_WORDS:
+        if OTHER_PLACEHOLDER.fullmatch(word) and not PLACEHOLDER.fullmatch(word):
+            raise UsageError(f"--exec: there is no {word}; known: {{path}}, {{id}}, {{batch}}, {{model}} and {{url}}")
+        if SHELL_WORD.fullmatch(word):
             raise UsageError(
                 f"--exec: no shell is started, and {word} would be an argument of {arguments[0]}. Write a script,"
                 """ or sh -c '…', which has the path as "$BATCHGEN_PATH\""""

@@ -24,10 +24,11 @@ NEVER_EMPTY = ("prompt", "image_url", "video_url", "audio_url")
 COMMENT = "the rest of this line is a comment; put the text in quotes"
 QUOTES_AND_BLOCKS = frozenset("\"'|>")
 """The first characters of texts in which ` #` begins no comment."""
+NAME = re.compile(r"[A-Za-z_]\w*")
 TEMPLATE = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 PLACEHOLDER = re.compile(
     r"""
-      \$?\{ \s* (?P<brace>\w+) \s* \}     # {title}, ${title}
+      \$?(\\?[{｛])+ \s* (?P<brace>\w+) \s* \\?[}｝]  # {title}, ${title}, \{\{ title \}\} of Markdown
     | \{% [^%]*? \b(?P<block>\w+) \s* %\} # {% if title %}
     | %\( \s* (?P<printf>\w+) \s* \)s     # %(title)s
     | %(?P<percent>\w+)%                  # %title%
@@ -118,6 +119,18 @@ class Entry:
                     as_written, column = odd
                     message = f"{as_written[:60]} stays as it is written; a template is {{{{ {column} }}}}"
                     self.file.job_diagnostics.warn(node, message)
+
+    def warn_of_unused_axes(self) -> None:
+        """Warn of a name of the matrix that no parameter uses: each of its values pays for the same request."""
+        matrix = self.fields.get("matrix")
+        sent = [field for name, field in self.fields.items() if name not in JOB_KEYS or name in ("model", "extra")]
+        texts = [node.value for field in sent for node, _ in leaves(field) if type(node.value) is str]
+        used = set(NAME.findall(" ".join(template for text in texts for template in TEMPLATE.findall(text))))
+        for name, values in matrix.value.items() if matrix else ():
+            is_warned_of = any(placeholder(text, (name,)) for text in texts)
+            if name not in used and not is_warned_of and (type(values.value) is dict or len(values.value) > 1):
+                message = f"`{name[:60]}` is in no parameter, so that jobs ask for the same: each of them is paid for"
+                self.file.job_diagnostics.warn(values, message, "name it in the prompt, say; for takes write count:")
 
     def job_values(self, *unknown: str) -> dict[str, Any]:
         """The names that every template has, without those that are `unknown` yet, or that it shall not use."""

@@ -48,6 +48,7 @@ class JobBuilder(Entry):
             self.row, self.origin = row, origin
             if is_first:
                 self.warn_of_placeholders()
+                self.warn_of_unused_axes()
             self.jobs.append(self.spec(), values)
 
     def spec(self) -> JobSpec:

@@ -42,6 +42,8 @@ def glob_hint(folder: Path, pattern: str) -> str:
         return "a pattern has no {…}: write *.* for files of every kind, or a matrix for each kind"
     if "\\" in pattern and os.sep != "\\":
         return "write / in place of \\"
+    if "[" in pattern:
+        return "[…] stands for one of these characters: write [[] where the name has a ["
     if (folder / pattern).is_dir():
         return f"this is a folder: write {pattern.rstrip('/')[:100]}/* for the files in it"
     return "" if pattern.startswith("/") else "the path is relative to the manifest's folder"

@@ -8,6 +8,7 @@ text without `{{` is no template, and the values that are filled in are never re
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -249,6 +250,9 @@ def _check_expression(expression: str) -> None:
     code = QUOTED.sub("''", expression)
     if len(expression) > LONGEST_EXPRESSION:
         raise BadTemplate(f"an expression has {len(expression)} characters; at most {LONGEST_EXPRESSION} are allowed")
+    if odd := next((char for char in code if not char.isascii() and not char.isalnum()), ""):
+        message = f"an expression holds {unicodedata.name(odd, f'U+{ord(odd):04X}').lower()}"
+        raise BadTemplate(message, "write plain blanks, and straight quotes")
     if (number := code.strip()) and set(number) <= NUMBER:
         raise BadTemplate(f"`{number}` is a number here, and no name", "a column of that name must be renamed")
     if "*" in code:
