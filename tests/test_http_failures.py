@@ -137,13 +137,13 @@ async def test_a_library_that_reports_its_progress_otherwise_proves_nothing_by_i
     renamed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The names of trace events may change. Then the type of an error decides, and never for "not sent"."""
-    follow = http.Progress.__call__
+    follow = http.RequestProgress.__call__
 
-    async def follow_renamed(progress: http.Progress, event: str, info: Mapping[str, Any]) -> None:
+    async def follow_renamed(progress: http.RequestProgress, event: str, info: Mapping[str, Any]) -> None:
         if not event.startswith(renamed):
             await follow(progress, event, info)
 
-    monkeypatch.setattr(http.Progress, "__call__", follow_renamed)
+    monkeypatch.setattr(http.RequestProgress, "__call__", follow_renamed)
     assert isinstance(await submit_to(sends(b"")), Unknown)
     assert isinstance(await submit_to(sends(CREATED[:-3], by_reset=True)), Unknown)
     assert isinstance(await submit(f"http://127.0.0.1:{closed_port()}"), NotSent)

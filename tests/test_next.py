@@ -149,6 +149,7 @@ def test_requests_that_are_written_unchanged_are_named(
     ended = batchgen("next", "spring.yaml", "--picked")
     assert f"warning: 1 job just as paid for already (mona): {asks}" in ended.stderr
     assert ended.returncode == 0
+    assert ("# These jobs were simulated: for real videos, write" in ended.stdout) is (service == "simulator")
 
 
 def test_a_file_in_another_folder_finds_the_images_and_the_job_table(pilot: Table, batchgen: Command) -> None:

@@ -28,7 +28,7 @@ from batchgen.manifest.header import ServiceKeys
 from batchgen.manifest.job_keys import name_fault
 from batchgen.manifest.successor import Successor, Target, for_model, placed, with_new_seed
 from batchgen.manifest.yaml_text import Unwritable, comment, entry_lines, flow, yaml_string
-from batchgen.services.registry import DEFAULT
+from batchgen.services.registry import DEFAULT, SIMULATOR
 
 SHOWN_PROBLEMS = 20
 
@@ -267,6 +267,8 @@ class NextManifest:
             "A job's videos go to the folder of this batch, whatever its `output:` was.",
             "Limits are not taken over: the key `limits:` sets them, and a cap on the cost (`max_cost`) with them.",
         ]
+        simulated = f"These jobs were simulated: for real videos, write `service: {DEFAULT}`."
+        comments += [simulated] if service.name == SIMULATOR else []
         comments += [] if self.name else [f"Paths are relative to the folder of {manifest}."]
         unchecked = "Some jobs are not as the catalogue documents them: this manifest needs --no-validate."
         comments += [unchecked] if self.unchecked else []

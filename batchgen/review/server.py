@@ -205,7 +205,7 @@ class SafeHeaders:
         await self.app(scope, receive, send_safely)
 
 
-class Connection(H11Protocol):
+class ReviewConnection(H11Protocol):
     """A connection that is closed where a request does not come whole: uvicorn bounds only the time between two."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -234,7 +234,7 @@ class ReviewServer(Server):
         """Calls `on_ready` with the address when it answers, and `on_trouble` with a sentence, at most once."""
         config = Config(
             review.application(),
-            http=Connection,
+            http=ReviewConnection,
             backlog=BACKLOG,
             ws="none",
             lifespan="off",

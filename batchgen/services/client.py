@@ -109,7 +109,7 @@ class ApiClient:
             raise failures.OtherOrigin(f"{url} is not at {self.base_url}, and the key goes nowhere else")
         api_key = self._api_key if with_key else ""
         headers = {**(headers or {}), "Authorization": f"{self._scheme} {api_key}"} if api_key else headers
-        progress = http.Progress()
+        progress = http.RequestProgress()
         async with (
             progress.classifying(),
             client.free_connections,

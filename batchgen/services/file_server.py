@@ -32,7 +32,7 @@ def client(at_once: int) -> http.Client:
     return client
 
 
-class FileProgress(http.Progress):
+class FileProgress(http.RequestProgress):
     """Refuses a connection into a private network, unless the service at `base_url` is in a private network itself.
 
     The address is judged when the connection stands and nothing was sent: a name may mean another address each time.

@@ -50,7 +50,7 @@ for library in ("httpx2", "httpcore2"):  # They log reason phrases and headers, 
 Response = httpx.Response
 
 
-class Progress:
+class RequestProgress:
     """How far one request has come, by the trace events of httpx (its documented `trace` extension).
 
     Their names may change with the library, so an event that is not recognized never proves that nothing was sent.
@@ -111,7 +111,7 @@ class NoCookies(CookieJar):
 
 
 class Client(httpx.AsyncClient):
-    """A client for so many requests at one time. What sends by it does so in `Progress.classifying`."""
+    """A client for so many requests at one time. What sends by it does so in `RequestProgress.classifying`."""
 
     free_connections: asyncio.Semaphore
     """A request waits here, before its time limit runs, and not in the library's pool of connections."""

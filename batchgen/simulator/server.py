@@ -23,7 +23,7 @@ from batchgen.simulator.service import SimulatedService, Simulation
 LINGER_0_SECONDS = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST instead of FIN
 
 
-class Connection(H11Protocol):
+class ClientConnection(H11Protocol):
     """One client's connection. The application finds it at `scope["state"]["connection"]`."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -91,7 +91,7 @@ async def serve(simulation: Simulation, host: str = "127.0.0.1", port: int = 0) 
     with closing(SimulatedService(simulation)) as service:
         config = Config(
             application(service),
-            http=Connection,
+            http=ClientConnection,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -104,7 +104,9 @@ async def serve(simulation: Simulation, host: str = "127.0.0.1", port: int = 0) 
         state = ServerState()
         loop = asyncio.get_running_loop()
         try:
-            server = await loop.create_server(lambda: Connection(config, state, {}, loop), host, port, backlog=2048)
+            server = await loop.create_server(
+                lambda: ClientConnection(config, state, {}, loop), host, port, backlog=2048
+            )
         except OSError as error:
             raise UsageError(f"the simulator cannot listen on {host}:{port}: {error.strerror or error}") from error
         try:

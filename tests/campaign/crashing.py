@@ -94,15 +94,15 @@ def changes(connection: Connection) -> int:
 
 
 def watch_requests(death: Death) -> None:
-    """Around every request: `http.Progress` receives the trace events of all of them."""
-    follow = http.Progress.__call__
+    """Around every request: `http.RequestProgress` receives the trace events of all of them."""
+    follow = http.RequestProgress.__call__
 
-    async def watched(progress: http.Progress, event: str, info: Mapping[str, Any]) -> None:
+    async def watched(progress: http.RequestProgress, event: str, info: Mapping[str, Any]) -> None:
         if event in TRACE_EVENTS:
             death.pass_by(TRACE_EVENTS[event])
         await follow(progress, event, info)
 
-    http.Progress.__call__ = watched  # type: ignore[method-assign, assignment]
+    http.RequestProgress.__call__ = watched  # type: ignore[method-assign, assignment]
 
 
 def replace(constants: dict[str, Any]) -> None:
