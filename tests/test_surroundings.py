@@ -155,7 +155,7 @@ def test_a_process_without_a_console_has_no_stream() -> None:
 
 
 @needs_full
-def test_standard_error_is_a_voice_on_which_nothing_depends() -> None:
+def test_nothing_depends_on_whether_standard_error_can_be_written() -> None:
     stream = LossyStream(FULL.open("wb", buffering=0), "ascii", line_buffering=True)
     for line in ("a\n", "Léo\n"):
         assert stream.write(line) == len(line)
