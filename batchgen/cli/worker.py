@@ -162,7 +162,7 @@ class WorkerDisplay:
         elif self.is_read():
             line = summary_line(batch.name, batch.service, ending.batch_summary)
             OutputStream(sys.stdout).write(f"{line}; {ending.message}")
-            if step.hint and not is_said(step, ending):
+            if step.hint and not run.runner.signal and not is_said(step, ending):
                 self.lines.write(f"{batch.name}: {hints.next_line(step.hint, advice['next'])}")
         return advice
 
