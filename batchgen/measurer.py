@@ -60,7 +60,7 @@ class Measurer(Stage):
         """Of the clips that were compared last, by row and by whether they were decoded as a whole."""
         self.lost: set[int] = set()
         """The rows of files that are not there as they were delivered. Another run, or another file, measures them."""
-        self.rest_since: datetime | None = None
+        self.remaining_since: datetime | None = None
         """Since when the run does nothing but wait for the measures of the last clips."""
 
     async def tick(self, _now: datetime) -> datetime | None:
@@ -73,16 +73,16 @@ class Measurer(Stage):
     async def close(self) -> None:
         await self.checker.close()
 
-    async def measure_rest(self) -> None:
+    async def measure_remaining(self) -> None:
         """Measure what is left, for at most `LAST_SECONDS`."""
-        self.rest_since = clock.utcnow()
+        self.remaining_since = clock.utcnow()
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_SECONDS):
                 while not self.stopping and not self.failure and (clips := await self.unmeasured()):
                     if self.capacity > 0:
                         self.begin(self.measure_clips(clips))
                     await asyncio.wait(self.tasks)
-        self.rest_since = None
+        self.remaining_since = None
 
     async def unmeasured(self) -> list[UnmeasuredClip]:
         capacity = measuring.CLIPS_AT_ONCE + len(self.lost)

@@ -36,9 +36,9 @@ from batchgen.services.base import AT_ONCE, Service
 from batchgen.stage import Stage, call_in, wait_for
 
 LOG = logging.getLogger("batchgen.run")
-BREATH_SECONDS = 0.05  # between two ticks of one stage: tasks that end in between share a claim, which saves CPU time
+TICK_GAP_SECONDS = 0.05  # between two ticks of one stage: tasks that end in between share a claim, which saves CPU time
 IDLE_SECONDS = 30.0  # the longest pause between two ticks: a change that nobody notified is noticed after it
-MOMENT_SECONDS = 1.0  # for which a run waits for prices and generation times before its first claim
+FIRST_ANSWERS_SECONDS = 1.0  # for which a run waits for prices and generation times before its first claim
 LOCK_CHECK_SECONDS = 0.1  # between two checks whether a run that is stopping still waits for another program's lock
 
 
@@ -137,7 +137,7 @@ class Runner:
         questions = [repeats.check, self.poller.learn_medians, self.upkeep.ask_money]
         tasks = [asyncio.create_task(self.until_over(question)) for question in questions]
         try:
-            await asyncio.wait(tasks, timeout=MOMENT_SECONDS)
+            await asyncio.wait(tasks, timeout=FIRST_ANSWERS_SECONDS)
             self.upkeep.hold_for_answers()
             for model in self.context.spec.models:  # An earlier run may have planned polls without these medians.
                 await self.poller.bring_forward(model, clock.utcnow())
@@ -226,7 +226,7 @@ class Runner:
         while not self.over.is_set():
             stage.wakeup.clear()
             due = await stage.tick(clock.utcnow())
-            await asyncio.sleep(BREATH_SECONDS)
+            await asyncio.sleep(TICK_GAP_SECONDS)
             seconds = IDLE_SECONDS if due is None else (due - clock.utcnow()).total_seconds()
             await wait_for(stage.wakeup, min(seconds, IDLE_SECONDS))
 
@@ -239,7 +239,7 @@ class Runner:
     async def watch_end(self) -> None:
         """End the run once it cannot bring any job forward."""
         while not self.over.is_set():
-            await asyncio.sleep(BREATH_SECONDS)
+            await asyncio.sleep(TICK_GAP_SECONDS)
             await wait_for(self.moved, 1.0)
             self.moved.clear()
             if any(stage.failure for stage in self.stages):
@@ -250,7 +250,7 @@ class Runner:
             if is_at_work or self.context.awaits_prices:
                 continue
             if not await self.can_advance():
-                await self.measurer.measure_rest()
+                await self.measurer.measure_remaining()
                 # Meanwhile a person may have added jobs, or retried some.
                 if not any(stage.tasks for stage in self.job_stages) and not await self.can_advance():
                     self.end()

@@ -85,6 +85,6 @@ def test_generations_of_another_batch_that_no_run_collects_are_named_since_they_
 
     assert reasons(NOON) == ["a free place within the limits"]
     assert reasons(NOON + HOUR) == [
-        "a free place within the limits; no run collects 1 of batch autumn, which hold places:"
+        "a free place within the limits; no run collects 1 of batch autumn, which holds a place:"
         f" run {table.folder / 'autumn.yaml'}"
     ]

@@ -190,7 +190,7 @@ async def test_where_no_decoder_starts_the_run_goes_on_and_the_next_one_measures
         patch.setattr("sys.executable", "/bin/false")
         measurer = measurer_of(table, checker)
         await turn(measurer)
-        await measurer.measure_rest()
+        await measurer.measure_remaining()
     assert "clips are not measured in this run" in measurer.context.warning
     assert unmeasured(table) == ["mona"]
     await turn(measurer_of(table, checker))
@@ -208,7 +208,7 @@ async def test_one_task_measures_although_the_last_delivery_and_the_end_of_the_r
         Measurer.begin(stage, work)
 
     monkeypatch.setattr(stage, "begin", begin)
-    await asyncio.gather(stage.measure_rest(), stage.tick(NOON))
+    await asyncio.gather(stage.measure_remaining(), stage.tick(NOON))
     await stage.finish()
     assert len(begun) == 1
     assert Posters(table.folder).read(digest)
@@ -217,7 +217,7 @@ async def test_one_task_measures_although_the_last_delivery_and_the_end_of_the_r
 async def test_a_run_measures_what_is_left_before_it_ends(table: Table, checker: Checker) -> None:
     for key in ("a", "b", "c"):
         deliver(table, key)
-    await measurer_of(table, checker).measure_rest()
+    await measurer_of(table, checker).measure_remaining()
     assert unmeasured(table) == []
 
 
@@ -227,7 +227,7 @@ async def test_a_run_that_ends_waits_for_its_measures_only_so_long(
     deliver(table)
     monkeypatch.setattr("batchgen.measurer.LAST_SECONDS", 0)
     measurer = measurer_of(table, checker)
-    await measurer.measure_rest()
+    await measurer.measure_remaining()
     await measurer.finish()
     assert not measurer.tasks
 

@@ -146,10 +146,13 @@ def test_requests_that_are_written_unchanged_are_named(
     service: str, asks: str, pilot: Table, batchgen: Command
 ) -> None:
     pilot.change(lambda connection: connection.exec_driver_sql("UPDATE batches SET service = ?", (service,)))
-    ended = batchgen("next", "spring.yaml", "--picked")
+    ended = batchgen("next", "spring.yaml", "--picked", "-o", "june.yaml")
     assert f"warning: 1 job just as paid for already (mona): {asks}" in ended.stderr
     assert ended.returncode == 0
-    assert ("# These jobs were simulated: for real videos, write" in ended.stdout) is (service == "simulator")
+    manifest = (pilot.folder / "june.yaml").read_text()
+    assert ("# These jobs were simulated: for real videos, write" in manifest) is (service == "simulator")
+    simulate = " --simulate" if service == "simulator" else ""
+    assert ended.stderr.endswith(f"Next: `batchgen plan june.yaml{simulate}`\n"), "as all commands advise"
 
 
 def test_a_file_in_another_folder_finds_the_images_and_the_job_table(pilot: Table, batchgen: Command) -> None:

@@ -20,6 +20,7 @@ from batchgen.cli.closing import undelivered_lines
 from batchgen.errors import ExitCode
 from batchgen.jobs import State
 from batchgen.jobtable.statistics import BatchSummary, Event
+from batchgen.limits import steering
 from batchgen.limits.blockers import Blocker
 from batchgen.report import hints
 from batchgen.report.formats import dollars, duration, local_time, shortened
@@ -225,17 +226,20 @@ async def test_what_happened_before_a_notice_stands_above_it(table: Table) -> No
 
 
 @pytest.mark.parametrize("notice", ["no more submits: 403", ""], ids=["a run that says why", "a run that says nothing"])
-async def test_pending_jobs_wait_for_a_free_place_unless_the_run_says_why_it_sends_nothing(
-    table: Table, clock: Clock, notice: str
+@pytest.mark.parametrize("waits_for", ["free place", "batchgen resume"])
+async def test_what_pending_jobs_wait_for_is_shown_unless_the_run_says_why_it_sends_nothing(
+    table: Table, clock: Clock, notice: str, waits_for: str
 ) -> None:
     table.sync("mona")
+    if waits_for == "batchgen resume":
+        table.change(steering.pause, table.batch_id, table.now, "anna@host")
     stream = io.StringIO()
     progress = progress_of(table, 10**9, stream, notice)
     progress.last_line_at = NOON - SILENCE
     ended = asyncio.Event()
     ended.set()
     await progress.follow(ended)
-    assert ("free place" in stream.getvalue()) is (not notice), stream.getvalue()
+    assert (waits_for in stream.getvalue()) is (not notice), stream.getvalue()
 
 
 def test_a_run_names_what_lists_all_failures() -> None:

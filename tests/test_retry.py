@@ -248,8 +248,9 @@ def test_a_pattern_cancels_what_was_never_sent_of_the_jobs_that_it_fits(table: T
     ):
         refused = run_command(table, "cancel", "tram-1", pattern)
         assert (type(refused.exception).__name__, reason in str(refused.exception)) == ("UsageError", True)
-    (unknown,) = str(run_command(table, "cancel", "hero1").exception).splitlines()[:-1]
+    unknown, unmatched, _ = str(run_command(table, "cancel", "hero1", "moon-*").exception).splitlines()
     assert unknown == "hero1: there is no such job in this batch; did you mean hero-1?"
+    assert unmatched.startswith("moon-*: no job of this batch has such an id")
     assert table.states() == states, "a command that is refused changes nothing"
 
 

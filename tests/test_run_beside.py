@@ -84,7 +84,7 @@ def run_of(table: Table, service: ScriptedService, max_cost: Decimal | None = No
 
 @pytest.fixture(autouse=True)
 def _short_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "MOMENT_SECONDS", 0.01)
+    monkeypatch.setattr(runner, "FIRST_ANSWERS_SECONDS", 0.01)
 
 
 async def test_a_run_does_not_wait_for_prices_and_takes_them_over_when_they_come(table: Table) -> None:
@@ -155,6 +155,6 @@ async def test_a_run_that_only_waits_for_the_measures_of_its_last_clips_says_so(
         return []
 
     run.measurer.unmeasured = read_slowly  # type: ignore[method-assign]
-    await run.measurer.measure_rest()
+    await run.measurer.measure_remaining()
     notices.append(notice_of(run, with_lock=False)[0])
     assert notices == ["", "the last clips are measured, for at most 30 s", ""]

@@ -46,7 +46,7 @@ def test_one_signal_finishes_what_is_on_the_wire_and_says_how_to_go_on(
         running.signal(number)
         ended = running.end()
         assert (ended.returncode, ended.stdout.count("\n")) == (code, 1)
-        assert "`batchgen run m.yaml --max-cost 90`" in ended.stderr, "without its cap, it would spend more"
+        assert "Next: `batchgen run m.yaml --max-cost 90`" in ended.stderr, "without its cap, it would spend more"
         assert "interrupted; the same command goes on" in ended.stdout
         assert "stopping: finishing what is on the wire" in ended.stderr
         assert "Traceback" not in ended.stderr

@@ -295,7 +295,7 @@ def test_a_plan_says_what_a_run_would_do_and_leaves_nothing_behind(
     assert "m: 9 jobs: 9 to send, 9 of them new" in shown.stdout
     assert "$1.47 each, $13.23" in shown.stdout
     assert "prices as the service lists them now" in shown.stdout
-    assert "within $6.00: 4 of 9, for $5.88" in shown.stdout
+    assert "within $6.00: 4 of 9 jobs, for $5.88" in shown.stdout
     assert [path for path in tmp_path.iterdir() if not path.name.startswith("simulator.ledger")] == [manifest]
     assert Bill(simulator.ledger).requests("create") == []
     plan = json.loads(batchgen("run", "-n", "m.yaml", "--json", "--only", "clip-[0-3]", **public).stdout)

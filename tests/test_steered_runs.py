@@ -125,6 +125,7 @@ def test_workers_share_a_batch_and_leave_the_job_whose_image_is_not_there(
     drained.signal(signal.SIGTERM)
     ended = drained.end()
     assert ended.returncode == 143, ended.stderr
+    assert "Next: " not in ended.stderr, "other workers go on"
     assert (
         "1 job names a local file that is not there as enrolled (images/dusk.png): only a worker in whose folder"
         in ended.stderr
@@ -133,7 +134,7 @@ def test_workers_share_a_batch_and_leave_the_job_whose_image_is_not_there(
 
     rest = work("two").end()
     assert rest.returncode == 3, rest.stderr
-    assert "what this machine can send is delivered; 1 more name local files that are not here" in rest.stdout
+    assert "what this machine can send is delivered; 1 more names local files that are not here" in rest.stdout
     last = batchgen("worker", "--db", db, **environment)
     assert (last.returncode, "9 done" in last.stdout) == (0, True), last.stderr
     assert (len(Bill(simulator.ledger).accepted), Bill(simulator.ledger).duplicates) == (9, 0)

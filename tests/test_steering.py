@@ -239,13 +239,13 @@ def test_a_job_that_is_enrolled_while_the_last_clips_are_measured_is_delivered(
     manifest = write_manifest(tmp_path / "m.yaml", [one])
     measured: list[Measurer] = []
 
-    async def measure_rest(measurer: Measurer) -> None:
+    async def measure_remaining(measurer: Measurer) -> None:
         measured.append(measurer)
         if len(measured) == 1:
             write_manifest(manifest, [one, two])
             await asyncio.to_thread(asyncio.run, enroll_only(manifest, {}))
 
-    monkeypatch.setattr(Measurer, "measure_rest", measure_rest)
+    monkeypatch.setattr(Measurer, "measure_remaining", measure_remaining)
     result = run(manifest)
     assert (result.exit_code, [(job.id, job.state) for job in result.jobs]) == (0, [("one", "done"), ("two", "done")])
     assert len(measured) == 2

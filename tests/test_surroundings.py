@@ -39,7 +39,7 @@ from batchgen.jobtable.engine import database_url
 from batchgen.jobtable.sync import SyncResult
 from batchgen.report import hints
 from batchgen.report.progress import Progress
-from batchgen.report.terminal import OutputStream, UnawaitedLines, Voice, print_json, print_lines
+from batchgen.report.terminal import LossyStream, OutputStream, UnawaitedLines, print_json, print_lines
 from batchgen.runs.upkeep import Upkeep
 from batchgen.services.outcomes import Unknown
 from tests.batches import Bill, check_delivered, write_manifest
@@ -155,12 +155,12 @@ def test_a_process_without_a_console_has_no_stream() -> None:
 
 
 @needs_full
-def test_standard_error_is_a_voice_on_which_nothing_depends() -> None:
-    voice = Voice(FULL.open("wb", buffering=0), "ascii", line_buffering=True)
+def test_nothing_depends_on_whether_standard_error_can_be_written() -> None:
+    stream = LossyStream(FULL.open("wb", buffering=0), "ascii", line_buffering=True)
     for line in ("a\n", "Léo\n"):
-        assert voice.write(line) == len(line)
-    voice.flush()
-    voice.close()
+        assert stream.write(line) == len(line)
+    stream.flush()
+    stream.close()
 
 
 @needs_full

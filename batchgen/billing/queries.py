@@ -106,7 +106,7 @@ UPDATE transactions SET note = note || '; it may be that of job ' || guess.key F
         FROM billed WHERE settlement IN ('late', 'uncharged')
     ) USING (model, nanousd, place)
 ) AS guess WHERE guess.n = transactions.n"""
-"""A charge that names no generation gets a note of a job whose attempt lacks one of this model and amount; each job once."""
+"""A charge that names no generation gets a note of a job whose attempt lacks one of its model and amount, one each."""
 
 ROWS = """
 SELECT t.at, ifnull(a.key, t.key) AS key, a.number, t.generation, ifnull(nullif(t.model, ''), a.model) AS model,

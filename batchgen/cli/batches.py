@@ -81,7 +81,12 @@ def job_keys(
     if refused := [f"{key}: it is {state}" for key, state in states.items() if state not in allowed]:
         problems += [*refused, f"Only {state_words(allowed, 'and')} jobs can be {verb}."]
     keys = list(states)
-    for pattern, fitting in zip(patterns, matching(state_of, patterns), strict=True):
+    for pattern in patterns:
+        try:
+            (fitting,) = matching(state_of, [pattern])
+        except UsageError as error:
+            problems.append(str(error))
+            continue
         chosen = [key for key in fitting if state_of[key] in by_pattern]
         if not chosen:
             problems.append(

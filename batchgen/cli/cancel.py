@@ -27,13 +27,12 @@ PAID_AGAIN = "a retry of what the service has ended is a new generation, which i
 
 @options.jobs_of_batch
 def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool, as_json: bool) -> None:
-    """Runs leave them alone from now on. Without IDS: every job that has not been sent. An ID may be a shell pattern,
-    in quotes, for those of them that it fits: 'hero-*'.
+    """Runs at work leave cancelled jobs alone within two seconds. Without IDS: every job that has not been sent. An ID
+    may be a shell pattern in quotes, 'hero-*': it names those of these jobs that it fits.
 
-    A job that was sent is cancelled only if its id is typed. The service is asked to end its generation where it can
-    be; the others may be finished and charged all the same. Runs at work act on it within two seconds.
-    `batchgen retry MANIFEST ID` takes up a cancelled job again, and asks for what was paid first; what the service has
-    ended is a new generation then.
+    A job that was sent is cancelled only if its id is typed. The service is asked to end its generation, where it can;
+    otherwise it may be finished and charged all the same. `batchgen retry MANIFEST ID` takes up a cancelled job again:
+    what was paid for is asked for first; what the service has ended is then a new generation.
     """
     cancellable = {state for state in State if state.is_cancellable}
     with open_batch(db, manifest, simulate, steers=True) as (database, batch):

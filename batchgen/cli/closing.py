@@ -87,7 +87,8 @@ def closing_lines(
         lines += hooks.failures
     step = next_step(ending)
     if step.hint and not is_said(step, ending):
-        lines.append(hints.next_line(step.hint, command_of(step, ending.lost)))
+        hint = "" if opened.runner.signal else step.hint  # the message of a run that was interrupted has it
+        lines.append(hints.next_line(hint, command_of(step, ending.lost)))
     return lines
 
 

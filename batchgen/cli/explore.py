@@ -32,8 +32,8 @@ SHUTDOWN_SECONDS = 2  # for answers that are on their way when Ctrl-C comes
 @options.db
 @loopback.address(PORT)
 def command(manifest: Path | None, db: str | None, port: int, no_browser: bool) -> None:
-    """Pages of its views and tables, to filter, sort, count and download as CSV, with queries to begin with. They are
-    served to this machine only, until Ctrl-C. A run may be at work meanwhile.
+    """It has pages of the views and tables, to filter, sort, count and download as CSV, with queries to begin with.
+    They are served to this machine only, until Ctrl-C. A run may be at work meanwhile.
 
     The job table must be an SQLite file. It needs Datasette: pip install 'batchgen[explore]'
     """

@@ -32,7 +32,7 @@ def address(port: int) -> Callable[[C], C]:
             show_default=True,
             type=click.IntRange(0, PORT_MAX),
             metavar="PORT",
-            help="Where to listen, or on the next free port. 0 takes any.",
+            help="The port to listen on, or the next free one. 0 takes any free one.",
         ),
         click.option("--no-browser", is_flag=True, help="Only print the address."),
     )

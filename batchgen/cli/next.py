@@ -84,7 +84,9 @@ def command(
     print_lines(*notes(made, model, is_simulated=batch.service == SIMULATOR), err=True)
     if path:
         plan = "plan --no-validate" if made.unchecked else "plan"
-        print_lines(f"Next: `{command_line(plan, path, db=other_table(database, path))}`", err=True)
+        place = other_table(database, path)
+        to_type = command_line(plan, path, simulate=batch.service == SIMULATOR, db=place)
+        print_lines(f"Next: `{to_type}`", err=True)
 
 
 def choice_of(*, picked: bool, rejected: bool, stars: int | None) -> VerdictFilter:

@@ -54,7 +54,7 @@ def reason_of(runner: Runner, commands_left: int, command_line: CommandLine) -> 
     if context.wait_reason:
         until = f", until {local_time(context.wait_until, now)}; then {context.wait_then}" if context.wait_until else ""
         return f"no more submits for now: {context.wait_reason}{until}"
-    if (since := runner.measurer.rest_since) and now - since >= SOON:
+    if (since := runner.measurer.remaining_since) and now - since >= SOON:
         return f"the last clips are measured, for at most {LAST_SECONDS:.0f} s"
     return ""
 

@@ -121,7 +121,7 @@ OVERRIDES = "overrides the manifest's limit; auto: learned from the service's an
 limits_and_selection = add(
     click.option("--submits-per-minute", metavar="NUMBER|auto", help=f"Create requests; {OVERRIDES}"),
     click.option("-j", "--in-flight", metavar="NUMBER|auto", help=f"Videos in flight; {OVERRIDES}"),
-    click.option("--downloads", metavar="NUMBER", help="Files at once; overrides the manifest's limit."),
+    click.option("--downloads", metavar="NUMBER", help="Files fetched at one time; overrides the manifest's limit."),
     click.option("--max-cost", metavar="USD", help="The most that the whole batch may cost, earlier runs included."),
     click.option("--until", type=moment, metavar="TIME", help="Send only jobs likely to be done by then (08:00)."),
     click.option(

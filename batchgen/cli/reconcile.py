@@ -38,7 +38,8 @@ def command(manifest: Path, db: str | None, simulate: bool, csv_path: Path | Non
 
     A video that was paid for and is not here is fetched at once. Costs that the transactions show are stored, so that
     the job table and the bill agree. Exit code 0: everything agrees. 3: something does not, or not yet, or this table
-    has sent nothing; the lines say what to do about it. 4 or 8: for the key, the disk or the store not all was fetched.
+    has sent nothing; the lines say what to do about it. 4 or 8: not all was fetched, because of the key (4), or of the
+    disk or the store (8).
     """
     if csv_path:
         check_target(csv_path, bill.HEADER)  # before anything is read: a person need not wait for this error

@@ -41,9 +41,14 @@ def planned_faults(text: str) -> Any:
 
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
-    "--port", default=8765, show_default=True, type=click.IntRange(0, 65535), metavar="PORT", help="0 takes a free one."
+    "--port",
+    default=8765,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="The port to listen on; 0 takes a free one.",
 )
-@click.option("--speed", default=60.0, show_default=True, help="Times real speed: 210 s take 3.5 s.")
+@click.option("--speed", default=60.0, show_default=True, help="How many times real speed: at 60, 210 s take 3.5 s.")
 @click.option(
     "--ledger",
     type=options.FilePath("ledger.db"),
@@ -57,15 +62,15 @@ def planned_faults(text: str) -> Any:
     help=f"What goes wrong: {EXAMPLE}; help: list all faults. A fault is a probability,"
     " or an object with some of probability, count, bytes, seconds and retry_after.",
 )
-@click.option("--limits", type=account_limits, default="{}", metavar="JSON", help=f"Of the account: {LIMITS}.")
-@click.option("--seed", default=0, help="Generation times and faults follow from it.")
+@click.option("--limits", type=account_limits, default="{}", metavar="JSON", help=f"Limits of the account: {LIMITS}.")
+@click.option("--seed", default=0, help="The seed of generation times and faults.")
 @click.option("--sigma", type=float, help="Standard deviation of the times' logarithm. Default: as documented.")
 @click.option(
     "--lag",
     "lag_seconds",
     default=30.0,
     show_default=True,
-    help="Until the log has a create: seconds, divided by --speed.",
+    help="Seconds until the log has a create, divided by --speed.",
 )
 @click.option("--instant", is_flag=True, help="Serve copies of one clip of 20 kB, and render nothing.")
 def command(host: str, port: int, **settings: Any) -> None:

@@ -59,9 +59,9 @@ def command(
     workers, on any machine, share the batches, and keep the limits of the account together. The key comes from
     the environment, or a file .env in the folder. Only `run` heeds BATCHGEN_NOTIFY.
 
-    A job whose request names a local file is sent only by a machine that has this file, with the same content. Ends
-    when nothing is left that it can do. SIGTERM drains: it claims nothing more, waits for create requests on the wire,
-    and ends with 143; what it had begun, others go on with.
+    A job whose request names a local file is sent only by a machine that has this file, with the same content. A worker
+    ends when nothing is left that it can do. SIGTERM drains it: it claims nothing more, waits for create requests on
+    the wire, and ends with 143; others go on with what it had begun.
     """
     location = batches.table_location(db, Path("batchgen.db"))
     if not batches.table_exists(location):
@@ -87,7 +87,7 @@ async def work(display: WorkerDisplay, folder: Path | None, stays: bool, waits_f
     with signals_handled(worker.stop):
         code = await worker.run()
     if worker.signal:
-        display.show_idle("stopped: what was begun, others go on with", code)
+        display.show_idle("stopped: others go on with what was begun", code)
     elif display.as_json or not worker.last_runs:
         display.show_idle("nothing is left that this worker can do", code)
     return code
@@ -162,7 +162,7 @@ class WorkerDisplay:
         elif self.is_read():
             line = summary_line(batch.name, batch.service, ending.batch_summary)
             OutputStream(results()).write(f"{line}; {ending.message}")
-            if step.hint and not is_said(step, ending):
+            if step.hint and not run.runner.signal and not is_said(step, ending):
                 self.lines.write(f"{batch.name}: {hints.next_line(step.hint, advice['next'])}")
         return advice
 

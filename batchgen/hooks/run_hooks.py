@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("batchgen.hooks")
 FOLLOW_SECONDS = 1.0  # between two reads of the events: a person and a command can wait so long
 IDLE = timedelta(minutes=30)  # without a change of state: several times what a generation takes
-FAILURES_KEPT = 5  # for the summary; all of them are told when they happen
+FAILURES_KEPT = 5  # for the summary; each is shown when it happens
 
 Report = Callable[[HookResult | str], None]
 """Called with each result of the command, and with a sentence for a notification that failed."""
@@ -107,7 +107,7 @@ class RunHooks:
         try:
             while not await wait_for(self.over, FOLLOW_SECONDS):
                 await self.turn()
-        except Exception as error:  # A hook must not end a run, and what ends the run is told by the run.
+        except Exception as error:  # A hook must not end a run, and the run itself says what ends it.
             LOG.warning("hooks.failed", extra={"reason": str(error)})
 
     async def turn(self) -> None:
@@ -181,19 +181,19 @@ class RunHooks:
             self.metrics.stop()
 
     def count(self, result: HookResult) -> None:
-        """Count how a command ended, and tell it."""
+        """Count how a command ended, and report it."""
         if result.exit_code:
             self.failed += 1
-            self.keep(str(result))
+            self.keep_failure(str(result))
         else:
             self.ended_well += 1
         self.report(result)
 
     def notification_failed(self, sentence: str) -> None:
-        self.keep(sentence)
+        self.keep_failure(sentence)
         self.report(sentence)
 
-    def keep(self, failure: str) -> None:
+    def keep_failure(self, failure: str) -> None:
         if len(self.failures) < FAILURES_KEPT:
             self.failures.append(failure)
 

@@ -130,7 +130,8 @@ def uncollected(connection: Connection, batch_id: int, now: datetime) -> str:
     params = {"in_batch": batch_id, "overdue": now - OVERDUE}
     rows = [row for row in connection.execute(UNCOLLECTED, params) if row.number]
     names = " and ".join(f"{row.number} of batch {row.name}" for row in rows)
-    return f"; no run collects {names}, which hold places: run {rows[0].manifest_path}" if rows else ""
+    hold = "holds a place" if sum(row.number for row in rows) == 1 else "hold places"
+    return f"; no run collects {names}, which {hold}: run {rows[0].manifest_path}" if rows else ""
 
 
 def cause_of(connection: Connection, batch_id: int, state: State, failures: int = 0) -> dict[str, Any]:

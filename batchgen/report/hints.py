@@ -75,8 +75,8 @@ def is_missing(error: BatchgenError) -> bool:
 
 
 def next_line(hint: str, command: str | None = None) -> str:
-    """`hint` and `next` as text."""
-    return f"Next: {hint}{f': `{command}`' if command else ''}"
+    """`hint` and `next` as text; without a hint, the command alone."""
+    return f"Next: {': '.join(filter(None, (hint, command and f'`{command}`')))}"
 
 
 def advice(hint: str, command: str | None = None) -> Advice:

@@ -122,7 +122,7 @@ def within_cap(plan: Plan, max_cost: Decimal) -> str:
     unpriced = "one job of a model without a price is sent first, and its charge is then taken as the price"
     if plan.unpriced and plan.unpriced == plan.to_send:
         return cap + unpriced
-    sent = f"{plan.affordable} of {plan.to_send}, for {dollars(plan.affordable_cost)}"
+    sent = f"{plan.affordable} of {plural(plan.to_send, 'job')}, for {dollars(plan.affordable_cost)}"
     sent = "all" if plan.affordable == plan.to_send else sent
     return f"{cap}{sent}, as far as prices are known; {unpriced}" if plan.unpriced else cap + sent
 

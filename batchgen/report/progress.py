@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 READ_SECONDS = 1.0  # between two reads of the table: a person needs no more, and a run has better use for the disk
 NOTICE_SECONDS = 0.25  # between two checks of the notice, which needs no read: Ctrl-C is answered at once
 CAUSE_AGAIN = timedelta(minutes=10)  # between two lines about one cause for which jobs wait
+SAID_BY_NOTICE = (WaitKind.PLACE, WaitKind.RESUME)
 SILENCE = timedelta(seconds=30)  # then plain output says what the batch waits for: a pause must not look like a hang
 
 
@@ -183,9 +184,9 @@ class Progress:
                     self.write_blocker(blocker, now)
 
     async def read_blockers(self, now: datetime) -> list[Blocker]:
-        """What the batch waits for. Where the run itself says why it does less, pending jobs wait for no free place."""
+        """What the batch waits for. Where the run itself says why it does less, it says what pending jobs wait for."""
         waiting = await self.database.read(blockers.blockers, self.batch_id, now, self.origin)
-        return [blocker for blocker in waiting if not (self.shown_notice and blocker.kind is WaitKind.PLACE)]
+        return [blocker for blocker in waiting if not (self.shown_notice and blocker.kind in SAID_BY_NOTICE)]
 
     def print(self, event: Mapping[str, object]) -> None:
         print_json({**event, "batch": self.batch} if self.prefix else event, is_progress=True)

@@ -122,7 +122,7 @@ class UnawaitedLines:
                 output.write_raw(text[start : start + PIECE_CHARS])
 
 
-class Voice(io.TextIOWrapper):
+class LossyStream(io.TextIOWrapper):
     """Standard error, on which nothing depends: what cannot be written is dropped, whoever writes it."""
 
     def write(self, text: str) -> int:
@@ -154,7 +154,7 @@ def open_standard_streams() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     if isinstance(sys.stderr, io.TextIOWrapper) and sys.stderr is sys.__stderr__:
         encoding = sys.stderr.encoding
-        sys.stderr = Voice(sys.stderr.detach(), encoding, "backslashreplace", line_buffering=True)
+        sys.stderr = LossyStream(sys.stderr.detach(), encoding, "backslashreplace", line_buffering=True)
 
 
 def print_lines(*lines: str, err: bool = False) -> None:

@@ -151,7 +151,7 @@ def blocker_json(blocker: Blocker, command_line: CommandLine) -> WaitFor:
     }
 
 
-HINTS = {
+WAIT_HINTS = {
     WaitKind.PERSON: ("say what became of these requests", "resolve"),
     WaitKind.RESUME: ("resume the batch", "resume"),
     WaitKind.RUN: ("no run is at work: begin one", "run"),
@@ -165,7 +165,7 @@ def blocker_hint(blocker: Blocker) -> tuple[str, str]:
     """What a person can do about what jobs wait for, and the command for it, where there is one."""
     if blocker.origin:
         return "run with the address and the key with which they were sent", ""
-    return HINTS[blocker.kind]
+    return WAIT_HINTS[blocker.kind]
 
 
 def lost_lines(lost: LostFiles, retry: str) -> list[str]:

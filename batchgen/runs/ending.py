@@ -132,7 +132,9 @@ def judge_jobs(connection: Connection, context: RunContext, stopped_by: signal.S
     left_out = selection.left_out(connection, context.batch_id, context.spec.selected)
     selected = summary.total - summary.counts[State.CANCELLED] - left_out
     missing = selected - summary.counts[State.DONE]
-    others = "name local files that are not here" if context.spec.is_worker else "were not selected"
+    others = "was not selected" if left_out == 1 else "were not selected"
+    if context.spec.is_worker:
+        others = f"{'names' if left_out == 1 else 'name'} local files that are not here"
     not_selected = f"; {left_out} more {others}" if left_out else ""
     if stopped_by:
         pause = ", once `batchgen resume` has ended the pause" if context.steering.pause else ""

@@ -25,7 +25,7 @@ from batchgen.downloader import Downloader
 from batchgen.jobs import State
 from batchgen.jobtable import polling
 from batchgen.jobtable.database import Database
-from batchgen.runner import BREATH_SECONDS
+from batchgen.runner import TICK_GAP_SECONDS
 from batchgen.services.outcomes import Finished
 from batchgen.simulator.rendering import tiny
 from batchgen.stage import Stage
@@ -166,7 +166,7 @@ async def turn_to_end(stage: Downloader) -> None:
     while stage.tasks:
         await stage.wakeup.wait()
         stage.wakeup.clear()
-        await asyncio.sleep(BREATH_SECONDS)
+        await asyncio.sleep(TICK_GAP_SECONDS)
         await stage.tick(clock.utcnow())
     if stage.failure:
         raise stage.failure

@@ -81,7 +81,7 @@ async def measure(table: Table) -> None:
     checker = Checker()
     measurer = Measurer(context_of(table, ScriptedService()), checker)
     while await measurer.unmeasured():
-        await measurer.measure_rest()
+        await measurer.measure_remaining()
         measurer.stopping = False
     await checker.close()
 
