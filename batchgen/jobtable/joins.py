@@ -17,6 +17,8 @@ CURRENT_OR_NONE = jobs.outerjoin(attempts, jobs.c.attempt_id == attempts.c.id)
 CURRENT_FILES = jobs.join(outputs, jobs.c.attempt_id == outputs.c.attempt_id)
 """The files of current attempts, with their jobs."""
 
+SENDING_ORDER = (jobs.c.rank.desc(), jobs.c.priority.desc(), jobs.c.id)
+"""The order in which jobs are sent: a person's, then the manifest's priorities, then its order."""
 IN_BATCH = jobs.c.batch_id == bindparam("in_batch")
 IS_DELIVERED = outputs.c.delivered_at.is_not(None)
 

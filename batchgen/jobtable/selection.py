@@ -18,6 +18,7 @@ from sqlalchemy import Connection, bindparam, func, select
 from batchgen.catalogue.wording import nearest_hint
 from batchgen.errors import UsageError
 from batchgen.jobs import State
+from batchgen.jobtable.joins import SENDING_ORDER
 from batchgen.jobtable.query import rows_where
 from batchgen.jobtable.rows import chunks_of, rows_among
 from batchgen.jobtable.schema import jobs
@@ -129,9 +130,8 @@ def selected_of(connection: Connection, ids: Sequence[int]) -> Selected:
 
 def ids_without(connection: Connection, batch_id: int, left_out: Sequence[int]) -> list[int]:
     """The row ids of a batch's jobs but for some, in the order in which they are sent."""
-    order = (jobs.c.rank.desc(), jobs.c.priority.desc(), jobs.c.id)
     absent = set(left_out)
-    ids = connection.execute(select(jobs.c.id).where(jobs.c.batch_id == batch_id).order_by(*order)).scalars()
+    ids = connection.execute(select(jobs.c.id).where(jobs.c.batch_id == batch_id).order_by(*SENDING_ORDER)).scalars()
     return [job_id for job_id in ids if job_id not in absent]
 
 

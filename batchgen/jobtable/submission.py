@@ -18,7 +18,7 @@ from sqlalchemy import Connection, bindparam, func, insert, select, text, update
 from batchgen.jobs import UNDECIDED, ChargeSource, ErrorClass, Job, Outcome, State, TimingKind, timing_kind
 from batchgen.jobtable import ledger, settings
 from batchgen.jobtable.fingerprint import new_request_id
-from batchgen.jobtable.joins import ATTEMPT_IS_OPEN, IN_BATCH
+from batchgen.jobtable.joins import ATTEMPT_IS_OPEN, IN_BATCH, SENDING_ORDER
 from batchgen.jobtable.moves import refuse_moved
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, jobs
@@ -62,7 +62,7 @@ class Sender:
 def ready(
     connection: Connection, batch_id: int, capacity: int, selected: Selected | None = None, barred: Collection[str] = ()
 ) -> list[Candidate]:
-    """At most `capacity` pending jobs: by a person's order, then by priority, then in the manifest's order.
+    """At most `capacity` pending jobs, in the order in which they are sent.
 
     Only those that are `selected`, where a run may not send every job; none of a model in `barred`.
     """
@@ -247,7 +247,7 @@ ANY_PENDING = select(jobs.c.id).where(IN_BATCH, jobs.c.state == State.PENDING).l
 READY = (
     select(jobs.c.id, jobs.c.model, jobs.c.endpoint, jobs.c.request, jobs.c.clip_seconds, jobs.c.fingerprint)
     .where(IN_BATCH, jobs.c.state == State.PENDING)
-    .order_by(jobs.c.rank.desc(), jobs.c.priority.desc(), jobs.c.id)
+    .order_by(*SENDING_ORDER)
     .limit(bindparam("capacity"))
 )
 
