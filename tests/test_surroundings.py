@@ -219,20 +219,20 @@ def test_a_reader_that_does_not_read_holds_up_no_run(
     options: tuple[str, ...], tmp_path: Path, simulate: Simulate, launch: Launch
 ) -> None:
     simulator = simulate(speed=3_600)
-    running = launch("run", write_manifest(tmp_path / "m.yaml", 40), *options, **simulator.environment)
+    running = launch("run", write_manifest(tmp_path / "m.yaml", 28), *options, **simulator.environment)
     for stream in (running.process.stdout, running.process.stderr):
         assert stream
         fcntl.fcntl(stream.fileno(), fcntl.F_SETPIPE_SZ, 4_096)
-    done = "SELECT count(*) AS jobs FROM jobs WHERE state = 'done' HAVING count(*) = 40"
+    done = "SELECT count(*) AS jobs FROM jobs WHERE state = 'done' HAVING count(*) = 28"
     until(lambda: rows(tmp_path / "batchgen.db", done), "every job is done, although nobody reads")
     assert running.process.poll() is None, "what it has to say waits"
     ended = running.end()
     lines = ended.stdout if "--json" in options else ended.stderr
     assert ended.returncode == 0, ended.stderr
     assert (
-        sum("clip-" in line and "done" in line for line in lines.splitlines()) >= 40
+        sum("clip-" in line and "done" in line for line in lines.splitlines()) >= 28
         if "--json" in options
-        else (sum(" delivered " in line for line in lines.splitlines()) == 40)
+        else (sum(" delivered " in line for line in lines.splitlines()) == 28)
     )
 
 
