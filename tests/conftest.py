@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -27,7 +28,6 @@ from batchgen.jobtable.migrations import HEAD, migrations_folder
 from batchgen.jobtable.schema import metadata
 from batchgen.services import registry
 from tests import dialects  # noqa: F401  It replaces those of SQLAlchemy.
-from tests.events import check_events  # here, as its schema of times cannot be made while a test freezes them
 from tests.forks import Fork
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -75,6 +75,15 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove the variables of the developer's shell that change what a test does."""
     for name in REMOVED_VARIABLES:
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _prepared_worker() -> None:
+    """What takes a second is not made in the process that only hands the tests out."""
+    from tests.shortcuts import take_shortcuts
+
+    take_shortcuts()
+    import_module("tests.events")  # whose schema of times cannot be made while a test freezes them
 
 
 QUICK = "not slow"
@@ -131,8 +140,19 @@ def manifests(tmp_path: Path) -> Path:
     return folder
 
 
+def needs_server(item: pytest.Item) -> bool:
+    """Whether a test has a fixture that starts a server or a browser, once for each worker."""
+    assert isinstance(item, pytest.Function)
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    return parameters.get("database") == "postgresql" or not {"postgres", "s3", "browser"}.isdisjoint(item.fixturenames)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let each worker begin with its share of the slow tests, or the last of them keep all others waiting."""
+    """Let each worker begin with its share of the slow tests, or the last of them keep all others waiting.
+
+    What needs a server comes first in both, so that one worker has nearly all of it, and starts one.
+    """
+    items.sort(key=needs_server, reverse=True)
     slow = [item for item in items if item.get_closest_marker("slow")]
     quick = [item for item in items if not item.get_closest_marker("slow")]
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
@@ -334,6 +354,7 @@ def batchgen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     every line must be an event, as `batchgen schema --events` says. A run has `SHORT_PAUSES`.
     """
     from batchgen.cli import main
+    from tests.events import check_events
 
     def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
         command = ["batchgen", *map(str, arguments)]

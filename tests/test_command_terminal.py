@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
 from tests.batches import write_manifest
 from tests.conftest import Simulate
+from tests.forks import Fork
 
 pytestmark = pytest.mark.slow
 
@@ -23,14 +23,8 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*(3[0-7]|9[0-7])[0-9;]*m")
 def on_terminal(folder: Path, **environment: str) -> tuple[int, str, str]:
     """Run the batch with standard error on a terminal; exit code, standard output, and the text on the terminal."""
     terminal, process_end = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "batchgen", "run", "m.yaml"],
-        cwd=folder,
-        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "60", "LINES": "24", **environment},
-        stdout=subprocess.PIPE,
-        stderr=process_end,
-        text=True,
-    )
+    variables = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "60", "LINES": "24", **environment}
+    process = Fork(["-m", "batchgen", "run", "m.yaml"], cwd=folder, env=variables, stdout=PIPE, stderr=process_end)
     os.close(process_end)
     shown = b""
     while True:
@@ -43,7 +37,7 @@ def on_terminal(folder: Path, **environment: str) -> tuple[int, str, str]:
         shown += chunk
     os.close(terminal)
     stdout, _ = process.communicate()
-    return process.returncode, stdout, shown.decode()
+    return process.wait(), stdout, shown.decode()
 
 
 def test_a_terminal_gets_a_live_display_that_leaves_no_trace(tmp_path: Path, simulate: Simulate) -> None:

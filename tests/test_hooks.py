@@ -394,7 +394,8 @@ def test_a_file_whose_command_died_with_its_run_is_given_to_it_again(
 ) -> None:
     simulator = simulate()
     write_manifest(tmp_path / "m.yaml", 1)
-    command = shlex.join(["sh", "-c", "echo x >>begun; test -e go && echo x >>ended || sleep 600"])
+    waits = "until test -e go; do sleep 0.1; done"
+    command = shlex.join(["sh", "-c", f"echo x >>begun; if test -e go; then echo x >>ended; else {waits}; fi"])
     running = launch("run", "m.yaml", "--exec", command, **simulator.environment)
     until((tmp_path / "begun").exists)
     running.signal(signal.SIGKILL)

@@ -60,7 +60,7 @@ from tests.table import ACCOUNT, HOUR, LEASE, spec
 
 pytestmark = pytest.mark.slow
 
-QUICK = settings(max_examples=60, stateful_step_count=40, deadline=None, derandomize=True)
+QUICK = settings(max_examples=30, stateful_step_count=40, deadline=None, derandomize=True)
 FEWER = settings(QUICK, max_examples=4)
 DEEP = settings(max_examples=2_000, stateful_step_count=80, deadline=None)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, delete, select
 
 from batchgen.jobs import State
 from batchgen.jobtable.database import Database
@@ -37,13 +36,16 @@ def take(connection: Connection, key: LimitKey, per_minute: float, most: int, no
     return allowance
 
 
-@contextmanager
+@pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
     made = memory()
-    try:
-        yield made
-    finally:
-        made.dispose()
+    yield made
+    made.dispose()
+
+
+def empty(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(delete(rows))
 
 
 def burst(per_minute: float) -> int:
@@ -55,17 +57,19 @@ def burst(per_minute: float) -> int:
     per_minute=st.sampled_from([0.5, 1, 7, 30, 60, 100, 600, 6_000]),
     claims=st.lists(st.tuples(st.integers(0, 90_000), st.integers(1, 40)), min_size=1, max_size=40),
 )
-def test_no_window_holds_more_than_the_rate_and_one_burst(per_minute: float, claims: list[tuple[int, int]]) -> None:
+def test_no_window_holds_more_than_the_rate_and_one_burst(
+    engine: Engine, per_minute: float, claims: list[tuple[int, int]]
+) -> None:
     """`claims`: (milliseconds since the last one, most requests)."""
+    empty(engine)
     passed: list[datetime] = []
     now = NOON
-    with engine() as made:
-        for milliseconds, most in claims:
-            now += timedelta(milliseconds=milliseconds)
-            with made.begin() as connection:
-                allowance = take(connection, KEY, per_minute, most, now)
-            assert 0 <= allowance.number <= most
-            passed += [now] * allowance.number
+    for milliseconds, most in claims:
+        now += timedelta(milliseconds=milliseconds)
+        with engine.begin() as connection:
+            allowance = take(connection, KEY, per_minute, most, now)
+        assert 0 <= allowance.number <= most
+        passed += [now] * allowance.number
     for first in range(len(passed)):
         for last in range(first, len(passed)):
             minutes = (passed[last] - passed[first]).total_seconds() / 60
@@ -75,20 +79,20 @@ def test_no_window_holds_more_than_the_rate_and_one_burst(per_minute: float, cla
 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(per_minute=st.sampled_from([0.5, 7, 30, 100, 6_000]), most=st.integers(1, 30))
-def test_a_request_at_the_time_that_was_named_is_allowed(per_minute: float, most: int) -> None:
+def test_a_request_at_the_time_that_was_named_is_allowed(engine: Engine, per_minute: float, most: int) -> None:
+    empty(engine)
     now = NOON
-    with engine() as made:
-        for _ in range(12):
-            with made.begin() as connection:
-                allowance = take(connection, KEY, per_minute, most, now)
-            assert allowance.next_at
-            later = max(allowance.next_at, now)
-            with made.begin() as connection:
-                assert rate.allowed(connection, KEY, per_minute, 1, later).number == 1
-                if later - now > timedelta(milliseconds=2):
-                    early = later - timedelta(milliseconds=1)
-                    assert rate.allowed(connection, KEY, per_minute, 1, early).number == 0
-            now = later
+    for _ in range(12):
+        with engine.begin() as connection:
+            allowance = take(connection, KEY, per_minute, most, now)
+        assert allowance.next_at
+        later = max(allowance.next_at, now)
+        with engine.begin() as connection:
+            assert rate.allowed(connection, KEY, per_minute, 1, later).number == 1
+            if later - now > timedelta(milliseconds=2):
+                early = later - timedelta(milliseconds=1)
+                assert rate.allowed(connection, KEY, per_minute, 1, early).number == 0
+        now = later
 
 
 def test_the_whole_rate_is_used(table: Table) -> None:

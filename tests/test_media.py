@@ -38,7 +38,8 @@ LIP_SYNC = "pixverse/lip-sync"
 
 def picture(kind: str = "PNG", width: int = 640, height: int = 360) -> bytes:
     buffer = io.BytesIO()
-    Image.effect_noise((width, height), 50).convert("RGB").save(buffer, kind)
+    noise = Image.effect_noise((64, 36), 50).convert("RGB")
+    noise.resize((width, height), Image.Resampling.NEAREST).save(buffer, kind)
     return buffer.getvalue()
 
 

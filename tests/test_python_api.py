@@ -20,7 +20,7 @@ import pytest
 import batchgen
 from batchgen import Event, RunResult, State, Synced
 from tests.batches import TEXT_MODEL, write_manifest
-from tests.conftest import QUICK_SPEED, Command, Simulate
+from tests.conftest import QUICK_SPEED, Launch, Simulate
 from tests.forks import ROOT
 from tests.waiting import rows, until
 
@@ -290,9 +290,9 @@ def test_a_run_logs_events_by_stable_names_and_never_the_key(manifest: Path, cap
 
 
 @pytest.mark.slow
-def test_v_shows_the_log_and_vv_every_request(manifest: Path, batchgen_interpreter: Command) -> None:
-    shown = batchgen_interpreter("run", manifest, "-vv").stderr
+def test_v_shows_the_log_and_vv_every_request(manifest: Path, launch: Launch) -> None:
+    shown = launch("run", manifest, "-vv").end().stderr
     assert re.search(r"batchgen\.scheduler create\.accepted job=clip-[01]", shown)
     assert re.search(r"batchgen\.http http\.20[01] method=POST url=http://127", shown)
     assert KEY not in shown
-    assert "batchgen.http" not in batchgen_interpreter("run", manifest, "-v").stderr
+    assert "batchgen.http" not in launch("run", manifest, "-v").end().stderr
