@@ -33,8 +33,8 @@ from batchgen.manifest.limits import Limits
 from batchgen.services.base import Service
 from batchgen.services.outcomes import Blocked, Failed, FetchOutcome, Finished, Trouble, Unavailable
 
-COMPARING = "the service's log is read, to see what was paid for before"
-"""Why pending jobs wait meanwhile."""
+COMPARING = "the service's log is read, to see what was paid for before"  # why pending jobs wait meanwhile
+TRY_AGAIN = "one request tries again"  # what follows on most waits
 FIRST_CONTACT = timedelta(seconds=20)  # after it, the run gives up a service that has not answered once
 OUTAGE = timedelta(hours=6)  # after it, the run gives up a service that answered before
 
@@ -121,8 +121,7 @@ class RunContext:
     credit_wait: CreditWait = field(default_factory=CreditWait)
     """Where the run waits for a top-up of the account instead of being blocked."""
     refused: BatchgenError | None = None
-    """Set once a pending job shows to be paid for before, or a video could not be stored. The run submits nothing more,
-    collects, and ends with it."""
+    """What the run ends with once it has collected: a pending job is paid for, or a video cannot be stored."""
     locked_out: bool = False
     """Set once the service refuses the key for polls as well. The run can only download."""
     began_at: datetime = field(default_factory=clock.utcnow)
@@ -265,15 +264,9 @@ class RunContext:
                 f" ({service.variables.base_url} sets the address.)"
             )
 
-    def wait_to_submit(
-        self,
-        reason: str = "",
-        until: datetime | None = None,
-        then: str = "one request tries again",
-        hold: Hold | None = None,
-    ) -> None:
+    def wait_to_submit(self, reason: str = "", until: datetime | None = None, then: str = TRY_AGAIN) -> None:
         """Pending jobs are not submitted for this reason, until a time where that is known; "" ends it."""
-        self.wait_reason, self.wait_until, self.wait_then, self.hold = reason, until, then, hold
+        self.wait_reason, self.wait_until, self.wait_then, self.hold = reason, until, then, None
 
     @property
     def standstill(self) -> str:

@@ -104,7 +104,8 @@ class Scheduler(Stage):
             context.block(next(iter(self.not_found.values())))
             return [], None
         hold = choice.hold if not choice.chosen else None
-        context.wait_to_submit(budget.HOLD_REASONS[hold] if hold else "", hold=hold)
+        context.wait_to_submit(budget.HOLD_REASONS[hold] if hold else "")
+        context.hold = hold
         jobs = self.intend(connection, now, list(capacity.fitting(choice.chosen)))
         admitted = [(job, Admitted(now, job.model in capacity.rate_limited)) for job in jobs]
         return admitted, capacity.next_at if len(choice.chosen) == capacity.number else None

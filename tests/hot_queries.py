@@ -13,7 +13,6 @@ from sqlalchemy import Connection, Engine, event
 
 from batchgen.jobs import ChargeSource, Outcome, State
 from batchgen.jobtable import (
-    blockers,
     commands,
     delivery,
     in_flight,
@@ -35,6 +34,7 @@ from batchgen.jobtable.repeats import RepeatSearch
 from batchgen.jobtable.selection import Selected
 from batchgen.jobtable.submission import Sender
 from batchgen.jobtable.transition import Claim, claim_due, next_due
+from batchgen.limits import blockers
 from batchgen.services.outcomes import Accepted, Adopted, Finished
 from tests.conftest import NOON
 from tests.table import ACCOUNT, MODEL
