@@ -247,10 +247,16 @@ async def test_a_task_group_of_a_plug_in_that_breaks_does_not_cancel_the_run(cap
     assert "service.not_closed" in caplog.text
 
 
-@pytest.mark.parametrize("handle", [None, {"url": b""}, "a text"], ids=str)
+@pytest.mark.parametrize("handle", [None, {"url": b""}, "a text", SystemExit(0)], ids=repr)
 def test_a_handle_that_cannot_be_stored_is_refused_where_a_person_names_a_generation(handle: Any) -> None:
     assert registry.plugin("queueworks").handle_of("g-1", "/create") == {"url": "/requests/g-1"}
-    odd = registry.Plugin(Variables(), registry.plugin("queueworks").connect, lambda *_: handle)
+
+    def make(*_: str) -> Any:
+        if isinstance(handle, BaseException):
+            raise handle
+        return handle
+
+    odd = registry.Plugin(Variables(), registry.plugin("queueworks").connect, make)
     with pytest.raises(UsageError, match="the plug-in of the service makes no handle of g-1"):
         registry.handle_of(odd, "g-1", "/create")
 

@@ -133,7 +133,7 @@ def handle_of(plugin: Plugin, generation_id: str, endpoint: str) -> Mapping[str,
     try:
         handle = dict(plugin.handle_of(generation_id, endpoint))
         json.dumps(handle, allow_nan=False)
-    except Exception as error:
+    except BaseException as error:  # A `SystemExit` would end the command without a word.
         raise UsageError(
             f"the plug-in of the service makes no handle of {generation_id}: {describe(error, '')}"
         ) from error
