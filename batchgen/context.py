@@ -62,8 +62,7 @@ class RunSpec:
     """What a person said of jobs that were edited, or paid for before."""
     typed: str | None = None
     """The limits that were typed as options, as JSON for the row of the run."""
-    is_worker: bool = False
-    """The run has no manifest: jobs whose local files are not here are left to other machines."""
+    is_worker: bool = False  # without a manifest: it leaves jobs whose local files are not here to other machines
     waits_for_credits: bool = False
     """Wait for a top-up where the account has no credits left, instead of submitting nothing more."""
     verify: bool = False

@@ -121,6 +121,9 @@ def test_a_batch_that_was_copied_with_its_table_can_be_read_and_judged_but_is_no
     exported = batchgen("export", copied, "--format", "csv", "-o", "colleague/clips.csv")
     assert (exported.returncode, exported.stderr) == (0, "colleague/clips.csv: 1 clip of m-simulated\n")
     assert batchgen("report", copied).returncode == 0
+    next((tmp_path / "colleague/simulated").rglob("*.mp4")).unlink()
+    status = batchgen("status", copied).stdout
+    assert ("1 delivered file not there" in status, "retry" in status) == (True, False), "a copy refuses it"
     for steering in ("pause", "set max_cost=1", "cancel", "retry", "resume", "prioritize j1", "resolve"):
         name, *words = steering.split()
         refused = batchgen(name, copied, *words)

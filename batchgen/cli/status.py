@@ -23,7 +23,7 @@ from batchgen.cli.batches import commands_on
 from batchgen.errors import ExitCode, UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import leases, statistics
-from batchgen.jobtable.batches import StoredBatch, chosen_batches, open_table
+from batchgen.jobtable.batches import StoredBatch, chosen_batches, made_by, open_table
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.delivery import REMARKS_READ
 from batchgen.jobtable.kinds import Hold
@@ -143,7 +143,8 @@ def print_status(status: BatchStatus, manifest: Path | None) -> None:
     lines = [words.blocker_line(blocker, now) for blocker in waiting]
     lines += words.failure_lines(status.failures, summary.counts[State.FAILED], reasons(State.FAILED))
     lines += in_force_lines(status.in_force, now, to_type, only_set=True)
-    lines += words.lost_lines(status.lost, to_type("retry"))
+    is_elsewhere = status.move or (manifest and not made_by([batch], manifest))  # where `retry` is refused
+    lines += words.lost_lines(status.lost, "" if is_elsewhere else to_type("retry"))
     lines += words.remark_lines(status.remarks, REMARKS_READ, reasons(State.DONE))
     lines += words.suspect_lines(status.suspects, to_type("review"))
     step = next_step(status)
