@@ -401,7 +401,7 @@ def held_run(tmp_path: Path, simulate: Simulate, batchgen: Command) -> HeldRun:
 
 
 def test_a_job_whose_answer_was_lost_is_held_for_a_person(held_run: HeldRun, batchgen: Command) -> None:
-    assert "3 unconfirmed, 3 of them held for a person" in held_run.ended.stdout
+    assert "3 unconfirmed (3 held for a person)" in held_run.ended.stdout
     assert "for a person: `batchgen resolve m.yaml`" in held_run.ended.stderr
     status = batchgen("status", "m.yaml").stdout
     assert "3 jobs wait for a person (batchgen resolve)" in status

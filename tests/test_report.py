@@ -67,7 +67,7 @@ def batch_summary(
         (state_counts(batch_summary()), "no jobs"),
         (
             state_counts(batch_summary(pending=2, unconfirmed=1, held=1)),
-            "2 pending, 1 unconfirmed, 1 of them held for a person",
+            "2 pending, 1 unconfirmed (1 held for a person)",
         ),
         (summary_line("b", "aimlapi", batch_summary(pending=1)), "b: 1 pending; $0.00"),
         (

@@ -14,7 +14,7 @@ from batchgen.jobs import State
 from batchgen.jobtable.statistics import BatchSummary, Event
 from batchgen.limits.blockers import Blocker
 from batchgen.report.formats import duration
-from batchgen.report.words import APPEARANCES, blocker_line, cost_words, event_line, notes
+from batchgen.report.words import APPEARANCES, blocker_line, cost_words, event_line, labels
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -79,12 +79,11 @@ def render(view: LiveView, now: datetime, width: int) -> RenderableType:
     def line(text: str, style: str = "") -> Text:
         return Text(text, style=style, overflow="ellipsis", no_wrap=True)
 
-    bar, legend = Text(no_wrap=True, overflow="crop"), Text()
+    bar, legend, words = Text(no_wrap=True, overflow="crop"), Text(), labels(view.summary)
     for state, columns in bar_columns(view.summary, min(width - 2, BAR_COLUMNS)).items():
         _, character, colour, _ = APPEARANCES[state]
         bar.append(character * columns, style=colour)
-        legend.append(f"{view.summary.counts[state]} {state}  ", style=colour)
-    legend.append(notes(view.summary), style="yellow")
+        legend.append(f"{view.summary.counts[state]} {words[state]}  ", style=colour)
     return Group(
         line(f"{view.batch}  ", "bold") + Text(" · ".join(figures(view, now))),
         bar,

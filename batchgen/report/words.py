@@ -27,20 +27,18 @@ from batchgen.services.text import shell_word
 SHOWN = 5  # lost files, and clips that look wrong
 
 
-def notes(summary: BatchSummary) -> str:
-    """Which of the jobs, counted in their states already, need attention."""
-    return counts(
-        [
-            ("of them held for a person", summary.held),
-            ("of them late", summary.late),
-            ("of them hard to download", summary.stuck),
-        ]
-    )
+def labels(summary: BatchSummary) -> dict[State, str]:
+    """The states, each with how many of its jobs need attention: "generating (2 late)"."""
+    notes = {
+        State.UNCONFIRMED: counts([("held for a person", summary.held)]),
+        State.GENERATING: counts([("late", summary.late)]),
+        State.DOWNLOADING: counts([("hard to download", summary.stuck)]),
+    }
+    return {state: f"{state} ({notes[state]})" if notes.get(state) else state for state in State}
 
 
 def state_counts(summary: BatchSummary) -> str:
-    states = counts((state, summary.counts[state]) for state in State)
-    return ", ".join(filter(None, [states, notes(summary)])) or "no jobs"
+    return counts((label, summary.counts[state]) for state, label in labels(summary).items()) or "no jobs"
 
 
 def summary_line(batch: str, service: str, summary: BatchSummary) -> str:
