@@ -371,6 +371,10 @@ async def test_a_history_that_is_cut_says_how_far_it_reaches_by_this_machine_s_c
             Unavailable("302: it leads to https://portal.test/?\u2026, and no key goes there", http_status=302),
         ),
         (answer(200, {"data": {}}), Unavailable("200, but no whole page: no rows", http_status=200)),
+        (
+            answer(200, {"data": []}, {"Age": "60"}),
+            Unavailable("the answer comes from a cache, and may be out of date", http_status=200),
+        ),
         *(
             (answer(200, {"data": []} | beside), Unavailable(f"200, but no whole page: {words}", http_status=200))
             for beside, words in (

@@ -88,6 +88,8 @@ class ApiClient:
             return answer
         if not answer.is_whole:
             return answers.read_unavailable(answer)
+        if with_key and answer.headers.get("age", "0") != "0":  # a log of an hour ago would prove an absence
+            return Unavailable("the answer comes from a cache, and may be out of date", http_status=answer.status)
         document = answers.json_object(answer, read_float)
         nothing = f"{answer.status}, but no JSON object: {answers.excerpt(answer) or 'empty'}"
         return document or Unavailable(nothing, http_status=answer.status)
