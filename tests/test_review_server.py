@@ -246,6 +246,16 @@ def test_a_verdict_that_the_table_does_not_take_is_answered_with_the_reason(
     assert (answer.status_code, answer.json()) == (503, {"stored": False, "why": "batchgen.db: its disk is full"})
 
 
+def test_a_verdict_is_not_called_stored_in_a_table_that_was_moved_away(batch: ReviewBatch, address: str) -> None:
+    table = batch.folder / "batchgen.db"
+    table.rename(batch.folder / "gone.db")
+    answer = httpx.post(f"{address}verdicts", json=entry())
+    (batch.folder / "gone.db").rename(table)
+    assert (answer.status_code, answer.json()["stored"]) == (503, False)
+    assert f"{table}: the job table was moved, deleted or replaced" in answer.json()["why"]
+    assert httpx.post(f"{address}verdicts", json=entry()).json() == {"stored": True}
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [

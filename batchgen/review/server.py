@@ -31,7 +31,7 @@ from uvicorn import Config, Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from batchgen import clock
-from batchgen.errors import NO_DESCRIPTORS, BatchgenError, os_reason
+from batchgen.errors import NO_DESCRIPTORS, BatchgenError, StorageError, os_reason
 from batchgen.files.outputs import OutputFolder
 from batchgen.files.safe_open import UnsafePath
 from batchgen.files.verdicts_file import judged_clip
@@ -130,6 +130,10 @@ class Review:
             judged = judged_clip(json.loads(body))
         except (ValueError, RecursionError):
             raise HTTPException(400) from None
+        if (lost := self.database.misplaced()) and lost == self.database.path:
+            raise StorageError(
+                f"{lost}: the job table was moved, deleted or replaced. Put it back, and judge once more"
+            )
         is_stored = await self.database.write(self.store, *judged)
         return JSONResponse({"stored": is_stored}, 200 if is_stored else 409)
 
