@@ -80,9 +80,6 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _prepared_worker() -> None:
     """What takes a second is not made in the process that only hands the tests out."""
-    from tests.shortcuts import take_shortcuts
-
-    take_shortcuts()
     import_module("tests.events")  # whose schema of times cannot be made while a test freezes them
 
 

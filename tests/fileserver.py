@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,6 +11,8 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.context import RunContext
 from batchgen.downloader import Downloader
+from batchgen.files import video
+from batchgen.files.checker import Checker, Media
 from batchgen.files.outputs import OutputFolder
 from batchgen.files.part import Part
 from batchgen.jobs import State
@@ -17,7 +20,6 @@ from batchgen.jobtable import delivery
 from batchgen.services.outcomes import Finished
 from batchgen.simulator.rendering import tiny
 from tests.scripted import ScriptedService, context_of, turn, turn_when_due
-from tests.shortcuts import CheckerInProcess
 from tests.table import RUN, Table
 from tests.wire import Wire, answer
 
@@ -65,6 +67,13 @@ GZIPPED = answer(200, b"\x1f\x8b\x08" + b"0" * 99, {"Content-Encoding": "gzip"})
 
 def range_from(start: int, etag: str = V1) -> tuple[str, str]:
     return f"bytes={start}-", etag
+
+
+class CheckerInProcess(Checker):
+    """Checks without a child process, whose start takes as long as the check of fifty clips."""
+
+    async def check(self, path: Path, _size: int) -> Media:
+        return await asyncio.to_thread(video.check, path)
 
 
 @asynccontextmanager

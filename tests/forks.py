@@ -27,8 +27,6 @@ ROOT = Path(__file__).resolve().parents[1]
 PRELOADED = ("pytest", "tests.preloaded")
 """What the server imports. Each fork of a `pytest` that was started by its script would import pytest otherwise."""
 
-CHILDREN = "TESTS_DECODE_IN_CHILDREN"
-"""The variable of a fork whose runs have children that decode videos, as users' runs have: see `shortcuts.py`."""
 TURN = Lock()
 """One thread at a time starts forks or reads exit codes: `multiprocessing` looks after all of them at each start."""
 
@@ -72,9 +70,6 @@ def become(arguments: Sequence[str], folder: str, environment: Mapping[str, str]
     sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
     if "error" in os.environ.get("PYTHONWARNINGS", ""):
         warnings.simplefilter("error")
-    if CHILDREN in os.environ:
-        shortcuts = sys.modules["tests.shortcuts"]  # which the server has imported
-        shortcuts.decode(shortcuts.checker.Checker)
     option, program, *sys.argv[1:] = arguments
     sys.argv[0] = option
     if option == "-m":

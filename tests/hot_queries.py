@@ -111,7 +111,7 @@ def adopt(connection: Connection, batch_id: int) -> None:
     assert reconciliation.adopted(connection, job, Adopted("g-hot", NOON), NOON, SOON)
 
 
-SORTED = {"suspect clips", "downloads by expiry", "sent elsewhere", "last run", "lost files"}
+SORTED = {"suspect clips", "downloads by expiry", "sent elsewhere", "last run", "lost files", "blockers"}
 """These sort by what lies in another table than what their rows are selected by, or a few rows."""
 CHARGE = {"cost_usd": Decimal(1), "charge_source": ChargeSource.LEDGER}
 HOT_QUERIES: dict[str, Query] = {

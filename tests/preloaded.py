@@ -15,7 +15,6 @@ from PIL import AvifImagePlugin, Image, ImageOps, WebPImagePlugin  # noqa: F401
 import batchgen.services.aimlapi.service  # noqa: F401
 from batchgen.cli import COMMANDS, load
 from batchgen.files import measures, video
-from tests.shortcuts import statements, take_shortcuts
 
 for name in COMMANDS:
     load(name)
@@ -24,6 +23,4 @@ anyio.run(anyio.sleep, 0)
 Image.preinit()
 video.sampling()
 measures.sample_type()
-take_shortcuts()
-statements()
 gc.freeze()  # a fork that collects garbage would copy every page

@@ -25,7 +25,6 @@ from batchgen import run
 from batchgen.doctor import machine
 from batchgen.doctor.findings import ok
 from batchgen.doctor.machine import examine_rights
-from batchgen.files.checker import Checker
 from batchgen.files.liveness import RECORDED
 from batchgen.files.safe_open import create_database
 from batchgen.jobtable.engine import database_url, make_engine
@@ -437,7 +436,6 @@ def test_the_decoder_is_started(table: Table, batchgen: Command) -> None:
 def test_a_decoder_that_does_not_start_is_named(
     table: Table, batchgen: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "Checker", Checker)
     (table.folder / "av.py").write_text("raise ImportError")
     monkeypatch.setenv("PYTHONPATH", str(table.folder))
     _, found = problems(batchgen, "--db", "batchgen.db")

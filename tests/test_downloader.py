@@ -25,6 +25,7 @@ from tests.fileserver import (
     PAGE,
     V1,
     V2,
+    CheckerInProcess,
     cut_off,
     download,
     downloading,
@@ -38,7 +39,6 @@ from tests.fileserver import (
     unsatisfiable,
 )
 from tests.scripted import ScriptedService, context_of, turn, turn_when_due
-from tests.shortcuts import CheckerInProcess
 from tests.table import RUN, Table, spec
 from tests.wire import HANG, Drip, Request, Reset, answer, serving
 

@@ -29,6 +29,7 @@ from tests.fileserver import (
     HALF,
     NO_RANGE,
     V1,
+    CheckerInProcess,
     cut_off,
     download,
     downloading,
@@ -41,7 +42,6 @@ from tests.fileserver import (
     undecodable_clip,
 )
 from tests.scripted import ScriptedService, context_of, settle, turn, turn_when_due
-from tests.shortcuts import CheckerInProcess
 from tests.table import RUN, Table, spec
 from tests.wire import Drip, serving
 

@@ -21,7 +21,6 @@ from tests.campaign.postgres.table import BLOCK
 from tests.campaign.scenarios import KINDS, scenarios
 from tests.campaign.table import problem_report, table, write
 from tests.campaign.trial import Trial, run_scenario
-from tests.forks import CHILDREN
 
 AT_ONCE = 4 * (os.cpu_count() or 1)
 """Trials at once. Most of a trial is waiting."""
@@ -61,7 +60,6 @@ def run_trials(runners: Sequence[TrialRunner], folder: Path) -> list[Trial]:
 
 def main() -> int:
     """Returns the exit code."""
-    os.environ[CHILDREN] = "1"
     if sys.argv[1:2] == [BLOCK]:
         return command.main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m tests.campaign", description=__doc__)
