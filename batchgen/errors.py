@@ -113,6 +113,8 @@ class ManifestInvalid(UsageError):
     """The manifest has `problems`, in the order in which they stand in the file."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
+        self.service: str | None = None
+        """The service that the manifest names, as far as it could be read."""
         self.problems = sorted(problems, key=lambda problem: (str(problem.path), problem.line, problem.column))
         shown = [str(problem) for problem in self.problems[:SHOWN_PROBLEMS]]
         if more := len(self.problems) - len(shown):

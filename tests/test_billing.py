@@ -95,6 +95,12 @@ async def test_equal_transactions_count_as_often_as_they_are_listed_also_on_two_
     assert await total(service) == (6, 6 * USD)
 
 
+async def test_a_transaction_with_an_id_counts_once_also_where_it_is_listed_at_both_ends_of_two_pages() -> None:
+    rows = [replace(charge(0), id=f"t-{number}") for number in range(5)]  # all of one moment
+    service = Pages(listed=[*rows[:3], *rows[2:], rows[4]])
+    assert await total(service) == (5, 5 * USD)
+
+
 @pytest.mark.parametrize(
     "answer", [Throttled("slow down", 9 * SECOND), Unavailable("no answer"), Unavailable("500", http_status=500)]
 )

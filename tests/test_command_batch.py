@@ -123,7 +123,14 @@ def test_a_batch_that_was_copied_with_its_table_can_be_read_and_judged_but_is_no
     assert batchgen("report", copied).returncode == 0
     next((tmp_path / "colleague/simulated").rglob("*.mp4")).unlink()
     status = batchgen("status", copied).stdout
-    assert ("1 delivered file not there" in status, "retry" in status) == (True, False), "a copy refuses it"
+    assert "1 delivered file not there" in status
+    goes_on = f"this is a copy: the batch goes on where it was copied from, {manifest}"
+    assert (goes_on in status, "`" in status) == (True, False), "a copy refuses run and retry, so none is advised"
+    document = json.loads(batchgen("status", copied, "--json").stdout)
+    hints = [(entry["hint"], entry["next"]) for entry in (document, *document["waits"])]
+    assert set(hints) == {(goes_on, None)} and len(hints) > 1
+    lost = batchgen("export", copied, "--format", "csv")
+    assert ("1 delivered file not there" in lost.stderr, "retry" in lost.stderr) == (True, False)
     for steering in ("pause", "set max_cost=1", "cancel", "retry", "resume", "prioritize j1", "resolve"):
         name, *words = steering.split()
         refused = batchgen(name, copied, *words)

@@ -32,6 +32,7 @@ PAGES: dict[str, Answer] = {
     "/moved-to-login": answer(302, b"", {"Location": "/login"}),
     "/error": typed("Application/JSON"),
     "/clip.mp4": typed("video/mp4"),
+    "/logo.svg": typed("image/svg+xml"),
 }
 
 
@@ -42,7 +43,8 @@ def by_path(request: Request) -> Answer:
         return typed("text/plain", status) if request.method == "HEAD" else typed("image/jpeg", 206)
     if request.path == "/signed-and-expired":
         return typed("application/xml", 403)
-    return PAGES[request.path] if request.method == "HEAD" else HANG
+    is_answered = request.method == "HEAD" or request.path in ("/gone.png", "/broken.png")
+    return PAGES[request.path] if is_answered else HANG
 
 
 async def test_every_remote_image_that_cannot_be_fetched_or_is_no_image_is_shown(
@@ -56,8 +58,10 @@ async def test_every_remote_image_that_cannot_be_fetched_or_is_no_image_is_shown
         "/moved-to-login": "is not an image: its server says text/html",
         "/error": "is not an image: its server says application/json",
         "/clip.mp4": "is not an image: its server says video/mp4",
+        "/logo.svg": "must be saved as JPEG or PNG: its server says image/svg+xml",
     }
-    right = ("/ok.png", "/bytes", "/silent", "/moved", "/no-head-403", "/no-head-405", "/no-head-501")
+    no_head = [f"/no-head-{status}" for status in (400, 401, 403, 404, 405, 429, 500, 501)]
+    right = ("/ok.png", "/bytes", "/silent", "/moved", *no_head)
     async with serving(by_path) as wire:
         jobs = [job(path.strip("/").replace(".", "-"), wire.base_url + path) for path in (*right, *wrong)]
         manifest = write_manifest(tmp_path / "m.yaml", jobs)
@@ -72,7 +76,7 @@ async def test_every_remote_image_that_cannot_be_fetched_or_is_no_image_is_shown
         assert line.endswith(words)
     ranged = [request for request in wire.requests if request.method == "GET"]
     assert {request.headers["range"] for request in ranged} == {"bytes=0-0"}
-    assert {request.path for request in ranged} == {*right[-3:], "/signed-and-expired"}
+    assert {request.path for request in ranged} == {*no_head, *list(wrong)[:3]}
 
 
 NEARBY = {"AIMLAPI_BASE_URL": "http://127.0.0.1:9"}
@@ -100,7 +104,7 @@ async def test_an_image_of_many_jobs_is_requested_once_and_shown_at_the_first_of
     assert f"the image {link} of the job `take-0` and 9 more jobs cannot be fetched" in checked.stderr
     first = next(number for number, line in enumerate(path.read_text().splitlines(), 1) if "take-0" in line)
     assert f"m.yaml:{first}:" in checked.stderr
-    assert len(wire.requests) == 1
+    assert [request.method for request in wire.requests] == ["HEAD", "GET"]
 
 
 async def test_an_image_of_an_included_row_is_shown_where_it_is_written(tmp_path: Path, batchgen: Command) -> None:

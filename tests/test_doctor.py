@@ -472,6 +472,15 @@ def test_mistakes_are_explained(words: list[str], code: int, message: str, patie
     assert message in refused.stdout + refused.stderr and "Traceback" not in refused.stderr
 
 
+def test_the_service_of_an_invalid_manifest_is_examined_as_far_as_it_is_named(
+    patient: Patient, batchgen: Command
+) -> None:
+    patient.monkeypatch.delenv("AIMLAPI_API_KEY", raising=False)
+    (patient.folder / "new.yaml").write_text("service: simulator\nbatch: new\njobs:\n- {id: a}\n")
+    wrong = batchgen("doctor", "new.yaml")
+    assert (wrong.returncode, "the built-in simulator" in wrong.stdout, "API_KEY" in wrong.stdout) == (2, True, False)
+
+
 def test_a_manifest_that_was_never_enrolled_is_examined_where_its_videos_will_go(
     patient: Patient, batchgen: Command
 ) -> None:

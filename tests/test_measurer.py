@@ -283,6 +283,7 @@ def test_status_warns_of_clips_that_look_wrong(table: Table, batchgen: Command) 
 
 def test_a_clip_with_two_problems_is_one_clip_that_looks_wrong() -> None:
     of_b = [ClipProblem("b", "b.mp4", "length", "2 s instead of 5 s"), ClipProblem("b", "b.mp4", "near_copy", "a")]
+    of_b.append(ClipProblem("b", "b_1.mp4", "near_copy", "a"))  # the same of its second file, which is not said twice
     suspects = measuring.SuspectClips(7, [*of_b, *(ClipProblem(key, "", "unreadable", "odd") for key in "cdefg")])
     assert suspect_lines(suspects, "batchgen review")[0] == (
         "7 clips look wrong: b: 2 s instead of 5 s, nearly the same video as a; c: odd; d: odd; e: odd; f: odd;"

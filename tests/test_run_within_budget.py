@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import sqlite3
+import time
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -13,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from batchgen import clock
+from batchgen.cli.options import moment
 from batchgen.runs import upkeep
 from batchgen.simulator.service import AccountLimits, Simulation
 from tests.batches import Bill, check_delivered, write_manifest
@@ -348,3 +352,30 @@ def test_a_plan_after_a_run_counts_what_is_done_and_edited_and_knows_the_last_pr
         in capped
     )
     assert json.loads(batchgen("plan", "m.yaml", "--json", **unreachable).stdout)["cost_usd"] is None
+
+
+@pytest.fixture
+def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("now", "text", "meant"),
+    [
+        ("2026-10-24T21:00Z", "08:00", "2026-10-25T07:00Z"),  # winter time by then
+        ("2026-10-25T00:40Z", "02:30", "2026-10-25T01:30Z"),  # which comes twice that night
+        ("2026-10-25T01:40Z", "02:30", "2026-10-26T01:30Z"),
+        ("2026-03-28T22:00Z", "08:00", "2026-03-29T06:00Z"),  # summer time by then
+        ("2026-12-31T22:59Z", "00:00", "2026-12-31T23:00Z"),
+        ("2026-12-31T22:59Z", "23:58", "2027-01-01T22:58Z"),
+    ],
+)
+def test_a_time_of_day_is_what_the_clock_on_the_wall_shows_then(
+    now: str, text: str, meant: str, berlin: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clock, "utcnow", lambda: datetime.fromisoformat(now))
+    assert moment(text) == datetime.fromisoformat(meant)

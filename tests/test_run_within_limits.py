@@ -164,6 +164,7 @@ def test_without_credits_paid_generations_are_collected_and_the_next_run_goes_on
         ended = batchgen("run", "m.yaml", **environment)
     assert ended.returncode == 4
     assert "Top it up, then run the same command" in ended.stdout
+    assert "Next: once the account is topped up, the same command goes on: `batchgen run m.yaml`" in ended.stderr
     assert states(database) == {"done": 3, "pending": 3}
     with served(Simulation(speed=2000, instant=True, ledger=ledger)) as environment:
         ended = batchgen("run", "m.yaml", **environment)

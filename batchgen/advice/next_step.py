@@ -59,6 +59,12 @@ BY_THE_MANIFEST = NextStep(
     "the manifest asks for something else than what has failed: a run without --changed keep goes by it", "run"
 )
 GIVEN_UP = NextStep("what was given up stays so: `retry --new` with an id pays for that job again")
+RESTORED = {
+    Trouble.AUTH: "with a valid key",
+    Trouble.CREDITS: "once the account is topped up",
+    Trouble.KEY: "once the key may do this, or with another key",
+}
+"""With what a run goes on that the account has ended."""
 RAISED = {Hold.BUDGET: "a higher max_cost", Hold.TIME: "a later until"}
 """With what a run goes on that a limit has ended."""
 
@@ -78,6 +84,8 @@ def next_step(ending: Ending) -> NextStep:
     """What a person does after a run."""
     if ending.exit_code is ExitCode.DELIVERED and not ending.batch_summary.counts[State.DONE]:
         return NextStep("")
+    if ending.exit_code is ExitCode.ACCOUNT and ending.trouble in RESTORED:
+        return NextStep(f"{RESTORED[ending.trouble]}, the same command goes on", ExitCode.ACCOUNT.command)
     if ending.exit_code is not ExitCode.INCOMPLETE:
         return after(ending.exit_code, ending.hold, ending.is_limit_set)
     lost, summary = bool(ending.lost.files), ending.batch_summary

@@ -24,6 +24,7 @@ from batchgen.files.safe_open import open_directory
 from batchgen.files.staged_file import NameTaken, stage
 from batchgen.jobs import Verdict
 from batchgen.jobtable import verdicts
+from batchgen.jobtable.batches import made_by
 from batchgen.jobtable.clips import clip_ids, read_clips
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.delivery import LostFiles
@@ -124,14 +125,15 @@ def command(
             raise UsageError(nothing_to_export(manifest, is_choice))
         folder, is_whole = manifest.absolute().parent, True
         export = Export(database, batch.name, ids, ClipFiles(folder), verify)
+        retry = options.command_to_type("retry") if made_by([batch], manifest) else ""  # it is refused for a copy
         if form:
             is_whole = write_format(export, form, path, choice, shard_size)
-            is_whole = report(export) and is_whole
+            is_whole = report(export, retry) and is_whole
         if sidecars:
             export = replace(export, clips=ClipFiles(folder))
             is_whole = write_sidecars(export) and not export.clips.lost and is_whole
             if not form:  # the same clips would be named twice
-                report(export)
+                report(export, retry)
     if not is_whole:
         sys.exit(ExitCode.INCOMPLETE)
 
@@ -236,11 +238,11 @@ def write_sidecars(export: Export) -> bool:
     return not faults
 
 
-def report(export: Export) -> bool:
-    """Name the clips that were left out. Returns whether there was none."""
+def report(export: Export, retry: str) -> bool:
+    """Name the clips that were left out, and the command that brings them back. Returns whether there was none."""
     lost, gone = export.clips.lost, len(export.ids) - export.clips.exported
     if lost:
-        print_lines(*lost_lines(LostFiles(lost, len(export.ids)), options.command_to_type("retry")), err=True)
+        print_lines(*lost_lines(LostFiles(lost, len(export.ids)), retry), err=True)
     elif gone:
         print_lines(f"{plural(gone, 'clip')} changed in the job table meanwhile. Run the same command again", err=True)
     return not gone

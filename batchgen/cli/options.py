@@ -110,10 +110,12 @@ def moment(text: str) -> datetime:
     try:
         if re.fullmatch(r"\d?\d:\d\d", text):
             hour, minute = map(int, text.split(":"))
-            today = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
-            return today if today > now else today + timedelta(days=1)
+            # Without an offset until the day is chosen: summer time may begin or end before then, or tell a time twice.
+            today = now.replace(hour=hour, minute=minute, second=0, microsecond=0, tzinfo=None)
+            to_come = (today, today.replace(fold=1), today + timedelta(days=1))
+            return next(time for time in (local.astimezone() for local in to_come) if time > now)
         return datetime.fromisoformat(text).astimezone()
-    except ValueError:
+    except (ValueError, OverflowError):
         raise click.BadParameter(f"{text!r} is not a time such as 08:00 or 2026-03-01T08:00") from None
 
 

@@ -114,8 +114,9 @@ def print_status_json(status: BatchStatus, manifest: Path | None) -> None:
     last_run = None
     if last and last.ended_at:
         last_run = {"ended_at": last.ended_at, "exit_code": last.exit_code, "message": last.message}
-    if status.move:
-        advice = hints.advice(move_line(status.move))
+    away = elsewhere(status, manifest)
+    if away:
+        advice = hints.advice(away)
     elif status.runs:
         advice = hints.advice(f"{at_work(status)}; this shows what it does", to_type("status --watch"))
     else:
@@ -123,7 +124,7 @@ def print_status_json(status: BatchStatus, manifest: Path | None) -> None:
         advice = hints.advice(step.hint, step.command and to_type(step.command))
     document = words.summary_json(status.batch.name, summary, status.blockers, to_type)
     for wait, blocker in zip(document["waits"], status.blockers, strict=True):
-        if blocker.kind is WaitKind.RUN and step_again(status):  # the same run would end so again
+        if away or (blocker.kind is WaitKind.RUN and step_again(status)):  # the same run would end so again
             wait["hint"], wait["next"] = advice["hint"], advice["next"]
     more = {"last_run": last_run, "moved_to": status.move and status.move.place}
     print_json({"event": "status", **document, **fields, **more, **advice})
@@ -143,15 +144,15 @@ def print_status(status: BatchStatus, manifest: Path | None) -> None:
     lines = [words.blocker_line(blocker, now) for blocker in waiting]
     lines += words.failure_lines(status.failures, summary.counts[State.FAILED], reasons(State.FAILED))
     lines += in_force_lines(status.in_force, now, to_type, only_set=True)
-    is_elsewhere = status.move or (manifest and not made_by([batch], manifest))  # where `retry` is refused
-    lines += words.lost_lines(status.lost, "" if is_elsewhere else to_type("retry"))
+    away = elsewhere(status, manifest)
+    lines += words.lost_lines(status.lost, "" if away else to_type("retry"))
     lines += words.remark_lines(status.remarks, REMARKS_READ, reasons(State.DONE))
     lines += words.suspect_lines(status.suspects, to_type("review"))
     step = next_step(status)
-    if (step.command in BY_A_PERSON or step is BY_THE_MANIFEST) and not (status.move or status.runs):
+    if (step.command in BY_A_PERSON or step is BY_THE_MANIFEST) and not (away or status.runs):
         lines.append(hints.next_line(step.hint, to_type(step.command)))
-    if status.move:
-        lines.append(move_line(status.move))
+    if away:
+        lines.append(away)
     elif status.runs:
         lines.append(at_work(status))
     elif len(blockers) > bool(summary.held):  # a run can do nothing for jobs that are held for a person
@@ -221,6 +222,15 @@ def step_after(status: BatchStatus) -> NextStep | None:
         sent = "all that the last run selected has been sent"
         return NextStep(f"{sent}; a run without the selection sends the rest", "run")
     return None
+
+
+def elsewhere(status: BatchStatus, manifest: Path | None) -> str:
+    """Where a batch goes on whose run and `retry` are refused here; "" for any other."""
+    if status.move:
+        return move_line(status.move)
+    if manifest is None or made_by([status.batch], manifest):
+        return ""
+    return f"this is a copy: the batch goes on where it was copied from, {status.batch.manifest_path}"
 
 
 def move_line(move: Departure) -> str:

@@ -45,6 +45,7 @@ def examine(location: str | Path, manifest: Path | None, db: str | None) -> Iter
             first, more = str(error.problems[0]).partition("\n")[0], len(error.problems) - 1
             others = f" (and {more} more)" if more else ""
             yield problem("manifest", f"{first}{others}", shell("batchgen", "check", manifest), ExitCode.USAGE)
+            service = error.service or service
         else:
             yield ok("manifest", f"{manifest}: valid")
             specs, outputs = parsed.jobs, [job.output for job in parsed.jobs]

@@ -79,7 +79,11 @@ def read(
     main = ManifestFile(SourceText(path, raw))
     jobs = JobList(main, validate=validate, already_sent=already_sent, learn_models=learn_models)
     reader = _Reader(main, jobs)
-    reader.read_all()
+    try:
+        reader.read_all()
+    except ManifestInvalid as invalid:
+        invalid.service = main.service.name if "name" in main.service.model_fields_set else None
+        raise
     return Manifest(
         path=path,
         folder=main.folder,

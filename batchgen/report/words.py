@@ -219,7 +219,9 @@ def suspect_lines(suspects: SuspectClips, review: str) -> list[str]:
         return []
     subject = "1 clip looks" if suspects.number == 1 else f"{suspects.number:,} clips look"
     clips = groupby(suspects.problems, key=lambda problem: problem.id)
-    parts = [f"{key}: {', '.join(map(problem_words, problems))}" for key, problems in islice(clips, SHOWN)]
+    # A job of several files may have the same problem more than once.
+    of_job = ((key, dict.fromkeys(map(problem_words, problems))) for key, problems in islice(clips, SHOWN))
+    parts = [f"{key}: {', '.join(problems)}" for key, problems in of_job]
     if suspects.number > len(parts):
         parts.append(f"and {suspects.number - len(parts):,} more")
     shows = [f"`{review}` shows {'it' if suspects.number == 1 else 'them'}"] if review else []

@@ -44,6 +44,8 @@ class Ending:
     """What keeps the next job from being sent, where the run ended for that."""
     is_limit_set: bool = False
     """Whether the cap or the time that is reached was set by `batchgen set`, and is changed there only."""
+    trouble: Trouble | None = None
+    """Why the account may not submit, where the run ended for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,7 @@ def judge_jobs(connection: Connection, context: RunContext, stopped_by: signal.S
         return Ending(ExitCode.DELIVERED, explain_delivered(summary, selected, left_out) + not_selected, summary)
     number = f"{missing} of {selected} jobs"
     if stop := explain_stop(context, number):
-        return Ending(*stop, summary)
+        return Ending(*stop, summary, trouble=context.blocked.trouble if context.blocked else None)
     choice = context.choose(connection, now, 1)
     if choice.hold and not choice.chosen:
         message, is_limit_set = explain_hold(choice, context), is_set(choice, context)

@@ -19,14 +19,16 @@ ANSWER_SECONDS = 10.0  # an image server that takes longer would time out for th
 LINK_CHARS_MAX = 200  # of a link in a message; signed links are longer than a line
 
 REQUESTS: dict[str, dict[str, str]] = {"HEAD": {}, "GET": {"Range": "bytes=0-0"}}
-"""The methods to try in turn, and their headers. The GET asks for one byte, and none is read."""
-HEAD_REFUSED = {403, 405, 501}
-"""Statuses that may concern HEAD only: 403 is how a link signed for GET answers it. Such a link is tried with GET."""
+"""The methods to try in turn, and their headers. The GET asks for one byte, and none is read.
+
+A refusal of HEAD proves nothing: a link may be signed for GET alone, and a server may know no HEAD.
+"""
 NOT_AN_IMAGE = (
     *("text/html", "text/xml", "video/", "audio/"),
     *("application/json", "application/problem+json", "application/xml", "application/xhtml+xml", "application/pdf"),
 )
 """Content types that no image is served with. A server that sends none, or a general one, may still have an image."""
+UNFIT = ("image/svg+xml", "image/heic", "image/heif")  # which are refused as local files, too
 
 
 async def problems(manifest: Manifest, base_url: str) -> list[Problem]:
@@ -67,7 +69,7 @@ async def check(client: http.Client, link: str, base_url: str) -> str | None:
             ):
                 status = response.status_code
                 content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-            if status not in HEAD_REFUSED:
+            if status < 400:
                 break
     except TimeoutError:
         return "cannot be reached: no answer in time"
@@ -79,7 +81,7 @@ async def check(client: http.Client, link: str, base_url: str) -> str | None:
         return f"cannot be fetched: its server answers {status}"
     if content_type.startswith(NOT_AN_IMAGE):
         return f"is not an image: its server says {one_line(content_type, LINK_CHARS_MAX)}"
-    return None
+    return f"must be saved as JPEG or PNG: its server says {content_type}" if content_type in UNFIT else None
 
 
 def describe_fault(link: str, fault: str, jobs: list[JobSpec]) -> str:

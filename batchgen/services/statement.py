@@ -54,13 +54,16 @@ async def read_pages(
     """Hashes of the transactions of all pages before: a set of them would need ten times the memory."""
     for _ in range(pages_max):
         page = await ask_page(service, start, end, cursor, pause)
-        rows = [row for row in page.rows if hash(row) not in seen]
-        if len(rows) < len(page.rows) and page.rows[0].at == rows_before[-1].at:
+        # One id is one transaction, however often it is listed; without one, two equal ones of a page are two.
+        listed = list({(row, not row.id and place): row for place, row in enumerate(page.rows)}.values())
+        rows = [row for row in listed if hash(row) not in seen]
+        if len(rows) < len(listed) and page.rows[0].at == rows_before[-1].at:
             # Equal transactions of one moment may stand on both sides of a page's end: if the page before is still the
             # same, nothing has moved, and they are as many as they are listed.
             again = await ask_page(service, start, end, cursor_before, pause)
             if list(again.rows) == list(rows_before):
-                rows = [row for row in page.rows if row.at == rows_before[-1].at or hash(row) not in seen]
+                end = rows_before[-1].at
+                rows = [row for row in listed if (not row.id and row.at == end) or hash(row) not in seen]
         yield TransactionPage(rows, page.cursor, page.unreadable)
         if page.cursor is None:
             return
