@@ -38,7 +38,7 @@ from batchgen.jobtable.database import errors_for_people
 from batchgen.jobtable.engine import database_url
 from batchgen.jobtable.sync import SyncResult
 from batchgen.report import hints
-from batchgen.report.progress import Progress
+from batchgen.report.progress import RunProgress
 from batchgen.report.terminal import LossyStream, OutputStream, UnawaitedLines, print_json, print_lines
 from batchgen.runs.upkeep import Upkeep
 from batchgen.services.outcomes import Unknown
@@ -300,7 +300,7 @@ async def test_what_hooks_come_to_waits_for_the_reader_and_the_run_does_not(tabl
     table.sync("mona")
     with unread_pipe() as (read_end, stream):
         words = ("batchgen {}".format, lambda: ("", hints.advice("")))
-        progress = Progress(table.database, table.batch_id, "spring", 0, *words, stream=stream)
+        progress = RunProgress(table.database, table.batch_id, "spring", 0, *words, stream=stream)
         async with progress.following():
             progress.add_hook("run", HookResult("mona", "mona.mp4", 1, "no such bucket"))
             os.read(read_end, 1 << 20)

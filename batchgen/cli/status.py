@@ -89,10 +89,10 @@ def watch_runs(manifest: Path | None, db: str | None, *, simulate: bool, as_json
 
 
 async def show_run(database: Database, batch: StoredBatch, manifest: Path | None, *, as_json: bool) -> None:
-    from batchgen.report.progress import Progress  # Imported here: only --watch needs it.
+    from batchgen.report.progress import RunProgress  # Imported here: only --watch needs it.
 
     standstill = ""
-    progress = Progress(
+    progress = RunProgress(
         *(database, batch.id, batch.name, await database.read(statistics.last_event), commands_on(batch, manifest)),
         lambda: (standstill and f"no more submits for now: {standstill}", hints.advice("")),
         as_json=as_json,

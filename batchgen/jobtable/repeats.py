@@ -80,7 +80,7 @@ class RepeatSearch:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class RepeatComparison:
     """The pending jobs of a batch beside what was paid for before."""
 
     repeats: list[Repeat]
@@ -112,7 +112,7 @@ def newest_from_log(connection: Connection, batch_id: int) -> datetime | None:
     return connection.execute(NEWEST.where(attempts.c.error == ONLY_IN_LOG), {"in_batch": batch_id}).scalar()
 
 
-def compare(connection: Connection, search: RepeatSearch) -> Comparison:
+def compare(connection: Connection, search: RepeatSearch) -> RepeatComparison:
     """Look for the repeats among the pending jobs.
 
     A job that only its own earlier attempts paid for is no repeat. One that a person ordered again is none either,
@@ -138,7 +138,7 @@ def compare(connection: Connection, search: RepeatSearch) -> Comparison:
     params = {"in_batch": search.batch_id}  # all that keeping a pending job needs of its row
     rows = (connection.execute(PENDING.where(jobs.c.id == repeat.job.id), params).one() for repeat in chosen)
     whole = [replace(repeat, job=row) for repeat, row in zip(chosen, rows, strict=True)]
-    return Comparison(whole, len(repeats) - len(chosen), beside, newest_at)
+    return RepeatComparison(whole, len(repeats) - len(chosen), beside, newest_at)
 
 
 def paid_for(

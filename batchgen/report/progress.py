@@ -37,7 +37,7 @@ SAID_BY_NOTICE = (WaitKind.PLACE, WaitKind.RESUME)
 SILENCE = timedelta(seconds=30)  # then plain output says what the batch waits for: a pause must not look like a hang
 
 
-class Progress:
+class RunProgress:
     """Shows what happens to a batch, from the event after `after` on, until it is told to stop.
 
     `notice` returns what the run itself has to say, and what to do about it. Without a `runner`, the batch is only
