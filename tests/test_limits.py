@@ -270,7 +270,7 @@ def test_a_new_run_does_not_believe_what_was_learned_in_a_bad_night(
     table: Table, kind: LimitKind, window: float, expected: LearnedLimit
 ) -> None:
     key = learn(table, kind, window)
-    table.change(rate.begin_run, "aimlapi", NOON)
+    table.change(rate.reset_for_run, "aimlapi", NOON)
     assert table.change(rate.learned, key) == expected
 
 
@@ -285,7 +285,7 @@ def test_a_learned_rate_of_nothing_still_lets_a_request_through_every_minute(tab
 
 def test_a_run_that_begins_during_a_pause_tries_once_and_then_obeys(table: Table) -> None:
     pause(table, NOON, 86_400)
-    table.change(rate.begin_run, KEY.service, NOON + SECOND)
+    table.change(rate.reset_for_run, KEY.service, NOON + SECOND)
     allowance = table.change(rate.allowed, KEY, 60.0, 5, NOON + SECOND)
     assert (allowance.number, allowance.backing_off) == (1, True), "one at a time, whoever sends it"
     assert pause(table, NOON + SECOND, 86_400) == 600
@@ -297,7 +297,7 @@ def test_a_loop_of_restarts_tries_every_ten_seconds(table: Table) -> None:
     pause(table, NOON, 86_400)
     for second in range(100):
         now = NOON + second * SECOND
-        table.change(rate.begin_run, KEY.service, now)
+        table.change(rate.reset_for_run, KEY.service, now)
         if table.change(rate.allowed, KEY, 6_000.0, 5, now).number:
             tries += 1
             pause(table, now, 86_400)
@@ -306,10 +306,10 @@ def test_a_loop_of_restarts_tries_every_ten_seconds(table: Table) -> None:
 
 def test_a_clock_that_was_set_back_keeps_no_run_from_its_try(table: Table) -> None:
     pause(table, NOON, 86_400)
-    table.change(rate.begin_run, KEY.service, NOON)
+    table.change(rate.reset_for_run, KEY.service, NOON)
     pause(table, NOON, 86_400)
     earlier = NOON - 3_600 * SECOND
-    table.change(rate.begin_run, KEY.service, earlier)
+    table.change(rate.reset_for_run, KEY.service, earlier)
     assert table.change(rate.allowed, KEY, 60.0, 5, earlier).number == 1
 
 

@@ -373,7 +373,7 @@ def test_after_the_clock_was_set_back_the_whole_log_is_compared_again(table: Tab
     table.change(settings.record_comparison, table.batch_id, NOON)
     synced = SyncResult(table.batch_id)
     for at, since in (
-        (NOON, NOON - repeats.CLOCK_SKEW),
+        (NOON, NOON - repeats.LOG_CLOCK_SKEW),
         (NOON - timedelta(hours=2), NOON - timedelta(hours=2) - repeats.HISTORY),
     ):
         assert table.database.read_now(repeats.compared_since, synced, at) == since

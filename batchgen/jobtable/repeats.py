@@ -33,7 +33,7 @@ from batchgen.services.base import PastGeneration
 
 HISTORY = timedelta(days=30)
 """How far back the service's log is compared with jobs that are new in a table. Services keep about three months."""
-CLOCK_SKEW = timedelta(hours=1)
+LOG_CLOCK_SKEW = timedelta(hours=1)
 """How far the clocks of this machine and of the service may differ."""
 ONLY_IN_LOG = "only the service's log has this request"
 """The remark of an attempt that was taken over from the log."""
@@ -104,7 +104,7 @@ def compared_since(connection: Connection, synced: SyncResult, now: datetime) ->
     first = now - HISTORY
     is_new = compared is None or synced.has_changes
     is_clock_set_back = newest is not None and newest > now
-    return first if is_new or is_clock_set_back else max(first, newest - CLOCK_SKEW)
+    return first if is_new or is_clock_set_back else max(first, newest - LOG_CLOCK_SKEW)
 
 
 def newest_from_log(connection: Connection, batch_id: int) -> datetime | None:

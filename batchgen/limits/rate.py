@@ -154,7 +154,7 @@ def pause_until(connection: Connection, key: LimitKey, until: datetime, reason: 
         write(connection, key, paused_until=until, reason=reason)
 
 
-def begin_run(connection: Connection, service: str, now: datetime) -> None:
+def reset_for_run(connection: Connection, service: str, now: datetime) -> None:
     """Let a run that begins send one request during a pause; then it obeys the answer.
 
     It learns anew the rate of polls, a very small number in flight, and how seldom a higher limit is tried.
