@@ -123,7 +123,7 @@ def choose(connection: Connection, name: str | None, place: str, now: datetime) 
                 moves.refuse_moved(connection, batch_id)
         first = gone[next(iter(chosen))]
         return Departure(first.id, place, first.began_at, first.moved_at, chosen)
-    if len(here) < len(stored) and (table := row_copy.entangled(connection, here)):
+    if len(here) < len(stored) and (table := row_copy.entangled_table(connection, here)):
         raise UsageError(
             f"{', '.join(here.values())}: the table {table} has rows that belong to another batch as well, because a"
             " job was taken over from one batch by the other. Copy all batches: leave out --batch"

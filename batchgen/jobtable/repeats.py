@@ -121,7 +121,7 @@ def compare(connection: Connection, search: RepeatSearch) -> RepeatComparison:
     pending = connection.execute(UNSETTLED_NAMES, {"in_batch": search.batch_id}).all()
     ordered_again = connection.execute(ORDERED, {"in_batch": search.batch_id}).all()
     owners = paid_elsewhere(connection, search)
-    unclaimed_by_digits = unclaimed(connection, search)
+    unclaimed_by_digits = unclaimed_generations(connection, search)
     digits = {job.fingerprint[:DIGITS] for job in (*pending, *ordered_again)}
     lost = [past for request in digits & unclaimed_by_digits.keys() for past in unclaimed_by_digits[request]]
     newest_at = max((past.accepted_at for past in lost if past.is_certain), default=None)
@@ -192,7 +192,7 @@ def paid_elsewhere(
     return owners
 
 
-def unclaimed(connection: Connection, search: RepeatSearch) -> dict[str, list[PastGeneration]]:
+def unclaimed_generations(connection: Connection, search: RepeatSearch) -> dict[str, list[PastGeneration]]:
     """The generations of the service's log that no attempt of this table has, by the digits of their requests."""
     requests, generations_ = attempts.c.client_request_id, attempts.c.generation_id
     ids = [past.client_request_id for past in search.past]

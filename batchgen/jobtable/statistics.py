@@ -139,7 +139,7 @@ def first_open(state: State) -> Select[tuple[int]]:
     return select(jobs.c.id).where(*where).limit(1)
 
 
-def active(connection: Connection, batch_id: int) -> int:
+def count_active(connection: Connection, batch_id: int) -> int:
     return int(connection.execute(COUNT_ACTIVE, {"in_batch": batch_id}).scalar_one())
 
 
