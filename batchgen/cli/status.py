@@ -166,7 +166,7 @@ def at_work(status: BatchStatus) -> str:
     return f"{plural(status.runs, 'run')} at work{reason}"
 
 
-def standstill_lines(status: BatchStatus, now: datetime, to_type: hints.CommandLine) -> Iterator[str]:
+def standstill_lines(status: BatchStatus, now: datetime, to_type: hints.ToType) -> Iterator[str]:
     """How the last run ended, unless a person has changed that since, and what another one does."""
     last = status.last_run
     is_mended = last and last.exit_code == ExitCode.LIMIT_REACHED and not step_again(status)
@@ -179,7 +179,7 @@ def standstill_lines(status: BatchStatus, now: datetime, to_type: hints.CommandL
         yield f"no run is at work; {step.hint}: `{to_type(step.command) if step.command else run}`"
 
 
-def commands_after(status: BatchStatus, manifest: Path | None) -> hints.CommandLine:
+def commands_after(status: BatchStatus, manifest: Path | None) -> hints.ToType:
     """A function from the name of a command to its text. `run` is the last one: without its cap it would spend more."""
     to_type, last = commands_on(status.batch, manifest), status.last_run
     if not last:

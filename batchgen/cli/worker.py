@@ -142,7 +142,7 @@ class WorkerDisplay:
         runner, to_type = run.runner, partial(self.command_for, run.batch)
         return RunProgress(
             *(self.database, run.batch.id, run.batch.name, run.last_event, to_type),
-            lambda: notice_of(runner, with_lock=False, command_line=to_type),
+            lambda: notice_of(runner, with_lock=False, to_type=to_type),
             as_json=self.as_json,
             runner=runner,
             is_one_of_many=True,
