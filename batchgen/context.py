@@ -217,16 +217,16 @@ class RunContext:
         in_time = [job for job in pending if not until or now + self.times.p90(*job.kind) <= until]
         hold = Hold.TIME if len(in_time) < len(pending) else None
         if max_cost is None:
-            return Choice(budget.priced(in_time[:capacity], prices), hold)
+            return Choice(budget.with_estimates(in_time[:capacity], prices), hold)
         prices = replace(prices, charged=pricelist.load_charges(connection, self.service.name))
         totals = ledger.totals(connection, self.batch_id)
-        choice = budget.choose(budget.priced(in_time[:capacity], prices), totals, max_cost)
+        choice = budget.choose(budget.with_estimates(in_time[:capacity], prices), totals, max_cost)
         return choice if choice.hold else replace(choice, hold=hold)
 
     def expected_cost(self, connection: Connection, most: int) -> Decimal:
         """USD that the first `most` pending jobs are expected to cost, within the cap; unknown prices count nothing."""
         pending = submission.ready(connection, self.batch_id, most, self.spec.selected)
-        cost = sum((job.estimated_usd or Decimal(0) for job in budget.priced(pending, self.prices)), Decimal(0))
+        cost = sum((job.estimated_usd or Decimal(0) for job in budget.with_estimates(pending, self.prices)), Decimal(0))
         if (max_cost := self.limits_in_force.max_cost) is None:
             return cost
         return min(cost, max(max_cost - ledger.totals(connection, self.batch_id).committed, Decimal(0)))

@@ -147,7 +147,7 @@ class Downloader(Stage):
                 faults.append(error.with_traceback(None))
                 if disk_advice(error):
                     return faults[-1]
-        return decisive(faults)
+        return decisive_fault(faults)
 
     async def on_disk(self, function: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self.threads, function, *args)
@@ -218,7 +218,7 @@ class Downloader(Stage):
             self.verifying -= 1
 
 
-def decisive(faults: Sequence[Exception]) -> Exception | None:
+def decisive_fault(faults: Sequence[Exception]) -> Exception | None:
     """The fault that decides about the job; None if there is none.
 
     A fault that may pass goes before an obstacle, an obstacle before a failure for good; `NotVideo` first, because its

@@ -61,7 +61,7 @@ class Poller(Stage):
         if due is None or due > now:
             return [], due
         per_minute = context.limits_in_force.polls_per_minute
-        allowance = rate.allowed(connection, self.key, per_minute, capacity, now)
+        allowance = rate.allowance(connection, self.key, per_minute, capacity, now)
         number = allowance.number
         self.backing_off = allowance.backing_off
         self.rate_limited = allowance.learned and number < capacity

@@ -107,7 +107,7 @@ class Runner:
         await self.upkeep.wake_waiting()
         # Learned limits and pauses are up to date while another run is at work; else they begin anew.
         if not await self.upkeep.others_at_work():
-            await self.database.write(rate.begin_run, self.context.service.name, clock.utcnow())
+            await self.database.write(rate.reset_for_run, self.context.service.name, clock.utcnow())
         await self.prepare()
         async with self.background_questions():
             await self.turn_all()

@@ -145,7 +145,7 @@ HOT_QUERIES: dict[str, Query] = {
     "settings": settings.current,
     "newest setting": settings.newest,
     "settings since": lambda c, b: settings.since(c, b, 0),
-    "active jobs": statistics.active,
+    "active jobs": statistics.count_active,
     "last event": lambda c, b: statistics.last_event(c),
     "failures": statistics.failures,
     "totals": ledger.totals,

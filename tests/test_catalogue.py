@@ -187,7 +187,7 @@ BASE = {"image_url": "a.png"}
     ],
 )
 def test_a_violation_has_pointer_message_and_hint(params: dict[str, Any], expected: list[tuple[str, str, str]]) -> None:
-    _, violations = validation.checked(STANDARD, UNIVERSAL, params, ("priority",))
+    _, violations = validation.check_params(STANDARD, UNIVERSAL, params, ("priority",))
     assert sorted((violation.pointer, violation.message, violation.hint) for violation in violations) == sorted(
         expected
     )
@@ -201,7 +201,7 @@ def test_a_violation_has_pointer_message_and_hint(params: dict[str, Any], expect
     ],
 )
 def test_the_length_of_a_text_is_checked(model: str, prompt: str, expected: str) -> None:
-    _, violations = validation.checked(model, UNIVERSAL, {"prompt": prompt, "image_url": "a.png"})
+    _, violations = validation.check_params(model, UNIVERSAL, {"prompt": prompt, "image_url": "a.png"})
     assert [violation.message for violation in violations] == [expected]
 
 
@@ -220,7 +220,7 @@ def test_the_length_of_a_text_is_checked(model: str, prompt: str, expected: str)
 )
 def test_of_several_alternatives_the_closest_is_explained(frame: object, expected: list[str]) -> None:
     params = {"prompt": "a", "keyframes": {"frame0": frame}}
-    _, violations = validation.checked("luma/ray-2", UNIVERSAL, params)
+    _, violations = validation.check_params("luma/ray-2", UNIVERSAL, params)
     assert [violation.message for violation in violations] == expected
 
 
@@ -246,7 +246,7 @@ def test_of_several_alternatives_the_closest_is_explained(frame: object, expecte
 def test_text_becomes_the_number_that_the_schema_has(
     model: str, params: dict[str, Any], coerced_params: dict[str, Any]
 ) -> None:
-    fitted = validation.checked(model, register.endpoint(model), params)[0]
+    fitted = validation.check_params(model, register.endpoint(model), params)[0]
     assert fitted == coerced_params
     assert list(map(type, fitted.values())) == list(map(type, coerced_params.values()))
 

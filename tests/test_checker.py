@@ -37,7 +37,7 @@ def clip(folder: Path, content: bytes = CLIP, name: str = "clip.mp4") -> Path:
 
 
 class HangingFile:
-    """A FIFO: whoever reads it waits for ever once `opened` has returned."""
+    """A FIFO: whoever reads it waits for ever once `open_video` has returned."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "hangs.mp4"

@@ -18,7 +18,7 @@ from batchgen.files import liveness
 from batchgen.jobs import State
 from batchgen.jobtable import copying, leases, moves, submission, sync
 from batchgen.jobtable.batches import Batch, stored_batches
-from batchgen.jobtable.copying import Copied
+from batchgen.jobtable.copying import TableCopy
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.engine import database_url
 from batchgen.jobtable.inspection import inspecting
@@ -64,7 +64,7 @@ def full(table: Table) -> Table:
     return table
 
 
-def copy(source: Database, target: str | Path, batch: str | None = None) -> Copied:
+def copy(source: Database, target: str | Path, batch: str | None = None) -> TableCopy:
     return copying.copy(source, target, batch, NOON, lambda *_: None)
 
 

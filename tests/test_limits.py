@@ -31,7 +31,7 @@ MINUTE = timedelta(minutes=1)
 
 def take(connection: Connection, key: LimitKey, per_minute: float, most: int, now: datetime) -> rate.Allowance:
     """Spend the whole allowance."""
-    allowance = rate.allowed(connection, key, per_minute, most, now)
+    allowance = rate.allowance(connection, key, per_minute, most, now)
     rate.spend(connection, key, per_minute, allowance.number, now)
     return allowance
 
@@ -88,10 +88,10 @@ def test_a_request_at_the_time_that_was_named_is_allowed(engine: Engine, per_min
         assert allowance.next_at
         later = max(allowance.next_at, now)
         with engine.begin() as connection:
-            assert rate.allowed(connection, KEY, per_minute, 1, later).number == 1
+            assert rate.allowance(connection, KEY, per_minute, 1, later).number == 1
             if later - now > timedelta(milliseconds=2):
                 early = later - timedelta(milliseconds=1)
-                assert rate.allowed(connection, KEY, per_minute, 1, early).number == 0
+                assert rate.allowance(connection, KEY, per_minute, 1, early).number == 0
         now = later
 
 
@@ -103,9 +103,9 @@ def test_the_whole_rate_is_used(table: Table) -> None:
 
 def test_an_allowance_that_is_not_spent_costs_nothing(table: Table) -> None:
     for _ in range(3):
-        assert table.change(rate.allowed, KEY, 60.0, 9, NOON).number == burst(60)
+        assert table.change(rate.allowance, KEY, 60.0, 9, NOON).number == burst(60)
     table.change(rate.spend, KEY, 60.0, 0, NOON)
-    assert table.change(rate.allowed, KEY, 60.0, 9, NOON).number == burst(60)
+    assert table.change(rate.allowance, KEY, 60.0, 9, NOON).number == burst(60)
 
 
 def test_a_restart_cannot_burst(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_restart_cannot_burst(tmp_path: Path) -> None:
 
 def test_two_services_do_not_share_a_rate(table: Table) -> None:
     table.change(take, KEY, 1.0, 1, NOON)
-    assert table.change(rate.allowed, LimitKey("simulator", LimitKind.SUBMITS), 1.0, 1, NOON).number == 1
+    assert table.change(rate.allowance, LimitKey("simulator", LimitKind.SUBMITS), 1.0, 1, NOON).number == 1
 
 
 SHARE = """
@@ -130,7 +130,7 @@ from batchgen.limits.rate import LimitKey
 from batchgen.jobtable.kinds import LimitKind
 from batchgen.jobtable.database import Database
 def take(connection, now):
-    allowance = rate.allowed(connection, LimitKey("x", LimitKind.SUBMITS), 600.0, 3, now)
+    allowance = rate.allowance(connection, LimitKey("x", LimitKind.SUBMITS), 600.0, 3, now)
     rate.spend(connection, LimitKey("x", LimitKind.SUBMITS), 600.0, allowance.number, now)
     return allowance.number
 noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -181,9 +181,9 @@ def pause(table: Table, now: datetime, retry_after: float | None = None) -> floa
 def test_a_pause_stops_every_request_until_it_ends(table: Table) -> None:
     pause(table, NOON, 40)
     for second in (0, 20, 39.999):
-        allowance = table.change(rate.allowed, KEY, 60.0, 5, NOON + second * SECOND)
+        allowance = table.change(rate.allowance, KEY, 60.0, 5, NOON + second * SECOND)
         assert allowance == rate.Allowance(0, NOON + 40 * SECOND, pause_reason="429", backing_off=True)
-    assert table.change(rate.allowed, KEY, 60.0, 5, NOON + 40 * SECOND).number
+    assert table.change(rate.allowance, KEY, 60.0, 5, NOON + 40 * SECOND).number
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_the_longest_retry_after_counts(table: Table) -> None:
 def test_a_time_that_nobody_would_write_now_stops_nothing(table: Table, column: str, ahead: int, wait: int) -> None:
     table.change(rate.row_of, KEY)
     table.change(lambda connection: rate.write(connection, KEY, **{column: NOON + ahead * SECOND, "reason": "429"}))
-    allowance = table.change(rate.allowed, KEY, 60.0, 5, NOON)
+    allowance = table.change(rate.allowance, KEY, 60.0, 5, NOON)
     assert bool(allowance.number) == (not wait)
     if wait > 1:
         assert allowance.next_at == NOON + wait * SECOND
@@ -270,7 +270,7 @@ def test_a_new_run_does_not_believe_what_was_learned_in_a_bad_night(
     table: Table, kind: LimitKind, window: float, expected: LearnedLimit
 ) -> None:
     key = learn(table, kind, window)
-    table.change(rate.begin_run, "aimlapi", NOON)
+    table.change(rate.reset_for_run, "aimlapi", NOON)
     assert table.change(rate.learned, key) == expected
 
 
@@ -285,11 +285,11 @@ def test_a_learned_rate_of_nothing_still_lets_a_request_through_every_minute(tab
 
 def test_a_run_that_begins_during_a_pause_tries_once_and_then_obeys(table: Table) -> None:
     pause(table, NOON, 86_400)
-    table.change(rate.begin_run, KEY.service, NOON + SECOND)
-    allowance = table.change(rate.allowed, KEY, 60.0, 5, NOON + SECOND)
+    table.change(rate.reset_for_run, KEY.service, NOON + SECOND)
+    allowance = table.change(rate.allowance, KEY, 60.0, 5, NOON + SECOND)
     assert (allowance.number, allowance.backing_off) == (1, True), "one at a time, whoever sends it"
     assert pause(table, NOON + SECOND, 86_400) == 600
-    assert table.change(rate.allowed, KEY, 60.0, 5, NOON + 2 * SECOND).number == 0
+    assert table.change(rate.allowance, KEY, 60.0, 5, NOON + 2 * SECOND).number == 0
 
 
 def test_a_loop_of_restarts_tries_every_ten_seconds(table: Table) -> None:
@@ -297,8 +297,8 @@ def test_a_loop_of_restarts_tries_every_ten_seconds(table: Table) -> None:
     pause(table, NOON, 86_400)
     for second in range(100):
         now = NOON + second * SECOND
-        table.change(rate.begin_run, KEY.service, now)
-        if table.change(rate.allowed, KEY, 6_000.0, 5, now).number:
+        table.change(rate.reset_for_run, KEY.service, now)
+        if table.change(rate.allowance, KEY, 6_000.0, 5, now).number:
             tries += 1
             pause(table, now, 86_400)
     assert tries == 10
@@ -306,21 +306,21 @@ def test_a_loop_of_restarts_tries_every_ten_seconds(table: Table) -> None:
 
 def test_a_clock_that_was_set_back_keeps_no_run_from_its_try(table: Table) -> None:
     pause(table, NOON, 86_400)
-    table.change(rate.begin_run, KEY.service, NOON)
+    table.change(rate.reset_for_run, KEY.service, NOON)
     pause(table, NOON, 86_400)
     earlier = NOON - 3_600 * SECOND
-    table.change(rate.begin_run, KEY.service, earlier)
-    assert table.change(rate.allowed, KEY, 60.0, 5, earlier).number == 1
+    table.change(rate.reset_for_run, KEY.service, earlier)
+    assert table.change(rate.allowance, KEY, 60.0, 5, earlier).number == 1
 
 
 def test_a_pause_survives_a_restart(tmp_path: Path) -> None:
     with Database(tmp_path / "a.db") as database:
         database.write_now(rate.pause, KEY, "429", NOON, 60 * SECOND)
     with Database(tmp_path / "a.db") as database:
-        assert database.write_now(rate.allowed, KEY, 60.0, 5, NOON + SECOND).number == 0
+        assert database.write_now(rate.allowance, KEY, 60.0, 5, NOON + SECOND).number == 0
 
 
 def test_an_accepted_request_does_not_end_a_pause(table: Table) -> None:
     pause(table, NOON, 30)
     table.change(rate.reset_backoff, KEY)
-    assert table.change(rate.allowed, KEY, 60.0, 5, NOON + SECOND).number == 0
+    assert table.change(rate.allowance, KEY, 60.0, 5, NOON + SECOND).number == 0

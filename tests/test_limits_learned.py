@@ -237,7 +237,7 @@ async def test_the_rate_is_what_was_accepted_until_the_service_is_willing_again(
         clock.tick(1)
     assert learned(table, LimitKind.SUBMITS).window == pytest.approx(6 * MARGIN, rel=0.01)
     assert (
-        table.change(rate.allowed, LimitKey("aimlapi", LimitKind.POLLS), 6_000.0, 1, NOON + 7 * SECOND).number == 0
+        table.change(rate.allowance, LimitKey("aimlapi", LimitKind.POLLS), 6_000.0, 1, NOON + 7 * SECOND).number == 0
     ), "polls wait as well: they may share the account's requests"
 
 

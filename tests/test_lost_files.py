@@ -25,7 +25,7 @@ from batchgen.jobtable.run_lock import Owner
 from batchgen.limits import blockers
 from batchgen.report.hints import advice
 from batchgen.report.live_view import LiveView
-from batchgen.report.progress import CAUSE_AGAIN, Progress
+from batchgen.report.progress import CAUSE_AGAIN, RunProgress
 from batchgen.report.words import blocker_line, lost_lines
 from batchgen.runs.ending import judge_run
 from tests.conftest import NOON
@@ -259,7 +259,7 @@ async def test_a_run_says_once_why_jobs_wait_and_again_when_the_reason_changes_o
 ) -> None:
     wait_for_downloads(table, "503 after 3 bytes", "a", tries=2)
     stream = io.StringIO()
-    progress = Progress(
+    progress = RunProgress(
         *(table.database, table.batch_id, "spring", 10**9, "batchgen {}".format, lambda: ("", advice(""))),
         stream=stream,
         as_json=True,

@@ -483,7 +483,7 @@ def test_a_file_that_changes_before_it_is_sent_fails_its_job_alone(
     change(tmp_path / "i.png")  # type: ignore[operator]
     with pytest.raises(InputFault, match=message):
         local_files.read(tmp_path, '{"image_url": "i.png"}', ["/image_url"])
-    assert local_files.changed(tmp_path, digests) == ([] if change is Path.unlink else ["i.png"])
+    assert local_files.changed_files(tmp_path, digests) == ([] if change is Path.unlink else ["i.png"])
 
 
 def test_too_many_open_files_are_told_with_what_to_do_where_a_file_is_read(tmp_path: Path) -> None:

@@ -477,7 +477,7 @@ async def test_a_refused_poll_pauses_polls_and_no_submit(table: Table, clock: Cl
     assert await turn(poller) == NOON + 9 * SECOND
     assert len(service.fetched) == 1
     row = LimitKey("aimlapi", LimitKind.SUBMITS)
-    assert table.change(rate.allowed, row, 60.0, 1, NOON).number == 1
+    assert table.change(rate.allowance, row, 60.0, 1, NOON).number == 1
     clock.tick(9)
     poller.at_once = 8
     await poller.tick(datetime.now(NOON.tzinfo))
@@ -500,4 +500,4 @@ async def test_refused_polls_set_the_rate_of_polls(table: Table, clock: Clock) -
     )
     clock.tick(10)
     table.now += HOUR
-    assert table.change(rate.allowed, poller.key, 6_000.0, 8, datetime.now(NOON.tzinfo)).number == 1
+    assert table.change(rate.allowance, poller.key, 6_000.0, 8, datetime.now(NOON.tzinfo)).number == 1

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from batchgen.errors import UsageError
 from batchgen.jobtable import engine, table_lock
-from batchgen.jobtable.database import Database, explained
+from batchgen.jobtable.database import Database, reason_for_person
 from batchgen.jobtable.statistics import batch_summary
 from tests.batches import write_manifest
 from tests.conftest import NOON, Command, Simulate
@@ -108,7 +108,9 @@ def test_a_server_that_ends_an_idle_transaction_is_a_sentence(place: str, pause_
         while True:
             connection.execute(text("SELECT 1"))
     reading.dispose()
-    assert explained(caught.value).startswith("the server ended the connection, and its log says why. Where it bounds")
+    assert reason_for_person(caught.value).startswith(
+        "the server ended the connection, and its log says why. Where it bounds"
+    )
 
 
 def test_a_table_that_may_only_be_read_is_a_sentence_and_ends_a_worker(

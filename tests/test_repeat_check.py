@@ -29,7 +29,7 @@ from batchgen.jobtable.selection import Selected
 from batchgen.jobtable.submission import Sender
 from batchgen.jobtable.sync import OnChanged, SyncResult
 from batchgen.jobtable.takeover import Adopter
-from batchgen.limits.steering import Enrolled, read_steering
+from batchgen.limits.steering import EnrolledManifest, read_steering
 from batchgen.manifest.limits import Limits
 from batchgen.reconciler import Reconciler
 from batchgen.runs.repeat_check import HISTORY_TRIES, RepeatCheck
@@ -212,7 +212,7 @@ async def test_a_job_that_was_cancelled_before_the_comparison_is_compared_when_i
 ) -> None:
     lisa = spec("lisa", image="https://example.com/lisa.jpg")
     synced = table.sync("mona", lisa)
-    enrolled = str(Enrolled())
+    enrolled = str(EnrolledManifest())
     table.change(settings.record_manifest, table.batch_id, enrolled, table.now, "anna@studio")
     bought = past(table, "lisa", NOON - 5 * HOUR)
     assert table.cancel("lisa") == ["lisa"]
@@ -228,7 +228,7 @@ async def test_a_job_that_was_cancelled_before_the_comparison_is_compared_when_i
 async def test_a_job_that_is_pending_again_may_have_been_bought_where_the_table_is_an_older_copy(
     how: str, table: Table, clock: Clock
 ) -> None:
-    enrolled = str(Enrolled())
+    enrolled = str(EnrolledManifest())
     table.bring(State.FAILED if how == "retried" else State.UNCONFIRMED, "mona")
     table.change(settings.record_manifest, table.batch_id, enrolled, table.now, "anna@studio")
     bought = past(table, "mona", NOON + MINUTE)
@@ -254,7 +254,7 @@ async def test_a_request_of_this_run_that_was_refuted_is_sent_again_at_once(tabl
     context = context_of(table, service)
     clock.tick(1)
     table.bring(State.UNCONFIRMED)
-    table.change(settings.record_manifest, table.batch_id, str(Enrolled()), table.now, "anna@studio")
+    table.change(settings.record_manifest, table.batch_id, str(EnrolledManifest()), table.now, "anna@studio")
     context.compared = table.database.read_now(read_steering, table.batch_id).manifest
     await turn(Reconciler(context, 1))
     await turn(Scheduler(context, 8))
@@ -391,7 +391,7 @@ async def test_a_run_stops_before_it_buys_what_a_renamed_job_has_paid_for_meanwh
     scheduler = Scheduler(context_of(table, ScriptedService()), 8)
     await turn(scheduler)
     table.sync("lisa")
-    enrolled = Enrolled(orphans=frozenset({"mona"}))
+    enrolled = EnrolledManifest(orphans=frozenset({"mona"}))
     table.change(settings.record_manifest, table.batch_id, str(enrolled), table.now, "anna@studio")
     await turn(scheduler)
     assert table.states() == {"mona": "generating", "lisa": "pending"}, "not before it is compared with the log"

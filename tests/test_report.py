@@ -25,7 +25,7 @@ from batchgen.limits.blockers import Blocker
 from batchgen.report import hints
 from batchgen.report.formats import dollars, duration, local_time, shortened
 from batchgen.report.live_view import LiveView, bar_columns, render
-from batchgen.report.progress import SILENCE, Progress
+from batchgen.report.progress import SILENCE, RunProgress
 from batchgen.report.terminal import OutputStream, RedrawnLines
 from batchgen.report.words import (
     APPEARANCES,
@@ -194,9 +194,9 @@ def test_a_line_that_nobody_can_read_is_no_error() -> None:
             assert output.failure
 
 
-def progress_of(table: Table, after: int, stream: IO[str], notice: str) -> Progress:
+def progress_of(table: Table, after: int, stream: IO[str], notice: str) -> RunProgress:
     following = "batchgen {}".format
-    return Progress(
+    return RunProgress(
         table.database, table.batch_id, "b", after, following, lambda: (notice, hints.advice("")), stream=stream
     )
 

@@ -19,7 +19,7 @@ from batchgen.errors import ManifestChanged
 from batchgen.jobs import CHARGES, ErrorClass, State
 from batchgen.jobtable import polling, reconciliation, settings, statistics
 from batchgen.jobtable.invariants import violations
-from batchgen.limits.steering import Enrolled
+from batchgen.limits.steering import EnrolledManifest
 from batchgen.manifest.limits import Limits
 from batchgen.poller import Poller
 from batchgen.services.outcomes import Failed, FetchOutcome, Finished, Unavailable, Working
@@ -174,7 +174,7 @@ def test_a_generation_that_is_awaited_again_has_the_deadline_of_the_manifest(
     table: Table, clock: Clock, end: Callable[[Table], None], command: list[str]
 ) -> None:
     end(table)
-    enrolled = str(Enrolled(Limits(deadline_minutes=180.0)))
+    enrolled = str(EnrolledManifest(Limits(deadline_minutes=180.0)))
     table.change(settings.record_manifest, table.batch_id, enrolled, table.now, "anna@studio")
     assert run_command(table, *command).exit_code == 0
     assert table.states() == {"mona": "generating"}

@@ -21,7 +21,7 @@ from batchgen.jobtable import ledger, settings, statistics, submission
 from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.selection import Selection, select_jobs
 from batchgen.limits import accounting, steering
-from batchgen.limits.steering import Enrolled, read_steering
+from batchgen.limits.steering import EnrolledManifest, read_steering
 from batchgen.manifest.limits import AUTO, Limits
 from batchgen.measurer import Measurer
 from batchgen.runner import Runner
@@ -84,7 +84,7 @@ def test_a_worker_keeps_to_the_limits_of_a_manifest_that_is_enrolled_again_while
     context = context_of(table, ScriptedService())
     change_spec(context, is_worker=True)
     for cap, expected in (("20", 20), ("0.01", Decimal("0.01"))):
-        enrolled = Enrolled(replace(FAST, max_cost=Decimal(cap)))
+        enrolled = EnrolledManifest(replace(FAST, max_cost=Decimal(cap)))
         table.change(settings.record_manifest, table.batch_id, str(enrolled), table.now, ANNA)
         table.database.read_now(context.heed)
         assert (context.limits.in_flight, context.limits_in_force.max_cost) == (100, expected)
@@ -101,7 +101,7 @@ def test_the_cap_of_a_manifest_that_is_enrolled_again_holds_for_a_run_at_work_un
     table.sync("mona")
     context = context_of(table, ScriptedService(), replace(FAST, in_flight=9, max_cost=Decimal(50)))
     change_spec(context, typed='{"max_cost": "50"}' if has_typed_cap else None)
-    enrolled = Enrolled(replace(FAST, max_cost=Decimal(3)))
+    enrolled = EnrolledManifest(replace(FAST, max_cost=Decimal(3)))
     table.change(settings.record_manifest, table.batch_id, str(enrolled), table.now, ANNA)
     table.database.read_now(context.heed)
     assert context.limits_in_force.max_cost == expected
@@ -308,7 +308,7 @@ def test_a_manifest_that_another_table_may_have_is_named_with_some_of_those_that
 def test_what_is_set_is_shown_with_where_it_comes_from(table: Table, batchgen: Command) -> None:
     table.sync("mona")
     limits = Limits(downloads=2, max_cost=Decimal("80.10"), on_unconfirmed="resubmit")
-    enrolled = Enrolled(limits, frozenset({"old"}))
+    enrolled = EnrolledManifest(limits, frozenset({"old"}))
     table.change(settings.record_manifest, table.batch_id, str(enrolled), table.now, ANNA)
     assert steering.read_enrolled(table.database.read_now(read_steering, table.batch_id)) == enrolled
     assert (

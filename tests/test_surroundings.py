@@ -38,7 +38,7 @@ from batchgen.jobtable.database import errors_for_people
 from batchgen.jobtable.engine import database_url
 from batchgen.jobtable.sync import SyncResult
 from batchgen.report import hints
-from batchgen.report.progress import Progress
+from batchgen.report.progress import RunProgress
 from batchgen.report.terminal import LossyStream, OutputStream, UnawaitedLines, print_json, print_lines
 from batchgen.runs.upkeep import Upkeep
 from batchgen.services.outcomes import Unknown
@@ -300,7 +300,7 @@ async def test_what_hooks_come_to_waits_for_the_reader_and_the_run_does_not(tabl
     table.sync("mona")
     with unread_pipe() as (read_end, stream):
         words = ("batchgen {}".format, lambda: ("", hints.advice("")))
-        progress = Progress(table.database, table.batch_id, "spring", 0, *words, stream=stream)
+        progress = RunProgress(table.database, table.batch_id, "spring", 0, *words, stream=stream)
         async with progress.following():
             progress.add_hook("run", HookResult("mona", "mona.mp4", 1, "no such bucket"))
             os.read(read_end, 1 << 20)
@@ -373,7 +373,7 @@ def test_after_the_clock_was_set_back_the_whole_log_is_compared_again(table: Tab
     table.change(settings.record_comparison, table.batch_id, NOON)
     synced = SyncResult(table.batch_id)
     for at, since in (
-        (NOON, NOON - repeats.CLOCK_SKEW),
+        (NOON, NOON - repeats.LOG_CLOCK_SKEW),
         (NOON - timedelta(hours=2), NOON - timedelta(hours=2) - repeats.HISTORY),
     ):
         assert table.database.read_now(repeats.compared_since, synced, at) == since

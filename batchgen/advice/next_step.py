@@ -69,7 +69,7 @@ RAISED = {Hold.BUDGET: "a higher max_cost", Hold.TIME: "a later until"}
 """With what a run goes on that a limit has ended."""
 
 
-def after(code: ExitCode, hold: Hold | None = None, is_limit_set: bool = False) -> NextStep:
+def step_after(code: ExitCode, hold: Hold | None = None, is_limit_set: bool = False) -> NextStep:
     """What a person does after a run that ended so, for `hold` where that is known, whatever its jobs are."""
     if hold and is_limit_set:
         return NextStep("raise the limit where it was set; then the same command goes on", f"set {SETTING_OF[hold]}=…")
@@ -87,7 +87,7 @@ def next_step(ending: Ending) -> NextStep:
     if ending.exit_code is ExitCode.ACCOUNT and ending.trouble in RESTORED:
         return NextStep(f"{RESTORED[ending.trouble]}, the same command goes on", ExitCode.ACCOUNT.command)
     if ending.exit_code is not ExitCode.INCOMPLETE:
-        return after(ending.exit_code, ending.hold, ending.is_limit_set)
+        return step_after(ending.exit_code, ending.hold, ending.is_limit_set)
     lost, summary = bool(ending.lost.files), ending.batch_summary
     return next_of(summary, has_lost_files=lost, outdated=ending.outdated, given_up=ending.given_up)
 
@@ -122,4 +122,4 @@ def next_of(
         return last
     if summary.waiting:
         return NextStep("the same command goes on with the jobs that are not delivered", "run")
-    return GIVEN_UP if given_up else after(ExitCode.DELIVERED)
+    return GIVEN_UP if given_up else step_after(ExitCode.DELIVERED)

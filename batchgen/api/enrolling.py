@@ -22,7 +22,7 @@ from batchgen.jobtable.repeats import RepeatSearch, compare
 from batchgen.jobtable.rows import ids_of, keys_of
 from batchgen.jobtable.selection import Selection, select_jobs, selected_of
 from batchgen.jobtable.sync import OnChanged, SyncResult
-from batchgen.limits.steering import Enrolled
+from batchgen.limits.steering import EnrolledManifest
 from batchgen.manifest.reader import Manifest
 
 
@@ -105,7 +105,7 @@ def enroll(
         raise ManifestChanged(f"{error}{beside}") from None
     # By their keys, which stay when the batch moves to another table.
     edited = keys_of(connection, synced.edited_after)
-    enrolled = Enrolled(manifest.limits, keys_of(connection, synced.orphans), edited)
+    enrolled = EnrolledManifest(manifest.limits, keys_of(connection, synced.orphans), edited)
     settings.record_manifest(
         connection,
         batch_id=synced.batch_id,

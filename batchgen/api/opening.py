@@ -94,7 +94,7 @@ def settle_known(connection: Connection, spec: RunSpec, now: datetime) -> None:
     search = RepeatSearch(synced.batch_id, service, spec.folder, synced.orphans, selected=spec.selected)
     matches = repeats.compare(connection, search).repeats
     adopter = Adopter(Sender("", service, ""), plugin(service).handle_of, now, spec.limits.deadline_at(now))
-    said = takeover.said_of(matches, spec.on_changed, synced.redone)
+    said = takeover.decision_on(matches, spec.on_changed, synced.redone)
     takeover.settle(connection, matches, spec.folder, adopter, said, synced.redone)
 
 

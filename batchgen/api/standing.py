@@ -13,7 +13,7 @@ from batchgen.jobtable.database import Database
 from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.measuring import SuspectClips
 from batchgen.jobtable.moves import Departure
-from batchgen.jobtable.statistics import BatchSummary, LastRun
+from batchgen.jobtable.statistics import BatchSummary, StoredRun
 from batchgen.limits import blockers
 from batchgen.limits.blockers import Blocker, WaitKind
 from batchgen.limits.steering import InForce, outdated_failures, read_in_force
@@ -42,7 +42,7 @@ class BatchStatus:
     """How many a person gave up, whose answer was lost."""
     standstill: str
     """Why the runs at work submit nothing for now; "" where one of them may."""
-    last_run: LastRun | None
+    last_run: StoredRun | None
     left_out: int
     """How many pending jobs the selection of the last run leaves out, where no run is at work."""
     move: Departure | None

@@ -44,13 +44,13 @@ def request_schemas(document: Mapping[str, Any], model: str) -> dict[str, Schema
         for path, methods in document["paths"].items()
         if "post" in methods
     }
-    return usable(
+    return usable_schemas(
         {path: body for path, body in requests.items() if model in body["properties"]["model"].get("enum", [model])},
         model,
     )
 
 
-def usable(schemas: Mapping[str, Schema], model: str) -> dict[str, Schema]:
+def usable_schemas(schemas: Mapping[str, Schema], model: str) -> dict[str, Schema]:
     """Schemas by path, from a document or from a job table, with nothing in them but what a check needs.
 
     Raises one of `ODD_DOCUMENT` where they are too large or not of the expected form.

@@ -49,7 +49,7 @@ def parameters(model: str, endpoint: str) -> tuple[str, ...]:
     return (*required, *(name for name in schema["properties"] if name != "model" and name not in required))
 
 
-def checked(
+def check_params(
     model: str, endpoint: str, params: Mapping[str, Any], other_keys: Collection[str] = ()
 ) -> tuple[dict[str, Any], list[Violation]]:
     """`params` (without `model`) converted to the types of the schema, and all violations in them.

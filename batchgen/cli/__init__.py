@@ -150,7 +150,7 @@ def check_time_zone() -> None:
 
 def reported(typed: click.UsageError) -> click.UsageError:
     """The error, explained, which click prints as text; with `--json` it is a line on standard output as well."""
-    error = usage_errors.explained(typed)
+    error = usage_errors.explain(typed)
     if is_json():
         from batchgen.report.hints import usage_json
 

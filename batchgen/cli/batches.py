@@ -18,7 +18,7 @@ from batchgen.jobtable.batches import StoredBatch, chosen_batches, is_moved, mad
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.moves import refuse_moved
 from batchgen.jobtable.selection import is_pattern, matching
-from batchgen.report.hints import CommandLine
+from batchgen.report.hints import ToType
 from batchgen.services.registry import SIMULATOR
 
 
@@ -118,7 +118,7 @@ def state_words(states: Collection[State], conjunction: str) -> str:
     return listed([state for state in State if state in states], conjunction)
 
 
-def commands_on(batch: StoredBatch, manifest: Path | None) -> CommandLine:
+def commands_on(batch: StoredBatch, manifest: Path | None) -> ToType:
     """A function from the name of a command to its text for a batch of the job table, which `manifest` made."""
     db = db_option_as_typed()
     if manifest is None:

@@ -182,7 +182,7 @@ def write_format(export: Export, form: str, path: Path | None, choice: VerdictFi
             f"{path}: already exists with other content, and was not changed. Name another file with -o"
         ) from None
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise unwritable_file(path, error) from error
     count = plural(export.clips.exported, "clip")
     print_lines(f"{path}: {count} of {export.batch}{'' if is_new else ', as it was already'}", err=True)
     return True
@@ -199,7 +199,7 @@ def write_shards(export: Export, path: Path, choice: VerdictFilter, shard_mb: in
             shards.read()
             foreign = shards.sample_names - shards.write(export.all_records())
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise unwritable_file(path, error) from error
     of_them = f", {plural(len(shards.written), 'new tar file')}" if shards.written else ", as they were already"
     print_lines(f"{path / name}-*.tar: {plural(export.clips.exported, 'clip')} of {export.batch}{of_them}", err=True)
     if foreign:
@@ -228,7 +228,7 @@ def write_sidecars(export: Export) -> bool:
         except BatchgenError as error:
             faults.append(str(error))
         except OSError as error:
-            raise unwritable(export.clips.folder / path, error) from error
+            raise unwritable_file(export.clips.folder / path, error) from error
     rest = export.clips.exported - written - len(faults)
     unchanged = f", {rest} as they were already" if rest else ""
     print_lines(f"{plural(written, 'sidecar')} written beside the clips of {export.batch}{unchanged}", err=True)
@@ -248,6 +248,6 @@ def report(export: Export, retry: str) -> bool:
     return not gone
 
 
-def unwritable(path: Path, error: OSError) -> StorageError:
+def unwritable_file(path: Path, error: OSError) -> StorageError:
     place = f" ({error.filename})" if error.filename and str(error.filename) != str(path) else ""
     return StorageError(f"{path}: cannot be written{place}: {os_reason(error)}. The same command goes on from there")

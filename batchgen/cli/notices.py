@@ -11,7 +11,7 @@ from batchgen.cli import options
 from batchgen.measurer import LAST_SECONDS
 from batchgen.report import hints
 from batchgen.report.formats import local_time
-from batchgen.report.hints import CommandLine
+from batchgen.report.hints import ToType
 from batchgen.report.run_events import Advice
 from batchgen.report.settings import pause_notice
 from batchgen.runner import Runner
@@ -21,7 +21,7 @@ SOON = timedelta(seconds=3)
 
 
 def notice_of(
-    runner: Runner, commands_left: int = 0, *, with_lock: bool, command_line: CommandLine = options.command_to_type
+    runner: Runner, commands_left: int = 0, *, with_lock: bool, to_type: ToType = options.command_to_type
 ) -> tuple[str, Advice]:
     """Why a run is doing less than it could, with what it warns of, and what a person does about it.
 
@@ -29,13 +29,13 @@ def notice_of(
     """
     obstacles = runner.context.obstacles
     lock = runner.database.lock.notice if with_lock else ""
-    reason = reason_of(runner, commands_left, command_line)
+    reason = reason_of(runner, commands_left, to_type)
     waiting = f"{plural(len(obstacles), 'file')} cannot be written now" if obstacles else ""
     message = "; ".join(filter(None, (lock, reason, waiting, runner.context.warning)))
-    return message, notice_advice(runner, command_line)
+    return message, notice_advice(runner, to_type)
 
 
-def reason_of(runner: Runner, commands_left: int, command_line: CommandLine) -> str:
+def reason_of(runner: Runner, commands_left: int, to_type: ToType) -> str:
     """The first reason to do less; "" where there is none."""
     context, now = runner.context, clock.utcnow()
     if commands_left:
@@ -47,7 +47,7 @@ def reason_of(runner: Runner, commands_left: int, command_line: CommandLine) -> 
     if context.blocked:
         return f"no more submits: {context.blocked.reason}"
     if (pause := context.steering.pause) and context.in_flight_at_pause is not None:
-        return pause_notice(pause, context.in_flight_at_pause, now, command_line)
+        return pause_notice(pause, context.in_flight_at_pause, now, to_type)
     if context.credit_wait.refusal and context.credit_wait.next_at:
         at = local_time(context.credit_wait.next_at, now)
         return f"no more submits until the account is topped up: {context.credit_wait}; its balance is asked at {at}"
@@ -59,11 +59,11 @@ def reason_of(runner: Runner, commands_left: int, command_line: CommandLine) -> 
     return ""
 
 
-def notice_advice(runner: Runner, command_line: CommandLine) -> Advice:
+def notice_advice(runner: Runner, to_type: ToType) -> Advice:
     if stop := stop_of(runner.context, clock.utcnow()):
         return hints.advice(stop.hint, options.same_command())
     if runner.signal:
         return hints.advice("the same command goes on", options.same_command())
     if runner.context.steering.pause:
-        return hints.advice("resume the batch", command_line("resume"))
+        return hints.advice("resume the batch", to_type("resume"))
     return hints.advice("")

@@ -32,7 +32,7 @@ from batchgen.manifest.limits import NAMES
 from batchgen.report import hints
 from batchgen.report.formats import counts
 from batchgen.report.log import LineHandler, log_to_stderr
-from batchgen.report.progress import Progress
+from batchgen.report.progress import RunProgress
 from batchgen.report.run_events import Elsewhere, Enrolled, Warned
 from batchgen.report.settings import in_force_lines, settings_json
 from batchgen.report.terminal import UnawaitedLines, print_lines, show
@@ -210,7 +210,7 @@ def open_log(path: Path) -> IO[str]:
 
 async def run_with_progress(opened: OpenRun, as_json: bool, log: IO[str] | None, sentences: LineHandler) -> Ending:
     database, spec, runner = opened.database, opened.spec, opened.runner
-    progress = Progress(
+    progress = RunProgress(
         *(database, spec.synced.batch_id, spec.batch.name, opened.last_event, options.command_to_type),
         lambda: notice_of(runner, opened.hooks.commands_left, with_lock=sentences.is_silent),
         as_json=as_json,

@@ -14,7 +14,7 @@ import click
 
 from batchgen import clock
 from batchgen.advice.command_line import options_of
-from batchgen.advice.next_step import BY_THE_MANIFEST, NextStep, after, next_of
+from batchgen.advice.next_step import BY_THE_MANIFEST, NextStep, next_of, step_after
 from batchgen.api import standing
 from batchgen.api.standing import BatchStatus
 from batchgen.catalogue.wording import plural
@@ -89,10 +89,10 @@ def watch_runs(manifest: Path | None, db: str | None, *, simulate: bool, as_json
 
 
 async def show_run(database: Database, batch: StoredBatch, manifest: Path | None, *, as_json: bool) -> None:
-    from batchgen.report.progress import Progress  # Imported here: only --watch needs it.
+    from batchgen.report.progress import RunProgress  # Imported here: only --watch needs it.
 
     standstill = ""
-    progress = Progress(
+    progress = RunProgress(
         *(database, batch.id, batch.name, await database.read(statistics.last_event), commands_on(batch, manifest)),
         lambda: (standstill and f"no more submits for now: {standstill}", hints.advice("")),
         as_json=as_json,
@@ -120,7 +120,7 @@ def print_status_json(status: BatchStatus, manifest: Path | None) -> None:
     elif status.runs:
         advice = hints.advice(f"{at_work(status)}; this shows what it does", to_type("status --watch"))
     else:
-        step = next_step(status)
+        step = step_of_status(status)
         advice = hints.advice(step.hint, step.command and to_type(step.command))
     document = words.summary_json(status.batch.name, summary, status.blockers, to_type)
     for wait, blocker in zip(document["waits"], status.blockers, strict=True):
@@ -148,7 +148,7 @@ def print_status(status: BatchStatus, manifest: Path | None) -> None:
     lines += words.lost_lines(status.lost, "" if away else to_type("retry"))
     lines += words.remark_lines(status.remarks, REMARKS_READ, reasons(State.DONE))
     lines += words.suspect_lines(status.suspects, to_type("review"))
-    step = next_step(status)
+    step = step_of_status(status)
     if (step.command in BY_A_PERSON or step is BY_THE_MANIFEST) and not (away or status.runs):
         lines.append(hints.next_line(step.hint, to_type(step.command)))
     if away:
@@ -167,20 +167,20 @@ def at_work(status: BatchStatus) -> str:
     return f"{plural(status.runs, 'run')} at work{reason}"
 
 
-def standstill_lines(status: BatchStatus, now: datetime, to_type: hints.CommandLine) -> Iterator[str]:
+def standstill_lines(status: BatchStatus, now: datetime, to_type: hints.ToType) -> Iterator[str]:
     """How the last run ended, unless a person has changed that since, and what another one does."""
     last = status.last_run
     is_mended = last and last.exit_code == ExitCode.LIMIT_REACHED and not step_again(status)
     if last and last.ended_at and last.message and last.exit_code not in OTHERWISE_SHOWN and not is_mended:
         yield from f"the last run ended {local_time(last.ended_at, now)}: {last.message}".split("\n")
-    step, run = step_after(status), to_type("run")
+    step, run = step_before_run(status), to_type("run")
     if status.in_force.pause or not step:
         yield f"no run is at work: `{run}` goes on{', once the pause has ended' if status.in_force.pause else ''}"
     else:
         yield f"no run is at work; {step.hint}: `{to_type(step.command) if step.command else run}`"
 
 
-def commands_after(status: BatchStatus, manifest: Path | None) -> hints.CommandLine:
+def commands_after(status: BatchStatus, manifest: Path | None) -> hints.ToType:
     """A function from the name of a command to its text. `run` is the last one: without its cap it would spend more."""
     to_type, last = commands_on(status.batch, manifest), status.last_run
     if not last:
@@ -205,16 +205,16 @@ def step_again(status: BatchStatus) -> NextStep | None:
     if is_charged or (is_changed and last.exit_code == ExitCode.LIMIT_REACHED):
         return None
     is_limit_set = last.hold is not None and any(value.name is SETTING_OF.get(last.hold) for value in values)
-    return after(ExitCode(last.exit_code), last.hold, is_limit_set)
+    return step_after(ExitCode(last.exit_code), last.hold, is_limit_set)
 
 
-def next_step(status: BatchStatus) -> NextStep:
+def step_of_status(status: BatchStatus) -> NextStep:
     """What a person does, where no run is at work."""
-    lost, last = bool(status.lost.files), step_after(status)
+    lost, last = bool(status.lost.files), step_before_run(status)
     return next_of(status.summary, has_lost_files=lost, outdated=status.outdated, given_up=status.given_up, last=last)
 
 
-def step_after(status: BatchStatus) -> NextStep | None:
+def step_before_run(status: BatchStatus) -> NextStep | None:
     """What keeps the next run from going on, and what a person does about it."""
     if step := step_again(status):
         return step

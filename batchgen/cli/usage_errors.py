@@ -47,7 +47,7 @@ def unknown_command(args: Sequence[str], commands: Collection[str]) -> str:
     return f"There is no command {name!r}.{f' Did you mean `{near[0]}`?' if near else ''}"
 
 
-def explained(error: click.UsageError) -> click.UsageError:
+def explain(error: click.UsageError) -> click.UsageError:
     """The same error; of a missing manifest, an argument too many or an unknown option, with what is meant by it."""
     if isinstance(error, click.MissingParameter) and error.param and error.param.name == "manifest":
         return click.MissingParameter(f"It is the YAML file with the jobs; {INIT_WRITES}.", error.ctx, error.param)

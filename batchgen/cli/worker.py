@@ -29,7 +29,7 @@ from batchgen.jobtable.fingerprint import JobWithFiles, local_names
 from batchgen.report import hints
 from batchgen.report.formats import shortened
 from batchgen.report.log import log_to_stderr
-from batchgen.report.progress import Progress
+from batchgen.report.progress import RunProgress
 from batchgen.report.run_events import Advice, Worked
 from batchgen.report.terminal import READER_SECONDS, OutputStream, UnawaitedLines, print_json, results
 from batchgen.report.words import summary_line
@@ -137,12 +137,12 @@ class WorkerDisplay:
             message += f"; {absent_words(run.absent)}"
         self.show_step(run.batch.name, "began", message, None)
 
-    def progress_of(self, run: WorkerRun) -> Progress:
+    def progress_of(self, run: WorkerRun) -> RunProgress:
         """The lines about one batch, among those about others."""
         runner, to_type = run.runner, partial(self.command_for, run.batch)
-        return Progress(
+        return RunProgress(
             *(self.database, run.batch.id, run.batch.name, run.last_event, to_type),
-            lambda: notice_of(runner, with_lock=False, command_line=to_type),
+            lambda: notice_of(runner, with_lock=False, to_type=to_type),
             as_json=self.as_json,
             runner=runner,
             is_one_of_many=True,

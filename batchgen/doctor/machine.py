@@ -39,14 +39,14 @@ SHOWN_PARTS = 20
 
 
 def examine_machine(folder: Path) -> Iterator[Finding]:
-    numbers = ", ".join(f"{name} {installed(name)}" for name in LIBRARIES)
+    numbers = ", ".join(f"{name} {installed_version(name)}" for name in LIBRARIES)
     python = f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
     yield ok("versions", f"batchgen {__version__}, {python}, {numbers}")
     yield examine_decoder()
     yield examine_disk(folder)
 
 
-def installed(name: str) -> str:
+def installed_version(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:

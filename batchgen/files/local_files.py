@@ -71,7 +71,7 @@ def read_whole(folder: Path, name: str, output: str, input_files: str | None) ->
         return content, 0
 
 
-def changed(folder: Path, digests: str | None) -> list[str]:
+def changed_files(folder: Path, digests: str | None) -> list[str]:
     """The names of the files whose content has changed since it was sent. A file that is gone has not changed."""
     files = FileDigests(folder, [digests])
     return [name for name, sent in json.loads(digests or "{}").items() if files.of(name) not in (None, sent["sha256"])]

@@ -178,10 +178,10 @@ def within_bars(one: Picture, other: Picture) -> tuple[range, range]:
     brightest = [max(levels) for levels in zip(one, other, strict=True)]
     rows = [max(brightest[3 * width * row : 3 * width * (row + 1)]) for row in range(height)]
     columns = [max(max(brightest[3 * column + colour :: 3 * width]) for colour in range(3)) for column in range(width)]
-    return between(rows), between(columns)
+    return bright_range(rows), bright_range(columns)
 
 
-def between(levels: Sequence[int]) -> range:
+def bright_range(levels: Sequence[int]) -> range:
     """Those from the first one to the last one that is not black. The one beside a bar may be partly black."""
     bright = [number for number, level in enumerate(levels) if level > BLACK_LEVELS]
     if not bright:

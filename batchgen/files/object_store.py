@@ -53,7 +53,7 @@ class StoredObject:
 
 def describe(url: str) -> StoredObject | None:
     """What lies under a URL; None where nothing does."""
-    return look_up(judged(url))
+    return look_up(parts_of_url(url))
 
 
 def look_up(parts: OutputUrl) -> StoredObject | None:
@@ -104,7 +104,7 @@ def digest_of(url: str) -> str:
 
 def read(url: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
     """The bytes of an object, all or those from `start` to `end`, in pieces. Raises `FileNotFoundError`."""
-    parts = judged(url)
+    parts = parts_of_url(url)
     with errors_of(parts):
         import obstore
 
@@ -139,7 +139,7 @@ async def upload(url: str, file: BinaryIO, sha256: str, content_type: str = "vid
     One request that the store accepts only for a new name: a process that dies leaves nothing behind. The file is
     mapped, not read, so its size costs no memory.
     """
-    parts = judged(url)
+    parts = parts_of_url(url)
     size = os.fstat(file.fileno()).st_size
     content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
     if len(content) > ONE_PUT_BYTES:
@@ -221,7 +221,7 @@ def sync_file(path: Path) -> None:
             os.close(descriptor)
 
 
-def judged(url: str) -> OutputUrl:
+def parts_of_url(url: str) -> OutputUrl:
     """The parts of a URL, which may come from a row that somebody else has written. Raises `UnsafePath`."""
     if fault := path_fault(url):
         raise UnsafePath(f"{url!a}: {fault}. Give its job another `output:`")

@@ -58,7 +58,7 @@ class StorePlacing:
         self.on_disk = on_disk
 
     def part(self, output: str, attempt: str, recorded_etag: str | None) -> Part:
-        object_store.judged(output)  # before a byte of it is downloaded
+        object_store.parts_of_url(output)  # before a byte of it is downloaded
         return Part(self.parts, name_of(output), attempt, recorded_etag)
 
     async def place(self, part: Part, output: str) -> str:

@@ -32,7 +32,7 @@ TIME_CHARS_MAX = 40  # ISO-8601 with microseconds and a zone has 32
 STARS = range(1, 6)
 EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
 """There was no batchgen before."""
-CLOCK_SKEW = timedelta(minutes=10)
+CLOCK_AHEAD_MAX = timedelta(minutes=10)
 """How far the clock of a reviewer's machine may be ahead."""
 
 
@@ -126,6 +126,6 @@ def _time_of(text: Any, now: datetime) -> datetime:
         raise ValueError("`at` must be a time with its zone, such as 2026-03-01T12:00:00Z")
     if at < EARLIEST:
         raise ValueError("`at` is before there was any batchgen")
-    if at > now + CLOCK_SKEW:
+    if at > now + CLOCK_AHEAD_MAX:
         raise ValueError("`at` is in the future; set the clock of the machine with the review page, and judge it again")
     return at

@@ -127,7 +127,7 @@ def check(path: Path) -> dict[str, Any]:
 
 def decode(path: Path) -> dict[str, Any]:
     """Decode every key frame, as `check` describes. Raises `Undecodable`."""
-    with opened(path) as (container, stream):
+    with open_video(path) as (container, stream):
         stream.codec_context.skip_frame = "NONKEY"
         frames = sum(1 for _ in container.decode(stream))
         seconds = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
@@ -145,7 +145,7 @@ def decode(path: Path) -> dict[str, Any]:
 
 def sample(path: Path, image: str | None = None, whole: bool = False) -> dict[str, Any]:
     """What a video shows, as `sampling.sample` has it. Raises `Undecodable`, `OSError`."""
-    with opened(path) as (container, stream):
+    with open_video(path) as (container, stream):
         sampled: dict[str, Any] = sampling()["sample"](container, stream, image, whole)
     return sampled
 
@@ -157,7 +157,7 @@ def sampling() -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     """A video and its first video stream, for decoding. What the decoder raises about it becomes `Undecodable`."""
     import av  # Here, because `checker.py` imports this module into the run, which decodes nothing.
 

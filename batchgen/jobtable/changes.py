@@ -56,7 +56,7 @@ def describe_change(connection: Connection, row: Any, spec: JobSpec, manifest: P
         phrases.append(f"endpoint: {sent.endpoint} → {spec.endpoint}")
     if sent.take != spec.take:
         phrases.append(f"take: {sent.take} → {spec.take}")
-    phrases += [f"the content of {name}" for name in local_files.changed(manifest.parent, row.input_digests)]
+    phrases += [f"the content of {name}" for name in local_files.changed_files(manifest.parent, row.input_digests)]
     return Change(row.key, row.state, spec.place, tuple(phrases) or ("the content of its files",))
 
 

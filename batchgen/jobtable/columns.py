@@ -14,7 +14,7 @@ from batchgen.catalogue.amounts import MONEY_STEP, amount_text
 from batchgen.catalogue.wording import listed
 
 
-def edited(value: Any, kind: str) -> SQLAlchemyError:
+def edited_by_hand(value: Any, kind: str) -> SQLAlchemyError:
     """The error of a value that SQLite has taken from a person: it stores any text in any column."""
     return SQLAlchemyError(
         f"{value!r:.60} stands in it in place of {kind}: it was edited by hand. Mend that, or put a copy of it back"
@@ -28,7 +28,7 @@ def stored_amount(value: Any) -> Decimal:
             return amount
     except (ValueError, TypeError, ArithmeticError):
         pass
-    raise edited(value, "an amount")
+    raise edited_by_hand(value, "an amount")
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -56,7 +56,7 @@ class UTCDateTime(TypeDecorator[datetime]):
                 return time
         except (ValueError, TypeError):
             pass
-        raise edited(value, "a time in UTC, such as 2026-01-31T23:59:59.123456Z")
+        raise edited_by_hand(value, "a time in UTC, such as 2026-01-31T23:59:59.123456Z")
 
 
 class Money(TypeDecorator[Decimal]):
@@ -112,4 +112,4 @@ class Word(TypeDecorator[StrEnum]):
         try:
             return None if value is None else self.words(value)
         except ValueError:
-            raise edited(value, listed(list(self.words), "or")) from None
+            raise edited_by_hand(value, listed(list(self.words), "or")) from None

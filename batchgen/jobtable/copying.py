@@ -34,7 +34,7 @@ SILENT = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
-class Copied:
+class TableCopy:
     """The batches that are in another table now, by name, and the digest of what was copied of each table."""
 
     batches: list[str]
@@ -54,7 +54,7 @@ def place_of(url: URL) -> str:
 
 def copy(
     source: Database, location: str | Path, name: str | None, now: datetime, on_table: Callable[[str, Digest], None]
-) -> Copied:
+) -> TableCopy:
     """Move a batch, or all batches, to the job table at `location`, which is made if there is none.
 
     An earlier copy that was broken off goes on. Raises `UsageError` where a batch cannot be copied, or a run is at work
@@ -65,7 +65,7 @@ def copy(
         raise UsageError(f"{place}: FROM and TO are the same database")
     move = source.read_now(choose, name, place, now)
     if move.moved_at:
-        return Copied(list(move.names.values()), place)
+        return TableCopy(list(move.names.values()), place)
     dead = dead_runs(source, move, now)
     source.read_now(refuse_runs, move, dead)
     with Database(location) as target:
@@ -79,7 +79,7 @@ def copy(
                 target.write_now(take_back, source, move, now)
             raise
         source.write_now(moves.end, move.id, moved_at=now)
-    return Copied(list(move.names.values()), place, digests)
+    return TableCopy(list(move.names.values()), place, digests)
 
 
 def abort(source: Database, location: str | Path, now: datetime) -> list[str]:
@@ -123,7 +123,7 @@ def choose(connection: Connection, name: str | None, place: str, now: datetime) 
                 moves.refuse_moved(connection, batch_id)
         first = gone[next(iter(chosen))]
         return Departure(first.id, place, first.began_at, first.moved_at, chosen)
-    if len(here) < len(stored) and (table := row_copy.entangled(connection, here)):
+    if len(here) < len(stored) and (table := row_copy.entangled_table(connection, here)):
         raise UsageError(
             f"{', '.join(here.values())}: the table {table} has rows that belong to another batch as well, because a"
             " job was taken over from one batch by the other. Copy all batches: leave out --batch"
@@ -236,7 +236,7 @@ def bring(
         return {}
     refuse_present(connection, move)
     row_copy.prepare(connection)
-    copier = TableCopier(source, reading, connection, on_table)
+    copier = RowCopier(source, reading, connection, on_table)
     new_ids = [batch_id + copier.last["batches"] for batch_id in move.names]
     left = None if len(move.names) == len(stored_batches(reading)) else move.names
     entered = new_ids if copier.last["batches"] else None
@@ -252,7 +252,7 @@ def bring(
     return copier.digests
 
 
-class TableCopier:
+class RowCopier:
     """Copies tables from one connection to another, and reads back what was copied."""
 
     def __init__(

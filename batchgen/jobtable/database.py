@@ -69,10 +69,10 @@ def errors_for_people(url: URL) -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        raise StorageError(f"{shown(url)}: the job table cannot be used: {explained(error)}") from error
+        raise StorageError(f"{shown(url)}: the job table cannot be used: {reason_for_person(error)}") from error
 
 
-def explained(error: SQLAlchemyError) -> str:
+def reason_for_person(error: SQLAlchemyError) -> str:
     """What a person does about an error, and the reason: without the text of a statement, which PostgreSQL repeats."""
     origin = error.orig if isinstance(error, DBAPIError) else None
     diagnosis = getattr(origin, "diag", None)

@@ -18,7 +18,7 @@ EXAMPLES = 5  # jobs that are named
 
 
 @dataclass(frozen=True, slots=True)
-class Violation:
+class BrokenInvariant:
     fault: str
     jobs: int = 0
     """How many jobs are concerned; 0 where it is the batch itself."""
@@ -31,18 +31,18 @@ class Violation:
         return f"{self.fault}: {', '.join(self.examples)}{more}"
 
 
-def violations(connection: Connection, batch_id: int) -> list[Violation]:
+def violations(connection: Connection, batch_id: int) -> list[BrokenInvariant]:
     result = []
     for fault, statement in RULES.items():
         keys = statement.where(jobs.c.batch_id == batch_id)
         number = connection.execute(select(func.count()).select_from(keys.subquery())).scalar_one()
         if number:
             examples = connection.execute(keys.order_by(jobs.c.id).limit(EXAMPLES)).scalars()
-            result.append(Violation(fault, number, tuple(examples)))
+            result.append(BrokenInvariant(fault, number, tuple(examples)))
     return result + wrong_totals(connection, batch_id)
 
 
-def wrong_totals(connection: Connection, batch_id: int) -> list[Violation]:
+def wrong_totals(connection: Connection, batch_id: int) -> list[BrokenInvariant]:
     """The running totals of a batch that differ from the sums over its attempts and files."""
     stored = connection.execute(select(batches).where(batches.c.id == batch_id)).mappings().one()
     sums: dict[str, Decimal | int] = {"spent_nanousd": Decimal(0), "reserved_nanousd": Decimal(0), "unpriced": 0}
@@ -53,7 +53,7 @@ def wrong_totals(connection: Connection, batch_id: int) -> list[Violation]:
         sums["unpriced"] += row.number * entry.unpriced
     sums["delivered_bytes"] = ledger.delivered_bytes(connection, jobs.c.batch_id == batch_id)
     return [
-        Violation(
+        BrokenInvariant(
             f"{TOTALS[name]}: the batch says {amount_text(Decimal(stored[name]))},"
             f" its rows {amount_text(Decimal(total))}"
         )

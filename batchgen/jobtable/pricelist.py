@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from batchgen.catalogue.amounts import MONEY_STEP, amount_text
-from batchgen.catalogue.openapi import ODD_DOCUMENT, usable
+from batchgen.catalogue.openapi import ODD_DOCUMENT, usable_schemas
 from batchgen.catalogue.prices import quote, with_defaults
 from batchgen.catalogue.register import LearnedModel, canonical, learn
 from batchgen.catalogue.wording import plural
@@ -108,7 +108,7 @@ def price_list(rows: Sequence[Any]) -> PriceList:
         listed_at=max((row.listed_at for row in listed), default=None),
         etag=listed[0].etag if listed else None,
         listed={row.model: row.pricing for row in listed},
-        charged={row.model: seen(row) for row in rows if row.highest_usd is not None},
+        charged={row.model: seen_charges(row) for row in rows if row.highest_usd is not None},
     )
 
 
@@ -148,10 +148,10 @@ def store(connection: Connection, service: str, listing: Listing, now: datetime)
 
 def load_charges(connection: Connection, service: str) -> dict[str, SeenCharges]:
     charged = CHARGES_OF_SERVICE.where(prices.c.highest_usd.is_not(None))
-    return {row.model: seen(row) for row in connection.execute(charged, {"of_service": service})}
+    return {row.model: seen_charges(row) for row in connection.execute(charged, {"of_service": service})}
 
 
-def seen(row: Any) -> SeenCharges:
+def seen_charges(row: Any) -> SeenCharges:
     """The charges in a row, which somebody else may have written: what cannot be read is left out."""
     try:
         document = json.loads(row.charged or "{}")
@@ -176,7 +176,7 @@ def keep_charge(
     """Take what an attempt was charged into the highest charges: of its model, of clips of its length, and of requests
     of its listed price, where that was lower."""
     row = connection.execute(CHARGES_OF_MODEL, {"of_service": service, "of_model": model}).one_or_none()
-    before = seen(row) if row else SeenCharges()
+    before = seen_charges(row) if row else SeenCharges()
     by_seconds, by_quote = dict(before.by_seconds), dict(before.by_quote)
     seconds = connection.execute(SELECT_CLIP_SECONDS, {"attempt": attempt_id}).scalar()
     if seconds:
@@ -227,7 +227,7 @@ def learn_models(connection: Connection, service: str) -> None:
         # A table may have come with a manifest of somebody else: what is in it is judged again.
         with suppress(*ODD_DOCUMENT):
             if row.schemas and row.documented_at:
-                learned[row.model] = LearnedModel(usable(json.loads(row.schemas), row.model), row.documented_at)
+                learned[row.model] = LearnedModel(usable_schemas(json.loads(row.schemas), row.model), row.documented_at)
     learn(learned, {row.model: row.alias_of for row in rows if row.alias_of is not None})
 
 

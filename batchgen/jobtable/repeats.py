@@ -33,7 +33,7 @@ from batchgen.services.base import PastGeneration
 
 HISTORY = timedelta(days=30)
 """How far back the service's log is compared with jobs that are new in a table. Services keep about three months."""
-CLOCK_SKEW = timedelta(hours=1)
+LOG_CLOCK_SKEW = timedelta(hours=1)
 """How far the clocks of this machine and of the service may differ."""
 ONLY_IN_LOG = "only the service's log has this request"
 """The remark of an attempt that was taken over from the log."""
@@ -80,7 +80,7 @@ class RepeatSearch:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class RepeatComparison:
     """The pending jobs of a batch beside what was paid for before."""
 
     repeats: list[Repeat]
@@ -104,7 +104,7 @@ def compared_since(connection: Connection, synced: SyncResult, now: datetime) ->
     first = now - HISTORY
     is_new = compared is None or synced.has_changes
     is_clock_set_back = newest is not None and newest > now
-    return first if is_new or is_clock_set_back else max(first, newest - CLOCK_SKEW)
+    return first if is_new or is_clock_set_back else max(first, newest - LOG_CLOCK_SKEW)
 
 
 def newest_from_log(connection: Connection, batch_id: int) -> datetime | None:
@@ -112,7 +112,7 @@ def newest_from_log(connection: Connection, batch_id: int) -> datetime | None:
     return connection.execute(NEWEST.where(attempts.c.error == ONLY_IN_LOG), {"in_batch": batch_id}).scalar()
 
 
-def compare(connection: Connection, search: RepeatSearch) -> Comparison:
+def compare(connection: Connection, search: RepeatSearch) -> RepeatComparison:
     """Look for the repeats among the pending jobs.
 
     A job that only its own earlier attempts paid for is no repeat. One that a person ordered again is none either,
@@ -121,7 +121,7 @@ def compare(connection: Connection, search: RepeatSearch) -> Comparison:
     pending = connection.execute(UNSETTLED_NAMES, {"in_batch": search.batch_id}).all()
     ordered_again = connection.execute(ORDERED, {"in_batch": search.batch_id}).all()
     owners = paid_elsewhere(connection, search)
-    unclaimed_by_digits = unclaimed(connection, search)
+    unclaimed_by_digits = unclaimed_generations(connection, search)
     digits = {job.fingerprint[:DIGITS] for job in (*pending, *ordered_again)}
     lost = [past for request in digits & unclaimed_by_digits.keys() for past in unclaimed_by_digits[request]]
     newest_at = max((past.accepted_at for past in lost if past.is_certain), default=None)
@@ -138,7 +138,7 @@ def compare(connection: Connection, search: RepeatSearch) -> Comparison:
     params = {"in_batch": search.batch_id}  # all that keeping a pending job needs of its row
     rows = (connection.execute(PENDING.where(jobs.c.id == repeat.job.id), params).one() for repeat in chosen)
     whole = [replace(repeat, job=row) for repeat, row in zip(chosen, rows, strict=True)]
-    return Comparison(whole, len(repeats) - len(chosen), beside, newest_at)
+    return RepeatComparison(whole, len(repeats) - len(chosen), beside, newest_at)
 
 
 def paid_for(
@@ -192,7 +192,7 @@ def paid_elsewhere(
     return owners
 
 
-def unclaimed(connection: Connection, search: RepeatSearch) -> dict[str, list[PastGeneration]]:
+def unclaimed_generations(connection: Connection, search: RepeatSearch) -> dict[str, list[PastGeneration]]:
     """The generations of the service's log that no attempt of this table has, by the digits of their requests."""
     requests, generations_ = attempts.c.client_request_id, attempts.c.generation_id
     ids = [past.client_request_id for past in search.past]

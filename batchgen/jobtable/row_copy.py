@@ -111,7 +111,7 @@ def digest(connection: Connection, table: Table, batch_ids: BatchIds = None, pre
     return result
 
 
-def entangled(connection: Connection, batch_ids: Collection[int]) -> str | None:
+def entangled_table(connection: Connection, batch_ids: Collection[int]) -> str | None:
     """A table with a row of these batches that refers to a row of another batch, or the other way round."""
     for table in BATCH_TABLES:
         for key in table.foreign_keys:

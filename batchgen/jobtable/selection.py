@@ -24,7 +24,7 @@ from batchgen.jobtable.rows import chunks_of, rows_among
 from batchgen.jobtable.schema import jobs
 from batchgen.jobtable.statistics import count
 
-COMPARED = 1_000  # ids that one without a match is compared with, to suggest another: a million would take a minute
+COMPARED_IDS_MAX = 1_000  # with which one without a match is compared, to suggest another: a million take a minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ def matching(keys: Iterable[str], patterns: Sequence[str], option: str = "") -> 
     for pattern in patterns:
         fitting = [pattern] if pattern in all_keys else [key for key in all_keys if fnmatchcase(key, pattern)]
         if not fitting:
-            hint = nearest_hint(pattern.strip("*?"), list(all_keys)[:COMPARED])
+            hint = nearest_hint(pattern.strip("*?"), list(all_keys)[:COMPARED_IDS_MAX])
             raise UsageError(f"{option}{pattern}: no job of this batch has such an id{f'; {hint}' if hint else ''}")
         groups.append([key for key in fitting if key in unmatched])
         for key in fitting:

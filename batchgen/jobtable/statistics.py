@@ -66,7 +66,7 @@ class BatchSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class LastRun:
+class StoredRun:
     """How the last run went; `message` is the sentence that it printed, where it has ended."""
 
     ended_at: datetime | None
@@ -139,7 +139,7 @@ def first_open(state: State) -> Select[tuple[int]]:
     return select(jobs.c.id).where(*where).limit(1)
 
 
-def active(connection: Connection, batch_id: int) -> int:
+def count_active(connection: Connection, batch_id: int) -> int:
     return int(connection.execute(COUNT_ACTIVE, {"in_batch": batch_id}).scalar_one())
 
 
@@ -195,10 +195,10 @@ def job_results(connection: Connection, batch_id: int, folder: Path) -> list[Job
     ]
 
 
-def last_run(connection: Connection, batch_id: int) -> LastRun | None:
-    of_batch = select(*(runs.c[name] for name in LastRun.__dataclass_fields__)).where(runs.c.batch_id == batch_id)
+def last_run(connection: Connection, batch_id: int) -> StoredRun | None:
+    of_batch = select(*(runs.c[name] for name in StoredRun.__dataclass_fields__)).where(runs.c.batch_id == batch_id)
     row = connection.execute(of_batch.order_by(runs.c.started_at.desc()).limit(1)).first()
-    return LastRun(*row) if row else None
+    return StoredRun(*row) if row else None
 
 
 def standstill(connection: Connection, alive: Sequence[str]) -> str:

@@ -41,7 +41,7 @@ class Adopter:
     """Until when a generation may run."""
 
 
-def measured(repeats: Sequence[Repeat], folder: Path) -> list[Repeat]:
+def with_files(repeats: Sequence[Repeat], folder: Path) -> list[Repeat]:
     """The repeats, with the files that lie at their outputs. It reads them to their ends, so no transaction is open."""
     place = OutputFolder(folder)
     return [
@@ -50,7 +50,7 @@ def measured(repeats: Sequence[Repeat], folder: Path) -> list[Repeat]:
     ]
 
 
-def said_of(repeats: Sequence[Repeat], on_changed: OnChanged, redone: int) -> OnChanged:
+def decision_on(repeats: Sequence[Repeat], on_changed: OnChanged, redone: int) -> OnChanged:
     """What a person has said of repeats. A redo that made edited jobs again (`redone`) was said of those alone: nobody
     has been shown the repeats yet."""
     is_paid = any(repeat.owner or repeat.generation for repeat in repeats)
@@ -68,7 +68,7 @@ def list_text(repeats: Sequence[Repeat]) -> str:
 
 
 def refusal(connection: Connection, service: str, repeats: Sequence[Repeat], redone: int = 0) -> str:
-    """Why repeats are not sent, and what a person decides between. `redone`: see `said_of`."""
+    """Why repeats are not sent, and what a person decides between. `redone`: see `decision_on`."""
     again = pricelist.cost_of(connection, service, [repeat.job for repeat in repeats])
     return (
         (f"redo is noted for {plural(redone, 'edited job')}. Not decided yet: " if redone else "")
@@ -87,7 +87,7 @@ def settle(
     on_changed: OnChanged,
     redone: int = 0,
 ) -> None:
-    """Do with the repeats what a person said (see `said_of`). Raises `ManifestChanged` where nothing was said.
+    """Do with the repeats what a person said (see `decision_on`). Raises `ManifestChanged` where nothing was said.
 
     A job that another run has sent since it was read stays as it is.
     """

@@ -107,7 +107,7 @@ class Admission:
             most = min(most, in_flight_limit - sum(count.total for count in counts.values()))
         if most <= 0:
             return Capacity(0)
-        allowance = rate.allowed(connection, self.service_key, self.per_minute, most, now)
+        allowance = rate.allowance(connection, self.service_key, self.per_minute, most, now)
         number, self.backing_off = allowance.number, allowance.backing_off
         if number and self.backing_off:
             number = 1 - sum(count.on_wire for count in counts.values())
@@ -133,7 +133,7 @@ class Admission:
                 window = adaptive.allowed_in_flight(learned.in_flight, count.accepted)
                 number = max(min(number, window - count.accepted - count.on_wire), 0)
             if self.learns_rate and learned.rate.window is not None and number:
-                allowance = rate.allowed(connection, self.key(LimitKind.SUBMITS, model), self.per_minute, number, now)
+                allowance = rate.allowance(connection, self.key(LimitKind.SUBMITS, model), self.per_minute, number, now)
                 times.append(allowance.next_at)
                 if allowance.number < number:
                     number = allowance.number

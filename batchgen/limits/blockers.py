@@ -119,13 +119,13 @@ def reason_to_wait(
         if setting.name is SettingName.PAUSED and setting.value:
             paused = f"paused at {setting.set_at.astimezone():%H:%M} by {setting.set_by}"
             return WaitKind.RESUME, f"`batchgen resume` ({paused})"
-    others = uncollected(connection, batch_id, now)
+    others = uncollected_text(connection, batch_id, now)
     if not is_run_at_work:
         return WaitKind.RUN, f"a run{others}"
     return WaitKind.PLACE, f"a free place within the limits{learned_words(connection, batch_id, now)}{others}"
 
 
-def uncollected(connection: Connection, batch_id: int, now: datetime) -> str:
+def uncollected_text(connection: Connection, batch_id: int, now: datetime) -> str:
     """Generations of other batches that hold places because no run asks for them any more, in words; else nothing."""
     params = {"in_batch": batch_id, "overdue": now - OVERDUE}
     rows = [row for row in connection.execute(UNCOLLECTED, params) if row.number]

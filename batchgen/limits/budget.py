@@ -54,7 +54,7 @@ def choose(jobs: Sequence[Candidate], totals: Totals, max_cost: Decimal) -> Choi
     return Choice(jobs)
 
 
-def priced(jobs: Sequence[Candidate], prices: PriceList) -> list[Candidate]:
+def with_estimates(jobs: Sequence[Candidate], prices: PriceList) -> list[Candidate]:
     """The jobs with their estimated costs."""
     return [
         replace(job, estimated_usd=prices.estimate(job.model, job.endpoint, job.request, job.clip_seconds))

@@ -34,7 +34,7 @@ Z_90, Z_99 = 1.2816, 2.3263  # of a normal distribution, 90 % and 99 % lie below
 TAIL_STEP = 0.1  # of the age, between two polls of what has outlived the grid
 
 
-def normal(z: float) -> float:
+def normal_cdf(z: float) -> float:
     """The standard normal distribution function."""
     return 0.5 * math.erfc(-z / math.sqrt(2))
 
@@ -64,7 +64,7 @@ class TimeDistribution:
         if t <= 0:
             return 0.0
         z = math.log(t) - self.mu
-        return sum(weight * normal(z / sigma) for weight, sigma in self.parts())
+        return sum(weight * normal_cdf(z / sigma) for weight, sigma in self.parts())
 
     def integral(self, t: float) -> float:
         """G(t): F integrated from 0 to `t`."""
@@ -72,7 +72,7 @@ class TimeDistribution:
             return 0.0
         z = math.log(t) - self.mu
         return sum(
-            weight * (t * normal(z / sigma) - math.exp(self.mu + sigma * sigma / 2) * normal(z / sigma - sigma))
+            weight * (t * normal_cdf(z / sigma) - math.exp(self.mu + sigma * sigma / 2) * normal_cdf(z / sigma - sigma))
             for weight, sigma in self.parts()
         )
 

@@ -76,14 +76,14 @@ def interval_of(row: Row[Any], per_minute: float) -> timedelta:
     return timedelta(minutes=1 / (per_minute if row.window is None else min(per_minute, max(row.window, LEAST))))
 
 
-def allowed(connection: Connection, key: LimitKey, per_minute: float, most: int, now: datetime) -> Allowance:
+def allowance(connection: Connection, key: LimitKey, per_minute: float, most: int, now: datetime) -> Allowance:
     """How many requests the rate and the pauses allow now, at most `most`. Nothing is spent yet."""
     row = row_of(connection, key)
     backing_off = bool(row.failures)
     interval = interval_of(row, per_minute)
     limit = interval + TOLERANCE
     # A time further ahead was written by a clock that has been set back, or at a much lower rate.
-    row = bounded(connection, key, row, now, max(limit, MINUTE))
+    row = without_far_times(connection, key, row, now, max(limit, MINUTE))
     if row.paused_until and row.paused_until > now:
         return Allowance(0, row.paused_until, str(row.reason), backing_off)
     ahead = min(max(row.next_free_at - now, timedelta(0)), limit) if row.next_free_at else timedelta(0)
@@ -92,7 +92,9 @@ def allowed(connection: Connection, key: LimitKey, per_minute: float, most: int,
     return Allowance(number, next_at, backing_off=backing_off, learned=row.window is not None)
 
 
-def bounded(connection: Connection, key: LimitKey, row: Row[Any], now: datetime, longest: timedelta) -> Row[Any]:
+def without_far_times(
+    connection: Connection, key: LimitKey, row: Row[Any], now: datetime, longest: timedelta
+) -> Row[Any]:
     """The row without times that no run could write now: they are too far ahead, so the clock was set back since."""
     values: dict[str, datetime] = {}
     if row.paused_until and row.paused_until > now + timedelta(seconds=PROBE_LONGEST):
@@ -154,7 +156,7 @@ def pause_until(connection: Connection, key: LimitKey, until: datetime, reason: 
         write(connection, key, paused_until=until, reason=reason)
 
 
-def begin_run(connection: Connection, service: str, now: datetime) -> None:
+def reset_for_run(connection: Connection, service: str, now: datetime) -> None:
     """Let a run that begins send one request during a pause; then it obeys the answer.
 
     It learns anew the rate of polls, a very small number in flight, and how seldom a higher limit is tried.

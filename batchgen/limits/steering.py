@@ -88,7 +88,7 @@ def steering_of(connection: Connection, batch: str) -> Steering:
 
 
 @dataclass(frozen=True, slots=True)
-class Enrolled:
+class EnrolledManifest:
     """What a manifest says beyond its jobs, as it was last enrolled: a worker does not have the manifest."""
 
     limits: Limits = field(default_factory=Limits)
@@ -105,14 +105,14 @@ class Enrolled:
         return json.dumps({"limits": changed, "orphans": sorted(self.orphans), **edited})
 
 
-def read_enrolled(steering: Steering) -> Enrolled:
+def read_enrolled(steering: Steering) -> EnrolledManifest:
     """What the manifest says, from its row. Raises `UsageError` for one that somebody else has written."""
     row = steering.rows.get(SettingName.MANIFEST)
     try:
         document = json.loads(row.value or "{}") if row else {}
         limits = {name: read_limit(name, text) for name, text in document.get("limits", {}).items()}
         keys = (frozenset(map(str, document.get(name, ()))) for name in ("orphans", "edited"))
-        return Enrolled(Limits(**limits), *keys)
+        return EnrolledManifest(Limits(**limits), *keys)
     except (ValueError, AttributeError, TypeError) as error:
         raise UsageError(f"what the job table keeps of the manifest cannot be read: {error}") from error
 

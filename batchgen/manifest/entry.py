@@ -17,7 +17,7 @@ from batchgen.manifest.job_list import JobList
 from batchgen.manifest.nodes import Node, leaves, written
 from batchgen.manifest.rows import TABLES, RowsFile
 from batchgen.manifest.source import Marked, Position
-from batchgen.manifest.templates import templated
+from batchgen.manifest.templates import has_template
 
 NEVER_EMPTY = ("prompt", "image_url", "video_url", "audio_url")
 """Parameters of which an empty cell is an error, and does not leave them out: the paid video would differ."""
@@ -199,7 +199,7 @@ class Entry:
         self, node: Node, subject: str, values: Values, required: Container[str] = (), *, may_be_empty: bool = False
     ) -> str | None:
         """The same for a name, which has at most `LONGEST_NAME` characters and may look like a number."""
-        if templated(node) or type(node.value) is dict or type(node.value) is list:
+        if has_template(node) or type(node.value) is dict or type(node.value) is list:
             text = self.text(node, subject, values, required)
         else:
             text = "" if node.value is None else node.text

@@ -18,7 +18,7 @@ from batchgen.manifest.job_keys import MOST_JOBS, MOST_TAKES, NAME, number_fault
 from batchgen.manifest.nodes import Node, written
 from batchgen.manifest.path_help import glob_hint, missing_hint
 from batchgen.manifest.rows import RowsFile
-from batchgen.manifest.templates import templated
+from batchgen.manifest.templates import has_template
 from batchgen.services.text import character_fault
 
 
@@ -60,7 +60,7 @@ def _is_refused(entry: Entry, axes: Mapping[str, list[Any]], number: int) -> boo
         elif entry.rows and entry.rows.has_more_than(MOST_JOBS // max(number, 1)):
             where, hint = entry.fields["rows"], "divide them into several files"
             message = f"the rows make more than {MOST_JOBS:,} jobs"
-        elif key and not templated(key) and (entry.rows or any(len(values) > 1 for values in axes.values())):
+        elif key and not has_template(key) and (entry.rows or any(len(values) > 1 for values in axes.values())):
             where, hint = key, f"name what tells them apart, such as {{{{ {next(iter(axes), 'sku')} }}}}"
             message = f"every job of this entry would have the id `{key.text[:100]}`"
         else:

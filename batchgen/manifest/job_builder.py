@@ -21,7 +21,7 @@ from batchgen.manifest.nodes import Node
 from batchgen.manifest.path_help import home_fault
 from batchgen.manifest.scalars import resolve
 from batchgen.manifest.source import Position
-from batchgen.manifest.templates import templated
+from batchgen.manifest.templates import has_template
 
 encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
@@ -149,7 +149,7 @@ class JobBuilder(Entry):
             hint = self.misspelt("id") or "give it one: it is the job's name from run to run"
             self.report(self.node, "the job has no `id`", hint)
             return None
-        key = self.name(node, "`id`", self.values("id", "index") if templated(node) else {}, self.columns)
+        key = self.name(node, "`id`", self.values("id", "index") if has_template(node) else {}, self.columns)
         if key is None:
             return None
         if "E+" in key and self.columns and (number := SHORTENED_NUMBER.search(key)):
@@ -203,7 +203,7 @@ class JobBuilder(Entry):
         if not (node := self.value_of("priority")):
             return 0
         value = node.value
-        if templated(node):
+        if has_template(node):
             value = plain(self.filled(node, values))
             value = resolve(trimmed(value)) if type(value) is str else value
             if value is None:

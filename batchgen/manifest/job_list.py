@@ -48,7 +48,7 @@ class JobList:
         """The paths of the videos, and where each is written; beside it the folders in them."""
         self.output_folders: dict[str, Location] = {}
         # The caches do not hold the list itself: a circle would stay in memory when the reading is over.
-        self.inspected = cache(partial(inspected, main, FileNames()))
+        self.inspected = cache(partial(inspect_medium, main, FileNames()))
         """Judges each medium that requests name or hold once, however many jobs use it."""
         self.decoders = decoders = ThreadPoolExecutor(min(os.cpu_count() or 1, DECODERS), "decode")
         self.decoded = cache(lambda path: decoders.submit(decode_fault, main.folder / path))
@@ -121,7 +121,7 @@ def reserve(places: dict[str, Location], name: str, location: Location, message:
     return first is location
 
 
-def inspected(
+def inspect_medium(
     main: ManifestFile, file_names: FileNames, value: str, medium: Medium, is_text: bool
 ) -> tuple[LocalMedium | InputFault, str]:
     """A medium that stands in the request itself as text, or the local file that `value` means; and how it is sent:

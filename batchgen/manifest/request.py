@@ -61,7 +61,7 @@ def complete(entry: Entry, params: Params, extra: Params) -> tuple[Params, tuple
     if entry.origin and entry.origin.take:
         vary_seed(entry, entry.origin.take, params, accepted)
     if entry.documented:
-        params, violations = validation.checked(entry.model, entry.endpoint, params | extra, JOB_KEYS)
+        params, violations = validation.check_params(entry.model, entry.endpoint, params | extra, JOB_KEYS)
         if entry.jobs.validate:
             for violation in violations:
                 parameter = next(iter(pointers.split(violation.pointer)), None)

@@ -59,7 +59,7 @@ def for_model(job: Successor, target: Target) -> Successor:
         return replace(job, model=model, endpoint=endpoint)
     accepted = validation.parameters(model, endpoint)
     params = {name: value for name, value in job.params.items() if name in accepted}
-    fitted, violations = validation.checked(model, endpoint, params)
+    fitted, violations = validation.check_params(model, endpoint, params)
     return replace(
         job,
         model=model,
@@ -105,7 +105,7 @@ def placed(job: Successor, target: Target) -> Successor:
             extra.add(pointers.split(link.pointer)[0])  # under `extra`, it is sent as the text that it is
     refused: set[str | None] = set()  # None: the request as a whole
     if target.service.documents(job.model):
-        _, violations = validation.checked(job.model, job.endpoint, job.params)
+        _, violations = validation.check_params(job.model, job.endpoint, job.params)
         refused = {next(iter(pointers.split(violation.pointer)), None) for violation in violations}
     prompt = job.params.get("prompt")
     is_blank = type(prompt) is str and not trimmed(prompt)

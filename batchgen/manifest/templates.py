@@ -162,7 +162,7 @@ class Templates:
 
     def uses(self, node: Node, name: str) -> bool:
         """Whether a node is a template that uses `name`."""
-        return templated(node) and name in (self.compiled.get(node.text) or self.compile(node.text)).names
+        return has_template(node) and name in (self.compiled.get(node.text) or self.compile(node.text)).names
 
     def compile(self, template: str) -> Template:
         """Compile a template once. Raises BadTemplate or TemplateError."""
@@ -226,13 +226,13 @@ def check_names(template: Template, values: Mapping[str, Any]) -> None:
         raise BadTemplate(f"the template would become too long: a value in it has {longest:,} characters")
 
 
-def templated(node: Node) -> bool:
+def has_template(node: Node) -> bool:
     """Whether a value contains a template at any depth."""
     value = node.value
     if type(value) is str:
         return "{{" in value
     children = value.values() if type(value) is dict else value if type(value) is list else ()
-    return any(map(templated, children))
+    return any(map(has_template, children))
 
 
 @lru_cache(maxsize=100)

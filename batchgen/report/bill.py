@@ -18,7 +18,7 @@ from batchgen.files.staged_file import report_file
 from batchgen.jobs import State
 from batchgen.report import hints
 from batchgen.report.formats import dollars
-from batchgen.report.hints import CommandLine
+from batchgen.report.hints import ToType
 from batchgen.report.rows import inert
 
 COLUMNS = (
@@ -100,37 +100,37 @@ def amounts_of(item: OpenItem) -> str:
     return f"{dollars(charged)}{f' instead of {dollars(expected)}' if expected not in (None, charged) else ''}"
 
 
-def item_advice(item: OpenItem, command_line: CommandLine) -> tuple[str, str | None]:
+def item_advice(item: OpenItem, to_type: ToType) -> tuple[str, str | None]:
     """What a person does about an item that does not agree, and the command to type where there is one."""
     is_active = bool(item.state and State(item.state).is_active)
     match item.settlement:
         case Settlement.UNCONFIRMED if is_active:
-            return "says whether it is held for a person; otherwise a run goes on with it", command_line("resolve")
+            return "says whether it is held for a person; otherwise a run goes on with it", to_type("resolve")
         case Settlement.UNDERWAY:
-            return "goes on with it", command_line("run")
+            return "goes on with it", to_type("run")
         case Settlement.LATE | Settlement.UNIDENTIFIED | Settlement.UNCONFIRMED:
-            return "compares it again later", command_line("reconcile")
+            return "compares it again later", to_type("reconcile")
         case Settlement.UNCHARGED:
             return "nothing is to be paid now; the service may charge it later", None
         case Settlement.NOT_DELIVERED if is_active:
-            return "fetches it", command_line("run")
+            return "fetches it", to_type("run")
         case Settlement.NOT_DELIVERED:
-            retry = with_ids(command_line("retry"), [item.id or ""])
+            retry = with_ids(to_type("retry"), [item.id or ""])
             return "asks for it again, for nothing; if the service has no file, ask it for a refund", retry
         case Settlement.UNKNOWN if item.state == State.PENDING:
-            return "takes it over", f"{command_line('run')} --changed keep"
+            return "takes it over", f"{to_type('run')} --changed keep"
         case Settlement.UNKNOWN:
             return "look it up on the service's site", None
     return "ask the service to put it right, naming the generation", None
 
 
-def advice_line(item: OpenItem, command_line: CommandLine) -> str:
-    hint, command = item_advice(item, command_line)
+def advice_line(item: OpenItem, to_type: ToType) -> str:
+    hint, command = item_advice(item, to_type)
     return f"    → `{command}` {hint}" if command else f"    → {hint}"
 
 
-def item_json(item: OpenItem, command_line: CommandLine) -> dict[str, Any]:
-    hint, command = item_advice(item, command_line)
+def item_json(item: OpenItem, to_type: ToType) -> dict[str, Any]:
+    hint, command = item_advice(item, to_type)
     return {"event": "discrepancy", **asdict(item), "hint": hint, "next": command}
 
 
@@ -158,11 +158,11 @@ def nothing_compared(batch: str, run: str) -> tuple[dict[str, Any], str]:
     return event, f"{batch}: {reason}; `{run}` {COMPARES}"
 
 
-def closing_line(bill: ClosingBill | None, command_line: CommandLine) -> str:
+def closing_line(bill: ClosingBill | None, to_type: ToType) -> str:
     """The bill at the end of a run, in a sentence; "" where there is nothing to say."""
     if bill is None or not (bill.charged or bill.disputed):
         return ""
-    command = f"`{command_line('reconcile')}`"
+    command = f"`{to_type('reconcile')}`"
     if bill.disputed:
         do = "does" if bill.disputed == 1 else "do"
         return f"{plural(bill.disputed, 'charge')} {do} not agree: {command} says why"

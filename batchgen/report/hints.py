@@ -19,7 +19,7 @@ from batchgen.report.command_events import Error, ProblemAt
 from batchgen.report.run_events import Advice
 from batchgen.services.text import shell_word
 
-CommandLine = Callable[[str], str]
+ToType = Callable[[str], str]
 """From the name of a command to its text for the same batch."""
 PROBLEMS_SHOWN = 1_000  # of a manifest, in one line of JSON
 HINTS: dict[type[BatchgenError], str] = {

@@ -19,7 +19,7 @@ from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.statistics import Event
 from batchgen.limits import blockers
 from batchgen.limits.blockers import Blocker, WaitKind
-from batchgen.report.hints import CommandLine, advice
+from batchgen.report.hints import ToType, advice
 from batchgen.report.live_view import LiveView, render
 from batchgen.report.run_events import Advice, Hooked, Notice, NotificationFailed, Waiting
 from batchgen.report.settings import steered_json, steered_line
@@ -37,7 +37,7 @@ SAID_BY_NOTICE = (WaitKind.PLACE, WaitKind.RESUME)
 SILENCE = timedelta(seconds=30)  # then plain output says what the batch waits for: a pause must not look like a hang
 
 
-class Progress:
+class RunProgress:
     """Shows what happens to a batch, from the event after `after` on, until it is told to stop.
 
     `notice` returns what the run itself has to say, and what to do about it. Without a `runner`, the batch is only
@@ -50,7 +50,7 @@ class Progress:
         batch_id: int,
         batch: str,
         after: int,
-        command_line: CommandLine,
+        to_type: ToType,
         notice: Callable[[], tuple[str, Advice]],
         *,
         as_json: bool = False,
@@ -70,7 +70,7 @@ class Progress:
             self.display = None
         self.log = OutputStream(log) if log else None
         self.notice, self.shown_notice = notice, ""
-        self.command_line, self.runner = command_line, runner
+        self.to_type, self.runner = to_type, runner
         self.last_setting = 0
         """The newest setting that was shown, or was there before."""
         self.origin = runner.context.service.origin if runner else None
@@ -194,7 +194,7 @@ class Progress:
     def write_blocker(self, blocker: Blocker, now: datetime) -> None:
         self.write_remark(blocker_line(blocker, now))
         if self.as_json:
-            wait = blocker_json(blocker, self.command_line)
+            wait = blocker_json(blocker, self.to_type)
             self.print(Waiting(event="waiting", batch=self.batch, at=now, **wait))
 
     def show_notice(self, view: LiveView, notice: str, what_to_do: Advice) -> None:

@@ -100,7 +100,7 @@ def print_screen(names: Sequence[str], rows: Iterator[Row], width: int, height: 
     shown = len(first)
     if layout := Layout.of(names, first, texts).fitted(width):
         print_lines(*layout.head())
-        print_lines(*(layout.line(list(map(shortened, row, layout.widths))) for row in texts))
+        print_lines(*(layout.line(list(map(cut_to_width, row, layout.widths))) for row in texts))
     else:
         shown = min(max(1, height // (len(names) + 1)), len(first))
         for number, row in enumerate(texts[:shown], 1):
@@ -196,10 +196,10 @@ def block(number: int, names: Sequence[str], row: Sequence[str], width: int) -> 
     indent = max(map(cell_len, names)) + len(GAP)
     yield f"-- row {number} ".ljust(min(width, 40), "-")
     for name, text in zip(names, row, strict=True):
-        yield f"{name}{' ' * (indent - cell_len(name))}{shortened(text, max(width - indent, NARROWEST))}".rstrip()
+        yield f"{name}{' ' * (indent - cell_len(name))}{cut_to_width(text, max(width - indent, NARROWEST))}".rstrip()
 
 
-def shortened(text: str, width: int) -> str:
+def cut_to_width(text: str, width: int) -> str:
     return text if cell_len(text) <= width else set_cell_size(text, width - 1).rstrip() + "…"
 
 

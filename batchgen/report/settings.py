@@ -14,7 +14,7 @@ from batchgen.limits.steering import InForce, Source, ValueInForce, setting_text
 from batchgen.manifest.limits import Limits
 from batchgen.report.command_events import Settings
 from batchgen.report.formats import local_time
-from batchgen.report.hints import CommandLine, advice
+from batchgen.report.hints import ToType, advice
 from batchgen.report.run_events import SettingValue, Steered
 
 
@@ -39,27 +39,27 @@ def source_text(value: ValueInForce, now: datetime) -> str:
     return text
 
 
-def in_force_lines(in_force: InForce, now: datetime, command_line: CommandLine, *, only_set: bool = False) -> list[str]:
+def in_force_lines(in_force: InForce, now: datetime, to_type: ToType, *, only_set: bool = False) -> list[str]:
     """What is in force, a line for each value; with `only_set`, what a person has set."""
-    lines = [pause_line(in_force.pause, now, command_line)] if in_force.pause else []
+    lines = [pause_line(in_force.pause, now, to_type)] if in_force.pause else []
     values = in_force.set_values if only_set else in_force.values
     return lines + [
         f"{value.name}: {value_text(value.name, value.value, now)} ({source_text(value, now)})" for value in values
     ]
 
 
-def pause_line(pause: Setting, now: datetime, command_line: CommandLine) -> str:
+def pause_line(pause: Setting, now: datetime, to_type: ToType) -> str:
     by = f"at {local_time(pause.set_at, now)} by {pause.set_by}"
-    return f"paused {by}: nothing is sent; `{command_line('resume')}` ends the pause"
+    return f"paused {by}: nothing is sent; `{to_type('resume')}` ends the pause"
 
 
-def pause_notice(pause: Setting, in_flight: int, now: datetime, command_line: CommandLine) -> str:
+def pause_notice(pause: Setting, in_flight: int, now: datetime, to_type: ToType) -> str:
     """What a run says while it is paused."""
     rest = "nothing is in flight, and the run waits"
     if in_flight:
         rest = f"{plural(in_flight, 'job')} in flight {'goes' if in_flight == 1 else 'go'} on"
     by = f"by `batchgen pause` at {local_time(pause.set_at, now)} ({pause.set_by})"
-    return f"paused {by}: {rest}; `{command_line('resume')}` ends the pause"
+    return f"paused {by}: {rest}; `{to_type('resume')}` ends the pause"
 
 
 def runs_line(runs: int) -> str:

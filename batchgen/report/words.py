@@ -19,7 +19,7 @@ from batchgen.jobtable.measuring import ClipProblem, SuspectClips
 from batchgen.jobtable.statistics import BatchSummary, Event
 from batchgen.limits.blockers import Blocker, WaitKind
 from batchgen.report.formats import counts, dollars, duration, local_time
-from batchgen.report.hints import CommandLine, advice
+from batchgen.report.hints import ToType, advice
 from batchgen.report.run_events import Lost, Moved, Summary, WaitFor
 from batchgen.services.registry import SIMULATOR
 from batchgen.services.text import shell_word
@@ -119,7 +119,7 @@ def event_json(event: Event) -> Moved:
     }
 
 
-def summary_json(batch: str, summary: BatchSummary, blockers: Sequence[Blocker], command_line: CommandLine) -> Summary:
+def summary_json(batch: str, summary: BatchSummary, blockers: Sequence[Blocker], to_type: ToType) -> Summary:
     return {
         "batch": batch,
         "jobs": summary.total,
@@ -131,11 +131,11 @@ def summary_json(batch: str, summary: BatchSummary, blockers: Sequence[Blocker],
         "reserved_usd": summary.reserved_usd,
         "unpriced": summary.unpriced,
         "bytes": summary.bytes,
-        "waits": [blocker_json(blocker, command_line) for blocker in blockers],
+        "waits": [blocker_json(blocker, to_type) for blocker in blockers],
     }
 
 
-def blocker_json(blocker: Blocker, command_line: CommandLine) -> WaitFor:
+def blocker_json(blocker: Blocker, to_type: ToType) -> WaitFor:
     hint, command = blocker_hint(blocker)
     return {
         "for": blocker.reason,
@@ -145,7 +145,7 @@ def blocker_json(blocker: Blocker, command_line: CommandLine) -> WaitFor:
         "origin": blocker.origin,
         "cause": blocker.cause,
         "job": blocker.job,
-        **advice(hint, command and command_line(command)),
+        **advice(hint, command and to_type(command)),
     }
 
 

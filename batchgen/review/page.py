@@ -63,7 +63,7 @@ def read_page(connection: Connection, batch: StoredBatch, posters: Mapping[str, 
         "served": posters is None,
         "began": round(min(chart_data.sent).timestamp()) if chart_data.sent else 0,
         "marks": marks,
-        "uncharged": uncharged(connection, batch.id),
+        "uncharged": uncharged_text(connection, batch.id),
         "missing": {state: appearance.without_file for state, appearance in APPEARANCES.items()},
     }
     return PageData(batch.name, document, charts(chart_data, ledger.spend_by_model(connection, batch.id)), by_name)
@@ -75,7 +75,7 @@ def read_changes(connection: Connection, batch_id: int, marks: Marks) -> dict[st
     data = ClipData()
     for clip in clip_rows.clips(connection, batch_id, rows) if rows else ():
         data.add(clip)
-    rest = {"uncharged": uncharged(connection, batch_id), "most": CHANGES_AT_ONCE, "marks": marks}
+    rest = {"uncharged": uncharged_text(connection, batch_id), "most": CHANGES_AT_ONCE, "marks": marks}
     return {**data.document(), **rest}
 
 
@@ -84,7 +84,7 @@ def read_whole(connection: Connection, batch_id: int, row_id: int) -> dict[str, 
     return next(map(whole, clip_rows.clips(connection, batch_id, [row_id])), None)
 
 
-def uncharged(connection: Connection, batch_id: int) -> str:
+def uncharged_text(connection: Connection, batch_id: int) -> str:
     """What the costs of the clips leave out, in words."""
     totals = ledger.totals(connection, batch_id)
     return uncharged_words(totals.unpriced, totals.reserved)

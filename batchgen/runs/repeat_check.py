@@ -87,7 +87,7 @@ class RepeatCheck:
                 break
             if past is None or await self.is_over_after(newest):
                 break
-            since = newest - repeats.CLOCK_SKEW
+            since = newest - repeats.LOG_CLOCK_SKEW
         self.synced = SyncResult(context.batch_id)  # What a later enrolment brings, its own sync has marked.
         self.on_changed = "refuse"
         context.compared, context.awaits_history = steering.manifest, False
@@ -148,13 +148,13 @@ class RepeatCheck:
         comparison = await context.database.read(repeats.compare, search)
         matches: Sequence[Repeat] = comparison.repeats
         if self.on_changed == "keep":
-            matches = await asyncio.to_thread(takeover.measured, matches, context.spec.folder)
+            matches = await asyncio.to_thread(takeover.with_files, matches, context.spec.folder)
         confirmed = await asyncio.gather(*map(self.confirm, matches))
         matches = [repeat for repeat in confirmed if repeat]
         deadline = context.limits.deadline_at(now)
         adopter = takeover.Adopter(context.sender, self.handle_of, now, deadline)
         if matches:
-            said = takeover.said_of(matches, self.on_changed, self.synced.redone)
+            said = takeover.decision_on(matches, self.on_changed, self.synced.redone)
             if said == "refuse":  # A person who is asked whether to pay again is told how much.
                 await context.has_prices.wait()
             redone = self.synced.redone

@@ -114,7 +114,7 @@ class Upkeep:
         """Heed what a person has set or commanded since the last time, and look for work at once."""
         context, read = self.context, self.database.read
         steering = await read(read_steering, context.batch_id)
-        number = await read(statistics.active, context.batch_id) if steering.pause else None
+        number = await read(statistics.count_active, context.batch_id) if steering.pause else None
         if not (number and context.in_flight_at_pause):  # the notice would change with every job that ends
             context.in_flight_at_pause = number
         if steering.version == self.heeded_version:

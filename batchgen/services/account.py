@@ -112,7 +112,7 @@ def read_pair(variables: Variables, folder: Path) -> Account:
     path = folder / ".env"
     key, address = (os.environ.get(name, "").strip() for name in (variables.key, variables.base_url))
     if not variables.base_url or (address and (key or not variables.key)):
-        return Account(checked(address, variables, "the environment"), key)
+        return Account(normal_address(address, variables, "the environment"), key)
     try:
         beside = read_dotenv(path, variables)
     except UsageError as error:
@@ -126,9 +126,9 @@ def read_pair(variables: Variables, folder: Path) -> Account:
         source, other = other, source
         key, address, other_address = other_key, other_address, address
     if not key:  # no key can go anywhere
-        return Account(checked(address or other_address, variables, source if address else other))
-    base_url = checked(address, variables, source)
-    if other_address and checked(other_address, variables, other) != base_url:
+        return Account(normal_address(address or other_address, variables, source if address else other))
+    base_url = normal_address(address, variables, source)
+    if other_address and normal_address(other_address, variables, other) != base_url:
         raise UsageError(
             f"{variables.key} comes from {source}, and {variables.base_url} from {other}. A key is sent only to the"
             f" address that stands beside it. To use that address, set {variables.base_url} in {source} too;"
@@ -182,7 +182,7 @@ def parse_dotenv(content: bytes, path: Path, variables: Variables) -> Mapping[st
     return values
 
 
-def checked(address: str, variables: Variables, source: str) -> str:
+def normal_address(address: str, variables: Variables, source: str) -> str:
     """An address in its normal form, or the default one for "". Raises `UsageError`, without repeating a password."""
     if not address:
         return variables.default_base_url

@@ -40,11 +40,11 @@ def match(attempts: Sequence[SentAttempt], past: Sequence[PastRequest], as_of: d
     twins: dict[str, list[SentAttempt]] = {}
     for attempt in sorted(attempts, key=lambda attempt: attempt.intent_at):
         if attempt.generation_id is None:
-            twins.setdefault(canonical(compared(attempt)), []).append(attempt)
+            twins.setdefault(canonical_text(compared_parameters(attempt)), []).append(attempt)
     findings: dict[str, FindOutcome] = {}
     for lost in twins.values():
         rows = [row for row in free if is_same(lost[0], row)]
-        is_certain = not rows or len({canonical(json.loads(one.request)) for one in lost}) == 1
+        is_certain = not rows or len({canonical_text(json.loads(one.request)) for one in lost}) == 1
         for number, attempt in enumerate(lost):
             finding = finding_of(rows, number, len(lost), as_of) if is_certain else Ambiguous(ONLY_FILES_DIFFER)
             findings[attempt.client_request_id] = finding
@@ -68,15 +68,15 @@ def is_same(attempt: SentAttempt, row: PastRequest) -> bool:
     """
     if row.accepted_at < attempt.intent_at - SERVICE_CLOCK_LAG:
         return False
-    return all(row.body.get(name) == value for name, value in compared(attempt).items())
+    return all(row.body.get(name) == value for name, value in compared_parameters(attempt).items())
 
 
-def canonical(parameters: Mapping[str, Any]) -> str:
+def canonical_text(parameters: Mapping[str, Any]) -> str:
     """The same text for the same parameters, in whatever order."""
     return json.dumps(parameters, sort_keys=True)
 
 
-def compared(attempt: SentAttempt) -> dict[str, Any]:
+def compared_parameters(attempt: SentAttempt) -> dict[str, Any]:
     """The parameters that were sent, without those that hold local files."""
     sent: dict[str, Any] = json.loads(attempt.request)
     files = {pointer.split("/")[1] for pointer in attempt.input_pointers}

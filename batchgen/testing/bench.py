@@ -10,7 +10,7 @@ from batchgen import clock
 from batchgen.services.base import Adoption, SentAttempt, Service, Submission
 from batchgen.services.outcomes import Accepted, FetchOutcome, Working
 from batchgen.services.registry import Plugin
-from batchgen.testing.proxy import Fault, Proxy
+from batchgen.testing.proxy import AnswerFault, Proxy
 
 KEY = "conformance-key-never-to-be-seen"
 POLLS_MAX = 200  # of a generation of the imitation, which should take no longer than a second
@@ -61,7 +61,7 @@ class Bench:
     service: Service
     submitted: int = 0
 
-    async def submit(self, prompt: str = "a lighthouse", fault: Fault | None = None) -> tuple[SentAttempt, Any]:
+    async def submit(self, prompt: str = "a lighthouse", fault: AnswerFault | None = None) -> tuple[SentAttempt, Any]:
         """Send one request, which meets a fault. Returns the attempt and the outcome."""
         self.submitted += 1
         submission = replace(self.imitation.submission(prompt), client_request_id=f"batchgen-{self.submitted:032x}")

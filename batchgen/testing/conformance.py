@@ -31,7 +31,7 @@ from batchgen.services.outcomes import (
     Working,
 )
 from batchgen.testing.bench import KEY, Bench, Imitation, NotConformant, expect, expect_no_key
-from batchgen.testing.proxy import Fault, Proxy, cut, proxied, replaced
+from batchgen.testing.proxy import AnswerFault, Proxy, cut, proxied, replaced
 
 Case = Callable[[Bench], Awaitable[None]]
 MOMENTS = ("sent", "accepted")
@@ -39,24 +39,24 @@ MOMENTS = ("sent", "accepted")
 LIMITS = {"in_flight": 4, "submits_per_minute": 600, "unconfirmed_minutes": 0.1, "on_unconfirmed": "resubmit"}
 RUN_SECONDS = 120
 LOST = (
-    *(Fault(f"the answer is cut after {share:.0%}", True, cut(share)) for share in (0, 0.1, 0.5, 0.9, 1)),
-    *(Fault(f"the answer is {status}", True, replaced(status, "{}")) for status in (500, 502, 503, 504, 408)),
-    Fault("the answer is no JSON", True, replaced(200, "<html>welcome</html>")),
-    Fault("the answer is JSON of another kind", True, replaced(200, '["ok"]')),
-    Fault("the answer is empty", True, replaced(204)),
-    Fault("the answer is a redirect", True, replaced(302, headers="Location: /elsewhere\r\n")),
+    *(AnswerFault(f"the answer is cut after {share:.0%}", True, cut(share)) for share in (0, 0.1, 0.5, 0.9, 1)),
+    *(AnswerFault(f"the answer is {code}", True, replaced(code, "{}")) for code in (500, 502, 503, 504, 408)),
+    AnswerFault("the answer is no JSON", True, replaced(200, "<html>welcome</html>")),
+    AnswerFault("the answer is JSON of another kind", True, replaced(200, '["ok"]')),
+    AnswerFault("the answer is empty", True, replaced(204)),
+    AnswerFault("the answer is a redirect", True, replaced(302, headers="Location: /elsewhere\r\n")),
 )
 """Answers to a create request that the service has accepted."""
-NEVER_CAME = Fault("the request is lost on the way", False, lambda _answer: b"")
-THROTTLING = Fault("the service refuses with 429", False, replaced(429, "{}", "Retry-After: 7\r\n"))
-BAD_KEY = Fault(
+NEVER_CAME = AnswerFault("the request is lost on the way", False, lambda _answer: b"")
+THROTTLING = AnswerFault("the service refuses with 429", False, replaced(429, "{}", "Retry-After: 7\r\n"))
+BAD_KEY = AnswerFault(
     "the service refuses the key, and its answer shows the key", False, replaced(401, json.dumps({"message": KEY}))
 )
 SAYING_NOTHING = (
-    Fault("no answer", False, lambda _answer: b""),
-    Fault("half an answer", True, cut(0.5)),
-    *(Fault(f"the answer is {status}", False, replaced(status, "{}")) for status in (401, 403, 429, 500, 502, 503)),
-    Fault("the answer is no JSON", False, replaced(200, "<html>welcome</html>")),
+    AnswerFault("no answer", False, lambda _answer: b""),
+    AnswerFault("half an answer", True, cut(0.5)),
+    *(AnswerFault(f"the answer is {code}", False, replaced(code, "{}")) for code in (401, 403, 429, 500, 502, 503)),
+    AnswerFault("the answer is no JSON", False, replaced(200, "<html>welcome</html>")),
 )
 """What comes in place of the answer to a question, and says nothing about a generation."""
 
@@ -219,7 +219,7 @@ async def another_key_is_another_account(bench: Bench) -> None:
 async def the_key_goes_to_the_service_alone(bench: Bench) -> None:
     async with proxied(bench.imitation.base_url, bench.imitation.is_create) as other:
         redirect = replaced(307, headers=f"Location: {other.base_url}/\r\n")
-        elsewhere = Fault("a redirect to another host", False, redirect)
+        elsewhere = AnswerFault("a redirect to another host", False, redirect)
         attempt, _ = await bench.submit()
         bench.proxy.other_fault = elsewhere
         await bench.service.fetch(attempt.handle)

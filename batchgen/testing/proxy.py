@@ -14,7 +14,7 @@ IsCreate = Callable[[str, str], bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class AnswerFault:
     """What happens to one request: whether it reaches the service, and what the client gets instead of the answer."""
 
     name: str
@@ -33,9 +33,9 @@ class Proxy:
         self.requests: list[bytes] = []
         self.creates = 0
         """How many of them cost money."""
-        self.create_fault: Fault | None = None
+        self.create_fault: AnswerFault | None = None
         """For the next create request."""
-        self.other_fault: Fault | None = None
+        self.other_fault: AnswerFault | None = None
         """For every other request, while it is set."""
         self.on_create: Callable[[str], Awaitable[None]] | None = None
         """Called with "sent" before a create request is forwarded, and with "accepted" before it is answered."""

@@ -18,7 +18,7 @@ from batchgen.catalogue.links import first_frame, media
 from batchgen.catalogue.prices import with_defaults
 from batchgen.catalogue.register import UNIVERSAL, canonical, endpoints, is_known
 from batchgen.catalogue.rules import schemes
-from batchgen.catalogue.validation import checked, parameters
+from batchgen.catalogue.validation import check_params, parameters
 from batchgen.clock import utcnow
 from batchgen.files.media import is_base64
 from batchgen.simulator.calls import Call, Silence, Truncated
@@ -176,7 +176,7 @@ def refusal(path: str, body: dict[str, Any]) -> str | None:
     if path not in endpoints(model):
         return f"`model`: {model} is not served on this path, but on {' and '.join(endpoints(model))}"
     params = {name: value for name, value in body.items() if name in parameters(model, path)}
-    _, violations = checked(model, path, params)
+    _, violations = check_params(model, path, params)
     reasons = [violation.message for violation in violations if not violation.unknown]
     for link in () if reasons else media(params):
         own = schemes(model, link.pointer.split("/")[1])
