@@ -126,6 +126,8 @@ def test_a_batch_that_was_copied_with_its_table_can_be_read_and_judged_but_is_no
     assert "1 delivered file not there" in status
     goes_on = f"this is a copy: the batch goes on where it was copied from, {manifest}"
     assert (goes_on in status, "`" in status) == (True, False), "a copy refuses run and retry, so none is advised"
+    without_manifest = batchgen("status", "--db", "colleague/batchgen.db").stdout
+    assert (goes_on in without_manifest, "`" in without_manifest) == (True, False)
     document = json.loads(batchgen("status", copied, "--json").stdout)
     hints = [(entry["hint"], entry["next"]) for entry in (document, *document["waits"])]
     assert set(hints) == {(goes_on, None)} and len(hints) > 1

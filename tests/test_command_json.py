@@ -108,6 +108,7 @@ def test_a_command_that_fails_ends_with_an_event_that_says_what_to_do(
     ended = batchgen(*arguments, "--json")
     error = check_events(ended.stdout)[-1]
     assert (ended.returncode, error["event"], error["exit_code"], error["next"]) == (code, "error", code, next_command)
+    assert "top up" not in error["hint"], "no command is refused for the lack of credits"
     assert error["message"] and error["hint"]
 
 

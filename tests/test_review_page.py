@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -348,6 +349,24 @@ def test_verdicts_that_a_served_page_cannot_store_are_kept_for_a_file(
         context.close()
     (entry,) = json.loads((tmp_path / "verdicts.json").read_text("utf-8"))["verdicts"]
     assert (entry["id"], entry["verdict"]) == (KEYS_OF_ALL[0], "picked")
+
+
+def test_a_page_is_not_closed_in_silence_while_verdicts_wait_for_a_locked_job_table(
+    browser: Browser, batch: ReviewBatch
+) -> None:
+    with served_review(batch) as address, opened(browser, address, address) as watched:
+        page = watched.page
+        with closing(sqlite3.connect(batch.folder / "batchgen.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            watched.press("x")
+            with page.expect_event("dialog") as question:
+                page.close(run_before_unload=True)
+            assert question.value.type == "beforeunload"
+            question.value.dismiss()
+            with page.expect_response("**/verdicts"):
+                other.execute("COMMIT")
+        with page.expect_response("**/verdicts"):
+            watched.press("u")
 
 
 def test_fingers_find_large_buttons_and_a_narrow_screen_shows_everything(browser: Browser, report: str) -> None:

@@ -145,6 +145,7 @@ def test_when_the_key_is_refused_midway_paid_generations_are_still_collected(
     put_faults(simulator, {"create": {"auth_401": 1}})
     ended = running.end()
     assert ended.returncode == 4
+    assert "Next: with a valid key, the same command goes on: `batchgen run m.yaml`" in ended.stderr
     collected = states(database)
     assert set(collected) == {"done", "pending"}
     assert collected["done"] == len(Bill(simulator.ledger).accepted)

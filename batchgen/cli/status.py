@@ -23,7 +23,7 @@ from batchgen.cli.batches import commands_on
 from batchgen.errors import ExitCode, UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import leases, statistics
-from batchgen.jobtable.batches import StoredBatch, chosen_batches, made_by, open_table
+from batchgen.jobtable.batches import StoredBatch, chosen_batches, made_by, open_table, table_location
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.delivery import REMARKS_READ
 from batchgen.jobtable.kinds import Hold
@@ -228,7 +228,10 @@ def elsewhere(status: BatchStatus, manifest: Path | None) -> str:
     """Where a batch goes on whose run and `retry` are refused here; "" for any other."""
     if status.move:
         return move_line(status.move)
-    if manifest is None or made_by([status.batch], manifest):
+    table = Path(table_location(options.db_option_as_typed(), manifest or Path("batchgen.db")))
+    beside = manifest or table.with_name(Path(status.batch.manifest_path).name)
+    is_made_there = made_by([status.batch], beside)  # without the table, a copy is not taken for the original
+    if is_made_there or not (beside == manifest or beside.exists()) or not made_by([status.batch], beside, table):
         return ""
     return f"this is a copy: the batch goes on where it was copied from, {status.batch.manifest_path}"
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from batchgen.advice.command_line import MANIFEST_SUFFIXES, typed_again, with_keep
 from batchgen.errors import (
+    AccountError,
     BatchgenError,
     DatabaseNewer,
     ExitCode,
@@ -27,6 +28,7 @@ HINTS: dict[type[BatchgenError], str] = {
     ManifestChanged: ExitCode.USAGE.hint,
     DatabaseNewer: "install the batchgen that wrote this job table, or a newer one",
     UsageError: "correct the command as the message says; --help shows its options",
+    AccountError: "set a valid key; then the same command goes on",  # no command is refused for the lack of credits
     TableLocked: "end the other program, or wait for it; then the same command goes on",
 }
 """Of errors that need another hint than their exit code has, the most special one first."""

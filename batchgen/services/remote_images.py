@@ -23,6 +23,7 @@ REQUESTS: dict[str, dict[str, str]] = {"HEAD": {}, "GET": {"Range": "bytes=0-0"}
 
 A refusal of HEAD proves nothing: a link may be signed for GET alone, and a server may know no HEAD.
 """
+FILE = (200, 206)  # what a server answers that has the file; 204, or 302 without an address, is none
 NOT_AN_IMAGE = (
     *("text/html", "text/xml", "video/", "audio/"),
     *("application/json", "application/problem+json", "application/xml", "application/xhtml+xml", "application/pdf"),
@@ -69,7 +70,8 @@ async def check(client: http.Client, link: str, base_url: str) -> str | None:
             ):
                 status = response.status_code
                 content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-            if status < 400:
+                is_empty = response.headers.get("content-length") == "0"
+            if status in FILE and not is_empty:
                 break
     except TimeoutError:
         return "cannot be reached: no answer in time"
@@ -77,8 +79,10 @@ async def check(client: http.Client, link: str, base_url: str) -> str | None:
         return "cannot be reached: the address, or the one it redirects to, is not valid"
     except failures.FAILURES as error:
         return f"cannot be reached: {failures.describe(error)}"
-    if status >= 400:
+    if status not in FILE:
         return f"cannot be fetched: its server answers {status}"
+    if is_empty:
+        return "is empty"
     if content_type.startswith(NOT_AN_IMAGE):
         return f"is not an image: its server says {one_line(content_type, LINK_CHARS_MAX)}"
     return f"must be saved as JPEG or PNG: its server says {content_type}" if content_type in UNFIT else None

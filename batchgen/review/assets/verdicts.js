@@ -88,6 +88,9 @@ async function sendVerdicts() {
   }
 }
 
+// The browser asks before it closes a page whose verdicts nobody has stored yet.
+window.addEventListener("beforeunload", (event) => unsaved.size && event.preventDefault());
+
 function notice(text, about = "") {
   elements.notice.textContent = text;
   elements.notice.dataset.about = about;
