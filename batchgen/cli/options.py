@@ -113,8 +113,8 @@ def moment(text: str) -> datetime:
             today = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
             return today if today > now else today + timedelta(days=1)
         return datetime.fromisoformat(text).astimezone()
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is not a time such as 08:00 or 2026-03-01T08:00") from None
+    except (ValueError, OverflowError):
+        raise click.BadParameter(f"{text[:60]!r} is not a time such as 08:00 or 2026-03-01T08:00") from None
 
 
 OVERRIDES = "overrides the manifest's limit; auto: learned from the service's answers."
