@@ -302,16 +302,37 @@ def test_usual_ways_to_write_a_file_are_read(tmp_path: Path, content: bytes) -> 
         ("set SERVICE_KEY=abc\r\n", 1, "SERVICE_KEY"),
         ('$env:SERVICE_KEY="abc"', 1, "SERVICE_KEY"),
         ("SERVICE_KEY: abc", 1, "SERVICE_KEY"),
+        *(
+            (f"SERVICE_KEY=abc\n\n{line}", 3, "SERVICE_URL")
+            for line in (
+                "- SERVICE_URL=https://own.example",
+                "declare -x SERVICE_URL=https://own.example",
+                "set -gx SERVICE_URL https://own.example",
+                "setx SERVICE_URL https://own.example /m",
+                "ENV SERVICE_URL https://own.example",
+                "SERVICE_URL https://own.example",
+                "\u200bSERVICE_URL=https://own.example",
+                "service_url=https://own.example",
+            )
+        ),
     ],
 )
 def test_a_line_that_cannot_be_read_is_named(tmp_path: Path, content: str, line: int, name: str) -> None:
-    (tmp_path / ".env").write_text(content)
+    (tmp_path / ".env").write_text(content, encoding="utf-8")
     with pytest.raises(UsageError, match=f":{line}: {name} cannot be read here"):
         read_account(VARIABLES, tmp_path)
 
 
 @pytest.mark.parametrize(
-    "content", ["SERVICE_KEY=", 'export SERVICE_KEY="" # soon\r\n', "# SERVICE_KEY=x", "A=$SERVICE_KEY"]
+    "content",
+    [
+        "SERVICE_KEY=",
+        "SERVICE_KEY = \n",
+        "SERVICE_KEY # soon",
+        'export SERVICE_KEY="" # soon\r\n',
+        "# SERVICE_KEY=x",
+        "A=$SERVICE_KEY",
+    ],
 )
 def test_a_variable_that_is_left_empty_is_none(tmp_path: Path, content: str) -> None:
     (tmp_path / ".env").write_text(content)

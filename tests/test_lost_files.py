@@ -22,6 +22,7 @@ from batchgen.jobtable import delivery, polling, statistics
 from batchgen.jobtable.delivery import LostFiles, PlacedFile
 from batchgen.jobtable.leases import begin_run, end_run
 from batchgen.jobtable.run_lock import Owner
+from batchgen.jobtable.selection import Selection, select_jobs
 from batchgen.limits import blockers
 from batchgen.report.hints import advice
 from batchgen.report.live_view import LiveView
@@ -29,7 +30,7 @@ from batchgen.report.progress import CAUSE_AGAIN, RunProgress
 from batchgen.report.words import blocker_line, lost_lines
 from batchgen.runs.ending import judge_run
 from tests.conftest import NOON
-from tests.scripted import ScriptedService, context_of
+from tests.scripted import ScriptedService, change_spec, context_of
 from tests.stores import TestStore
 from tests.table import MINUTE, RUN, SECOND, Table
 from tests.test_retry import run_command
@@ -106,11 +107,25 @@ def test_a_run_does_not_say_that_all_is_delivered_while_a_file_is_missing(table:
     path.unlink()
     ending = table.database.read_now(judge_run, context, None, NOON)
     assert ending.exit_code is ExitCode.INCOMPLETE
-    assert ending.message == "every job was delivered, but mona.mp4 (job mona) is missing"
+    assert ending.message == "every job was delivered; but mona.mp4 (job mona) is missing"
     table.change(begin_run, "batchgen-2", table.batch_id, Owner("another machine", 1, holds_lock=False), NOON)
     ending = table.database.read_now(judge_run, context, None, NOON)
     assert "other machines worked on this batch, and may have them" in lost_lines(ending.lost, "batchgen retry")[0]
     assert ending.message.endswith("may have them")
+
+
+def test_a_missing_file_hides_neither_the_jobs_that_were_not_selected_nor_a_log_that_was_silent(
+    table: Table, clock: Clock
+) -> None:
+    deliver(table).unlink()
+    table.sync("mona", "lisa")
+    selected = table.database.read_now(select_jobs, table.batch_id, Selection(only=("mona",)))
+    context = context_of(table, ScriptedService())
+    change_spec(context, selected=selected)
+    context.uncompared = "no answer"
+    ending = table.database.read_now(judge_run, context, None, NOON)
+    assert ending.message.startswith("every selected job was delivered; 1 more was not selected; what was paid")
+    assert ending.message.endswith("; but mona.mp4 (job mona) is missing")
 
 
 def test_the_advice_for_lost_files_is_a_command_to_type() -> None:

@@ -176,6 +176,8 @@ REFUSED = [
     (("set", "in_flight"), "'in_flight' is no assignment: write NAME=VALUE"),
     (("set", "in_flight=3", "in-flight=4"), "`in_flight` is there twice"),
     (("set", "until=noon"), "'noon' is not a time such as 08:00"),
+    (("set", "until=9999-12-31T23:59-23:59"), "'9999-12-31T23:59-23:59' is not a time such as 08:00"),
+    (("prioritize", "[" * 60_000), "this has 60,000 characters; at most 1,000 are allowed"),
     (("prioritize",), "name at least one job"),
     (("prioritize", "mina"), "mina: no job of this batch has such an id; did you mean mona?"),
     (("prioritize", "caf\udce9"), "no job of this batch has such an id"),
@@ -183,7 +185,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(
-    ("words", "message"), REFUSED, ids=lambda value: " ".join(value) if type(value) is tuple else ""
+    ("words", "message"), REFUSED, ids=lambda value: " ".join(value)[:60] if type(value) is tuple else ""
 )
 def test_what_cannot_be_set_is_refused_in_the_manifests_words_and_nothing_is_changed(
     words: Sequence[str], message: str, table: Table, batchgen: Command

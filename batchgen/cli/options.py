@@ -116,7 +116,7 @@ def moment(text: str) -> datetime:
             return next(time for time in (local.astimezone() for local in to_come) if time > now)
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError):
-        raise click.BadParameter(f"{text!r} is not a time such as 08:00 or 2026-03-01T08:00") from None
+        raise click.BadParameter(f"{text[:60]!r} is not a time such as 08:00 or 2026-03-01T08:00") from None
 
 
 OVERRIDES = "overrides the manifest's limit; auto: learned from the service's answers."

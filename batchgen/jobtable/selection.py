@@ -24,6 +24,7 @@ from batchgen.jobtable.rows import chunks_of, rows_among
 from batchgen.jobtable.schema import jobs
 from batchgen.jobtable.statistics import count
 
+PATTERN_CHARS_MAX = 1_000  # five times the longest id; a hundred times as many would be read for minutes
 COMPARED_IDS_MAX = 1_000  # with which one without a match is compared, to suggest another: a million take a minute
 
 
@@ -169,6 +170,9 @@ def matching(keys: Iterable[str], patterns: Sequence[str], option: str = "") -> 
     unmatched = dict.fromkeys(keys)
     all_keys = dict(unmatched)
     for pattern in patterns:
+        if len(pattern) > PATTERN_CHARS_MAX:
+            length = f"{len(pattern):,} characters; at most {PATTERN_CHARS_MAX:,} are allowed"
+            raise UsageError(f"{option}{pattern[:60]}…: this has {length}")
         fitting = [pattern] if pattern in all_keys else [key for key in all_keys if fnmatchcase(key, pattern)]
         if not fitting:
             hint = nearest_hint(pattern.strip("*?"), list(all_keys)[:COMPARED_IDS_MAX])

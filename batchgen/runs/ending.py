@@ -111,7 +111,8 @@ def judge_run(
         number = len(lost.files)
         fault = f"{lost.files[0]}" if number == 1 else f"{number} files are not there as delivered"
         ending.exit_code = ExitCode.INCOMPLETE
-        ending.message = f"every job was delivered, but {fault}{lost.remark}"
+        was = ending.message.replace(" is delivered", " was delivered", 1)
+        ending.message = f"{was}; but {fault}{lost.remark}"
     return ending
 
 

@@ -34,8 +34,11 @@ ADDRESS = re.compile(
 """An address that every library reads in the same way: no user, query or fragment, nothing that needs an encoding."""
 WRONG_CHARACTER = re.compile("[\0\udc80-\udcff]")
 """NUL, or what Python reads in the place of a byte that is not UTF-8 (PEP 383)."""
-SETTING = r"""^[ \t]*(?:(?:export|set)[ \t]+|\$env:)?["']?{name}["']?[ \t]*[:=][ \t]*(?!''|""|#)\S"""
-"""A line of a `.env` file, of a shell or of YAML that gives a variable a value."""
+SETTING = (
+    r"""^[^\w#;/\n]*(?:(?:export|set|declare|typeset|setx|setenv|env)[ \t]+(?:[-/]\w+[ \t]+)*|\$env:)?"""
+    r"""["']?{name}["']?(?:[ \t]*[?:+]*[:=][ \t]*|[ \t]+(?![?:+]*[:=]))(?!''|""|#)\S"""
+)
+"""A line of a `.env` file, of a shell, of YAML or of Docker that gives a variable a value, whatever signs begin it."""
 MISNAMED = (".env.txt", "env.txt", ".env.local")
 """What editors and other programs call a `.env` file."""
 SAME_CHARS = 4  # at its beginning, by which a variable with another name is known for the key
@@ -176,7 +179,7 @@ def parse_dotenv(content: bytes, path: Path, variables: Variables) -> Mapping[st
         raise NotUTF8(f"{path}: byte 0x{byte.hex()} in line {line} is not UTF-8; save the file as UTF-8")
     for name in filter(None, (variables.key, variables.base_url)):
         # Without its address, a key would go to the default one.
-        if name not in values and (setting := re.search(SETTING.format(name=name), text, re.MULTILINE)):
+        if name not in values and (setting := re.search(SETTING.format(name=name), text, re.MULTILINE | re.IGNORECASE)):
             line = text[: setting.start()].count("\n") + 1
             raise UnreadableLine(f"{path}:{line}: {name} cannot be read here. Write {name}=… on a line of its own")
     return values
