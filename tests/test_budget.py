@@ -345,7 +345,7 @@ SPEND = """
 import sys
 from datetime import datetime, UTC, timedelta
 from decimal import Decimal
-from batchgen.limits.budget import choose, priced
+from batchgen.limits.budget import choose, with_estimates
 from batchgen.jobtable.database import Database
 from batchgen.jobtable import ledger, submission
 from batchgen.jobtable.pricelist import PriceList
@@ -355,7 +355,7 @@ now = datetime(2026, 3, 1, 12, tzinfo=UTC)
 until = now + timedelta(minutes=5)
 prices = PriceList(listed={MODEL: PRICES})
 def claim(connection):
-    pending = priced(submission.ready(connection, 1, 3), prices)
+    pending = with_estimates(submission.ready(connection, 1, 3), prices)
     chosen = choose(pending, ledger.totals(connection, 1), Decimal("20.2")).chosen
     sender = submission.Sender(worker, "aimlapi", "0badcafe")
     return submission.intend(connection, 1, sender, now, until, chosen)
