@@ -107,7 +107,7 @@ def test_a_run_does_not_say_that_all_is_delivered_while_a_file_is_missing(table:
     path.unlink()
     ending = table.database.read_now(judge_run, context, None, NOON)
     assert ending.exit_code is ExitCode.INCOMPLETE
-    assert ending.message == "every job was delivered; but mona.mp4 (job mona) is missing"
+    assert ending.message == "every job is delivered; but mona.mp4 (job mona) is missing"
     table.change(begin_run, "batchgen-2", table.batch_id, Owner("another machine", 1, holds_lock=False), NOON)
     ending = table.database.read_now(judge_run, context, None, NOON)
     assert "other machines worked on this batch, and may have them" in lost_lines(ending.lost, "batchgen retry")[0]
@@ -124,7 +124,7 @@ def test_a_missing_file_hides_neither_the_jobs_that_were_not_selected_nor_a_log_
     change_spec(context, selected=selected)
     context.uncompared = "no answer"
     ending = table.database.read_now(judge_run, context, None, NOON)
-    assert ending.message.startswith("every selected job was delivered; 1 more was not selected; what was paid")
+    assert ending.message.startswith("every selected job is delivered; 1 more was not selected; what was paid")
     assert ending.message.endswith("; but mona.mp4 (job mona) is missing")
 
 

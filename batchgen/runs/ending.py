@@ -111,8 +111,7 @@ def judge_run(
         number = len(lost.files)
         fault = f"{lost.files[0]}" if number == 1 else f"{number} files are not there as delivered"
         ending.exit_code = ExitCode.INCOMPLETE
-        was = ending.message.replace(" is delivered", " was delivered", 1)
-        ending.message = f"{was}; but {fault}{lost.remark}"
+        ending.message += f"; but {fault}{lost.remark}"
     return ending
 
 
