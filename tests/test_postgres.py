@@ -26,7 +26,7 @@ from sqlalchemy import Connection, NullPool, create_engine, make_url, select, te
 from batchgen.billing.settlements import Settlement
 from batchgen.errors import BatchgenError, DatabaseNewer, ExitCode, StorageError, TableLocked, UsageError
 from batchgen.jobs import Parent, State, Verdict
-from batchgen.jobtable import clips, engine, ledger, repeats, settings, table_lock, takeover, verdicts
+from batchgen.jobtable import clips, commands, engine, ledger, repeats, settings, table_lock, takeover, verdicts
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.fingerprint import new_request_id
 from batchgen.jobtable.query import QueryLimit, run_query
@@ -305,6 +305,25 @@ def test_no_intent_is_written_to_a_server_that_has_lost_what_a_run_had_committed
         assert table.attempts() == []
         compared_at = database.read_now(lambda connection: connection.execute(select(batches.c.compared_at)).scalars())
         assert list(compared_at) == [None], "other runs compare all jobs as well"
+
+
+def test_an_event_of_a_trial_that_was_rolled_back_is_no_loss_of_the_server(
+    table: Table, place: str, postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_lock, "RETRY_SECONDS", 0.01)
+    table.sync("mona", "lighthouse")
+    table.cancel("lighthouse")
+    mona = table.row().id
+
+    def try_out(connection: Connection) -> None:
+        with connection.begin_nested() as savepoint:
+            commands.cancel_pending(connection, [mona], "tried out", NOON)
+            savepoint.rollback()
+
+    table.change(try_out)
+    sessions = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{make_url(place).database}'"
+    postgres.ask(postgres.url("postgres"), sessions)
+    assert [job.key for job in table.intend()] == ["mona"]
 
 
 def test_a_read_that_takes_long_holds_up_the_next_one_and_does_not_fail_it(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, bindparam, select, text
+from sqlalchemy import Connection, Engine, bindparam, event, select, text
 from sqlalchemy.exc import DBAPIError
 
 from batchgen import clock
@@ -56,6 +56,7 @@ class Writer:
         """The newest event that was committed here."""
         self.fell_back = False
         """Whether the server lacks it."""
+        event.listen(engine, "rollback_savepoint", self.forget_events)
         self.queue: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
         self.thread = threading.Thread(target=self.serve, name="batchgen-writer", daemon=True)
         self.thread.start()
@@ -130,6 +131,10 @@ class Writer:
                 raise
             self.last_event = connection.info[LAST_EVENT]
             return results
+
+    def forget_events(self, connection: Connection, *_savepoint: object) -> None:
+        """What a trial has rolled back was never stored, so no server can have lost it."""
+        connection.info[LAST_EVENT] = self.last_event
 
     def judge_server(self, connection: Connection) -> None:
         """Raise `StorageError` if a new connection leads to a table that lacks what was committed.
