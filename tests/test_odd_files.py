@@ -27,6 +27,7 @@ from batchgen.files import part as part_module
 from batchgen.jobs import ErrorClass
 from batchgen.jobtable import delivery
 from batchgen.limits import blockers
+from batchgen.services.boundary import BoundedService
 from batchgen.services.outcomes import Finished, Unavailable
 from tests.fileserver import (
     CLIP,
@@ -154,6 +155,21 @@ async def test_what_does_not_play_ends_at_the_third_time_and_is_kept_aside(
     assert not target.exists()
     assert not part_of(table).exists()
     assert table.recomputed_totals().unpriced == 1, "what was paid counts on"
+
+
+async def test_a_file_that_holds_the_key_is_named_without_it(
+    table: Table, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = "sk-0123456789abcdef"
+    async with serving(full_answer(f'{{"id": "{key}"}}'.encode())) as wire:
+        url = f"{wire.base_url}/v.mp4"
+        finished_generation(table, url)
+        context = context_of(table, ScriptedService(fetches=[Finished((url,))]))
+        context.service = BoundedService(context.service, key)
+        async with downloading(context) as stage:
+            await turn_when_due(stage, table, clock, SAME_BYTES)
+    assert "it starts with '{" in table.row().error
+    assert key not in str(table.everything()) + caplog.text
 
 
 async def test_two_odd_files_by_turns_are_each_counted(table: Table, clock: Clock) -> None:

@@ -43,7 +43,8 @@ async def verify_and_place(task: DownloadTask, checker: Checker, cut: str) -> No
                 remarks.append(remark)
             media = await checker.check(video.path, video.size)
         except (NotVideo, Undecodable) as error:
-            remarks.append(await judge_fault(task, error, cut))
+            fault = type(error)(task.context.service.printable(error))  # it quotes the file
+            remarks.append(await judge_fault(task, fault, cut))
         # Before it gets its name: after a crash between name and row, the next run recognises the file by this.
         output_path = await task.write(delivery.verified, video.size, video.sha256, media)
         # An archived version may have made place for the new one.

@@ -28,6 +28,7 @@ from batchgen.services.outcomes import (
     SubmitOutcome,
     Unsupported,
 )
+from batchgen.services.text import MESSAGE_CHARS, one_line
 
 AT_ONCE = 16  # requests of one kind on the wire (creates, questions): enough for hundreds of jobs a minute
 
@@ -233,6 +234,10 @@ class Service(ABC):
     def clock_offset(self) -> timedelta:
         """How far the service's clock is ahead of this machine's, by its last answer; zero where it does not say."""
         return timedelta(0)
+
+    def printable(self, text: object, most: int = MESSAGE_CHARS) -> str:
+        """One line of a text from elsewhere, a file too, to show and to store. `boundary.py` blots the key out."""
+        return one_line(str(text), most)
 
     async def prepare(self, _submission: Submission) -> Mapping[str, Any] | PrepareOutcome:
         """Free work before the paid request, such as uploads. What it returns is stored with the attempt beforehand."""

@@ -95,7 +95,7 @@ class BoundedService(Service):
         self.name, self.account, self.base_url = service.name, service.account, service.base_url
         self.features, self.variables = bounds.bounded_features(service.features), service.variables
         for text in (self.name, self.account, self.base_url, self.origin):
-            if not isinstance(text, str) or self._text(text, ID_CHARS) != text:
+            if not isinstance(text, str) or self.printable(text, ID_CHARS) != text:
                 raise OutOfBounds("its name, account or base_url is no short text without the key")
 
     @property
@@ -190,16 +190,16 @@ class BoundedService(Service):
             if not call.done():
                 call.cancel()
                 call.add_done_callback(lambda late: late.cancelled() or late.exception())  # or asyncio shows it
-        LOG.warning(f"{name}.unusable", extra={"reason": self._text(reason)})
-        return failure(self._text(reason))
+        LOG.warning(f"{name}.unusable", extra={"reason": self.printable(reason)})
+        return failure(self.printable(reason))
 
     def _outcome(self, types: UnionType, outcome: Any) -> Any:
         """The outcome with its values bounded. Raises `OutOfBounds`."""
         if not is_dataclass(outcome) or isinstance(outcome, type) or not isinstance(outcome, types):
             raise OutOfBounds(f"the plug-in made a {type(outcome).__name__} of it")
         judges: dict[str, Callable[[Any], Any]] = {
-            **dict.fromkeys(("reason", "message", "proof"), self._text),
-            **dict.fromkeys(("word", "input"), lambda text: self._text(text or "", WORD_CHARS)),
+            **dict.fromkeys(("reason", "message", "proof"), self.printable),
+            **dict.fromkeys(("word", "input"), lambda text: self.printable(text or "", WORD_CHARS)),
             "generation_id": self._id,
             "about": lambda text: text if self._is_plain(text, ID_CHARS) else "",
             "handle": partial(self._handle, subject=getattr(outcome, "generation_id", "it")),
@@ -217,14 +217,14 @@ class BoundedService(Service):
         wait = getattr(outcome, "retry_after", None)
         if not isinstance(wait, timedelta) or wait <= PAUSE_MAX:
             return bounded
-        return replace(bounded, reason=self._text(f"{bounded.reason}; it asks to wait {bounds.in_words(wait)}"))
+        return replace(bounded, reason=self.printable(f"{bounded.reason}; it asks to wait {bounds.in_words(wait)}"))
 
     def _finding(self, finding: FindOutcome, intent_at: datetime) -> FindOutcome:
         """A finding; `Ambiguous`, which leaves it to a person, where its generation has no usable id."""
         try:
             bounded: FindOutcome = self._outcome(FindOutcome, finding)
         except OutOfBounds as error:
-            return Ambiguous(self._text(f"the service has it, but {error}"))
+            return Ambiguous(self.printable(f"the service has it, but {error}"))
         if isinstance(bounded, Adopted) and not bounds.is_near(bounded.accepted_at, intent_at):
             return replace(bounded, accepted_at=intent_at)
         return bounded
@@ -248,7 +248,7 @@ class BoundedService(Service):
         is_whole = row.generation_id is None or self._is_plain(row.generation_id, ID_CHARS)
         if usd is None or not is_whole or (row.amount_usd < 0 and kind is not TransactionKind.OTHER):
             return None
-        words = {name: self._text(getattr(row, name), ID_CHARS) for name in ("model", "type", "id")}
+        words = {name: self.printable(getattr(row, name), ID_CHARS) for name in ("model", "type", "id")}
         exact = usd.quantize(bounds.CHARGE_STEP).copy_sign(row.amount_usd)
         return replace(row, kind=kind, at=at, amount_usd=exact, **words)
 
@@ -269,12 +269,12 @@ class BoundedService(Service):
         entries = list(texts.items())[:MODELS_MAX]
         return {name: text for name, text in entries if self._is_plain(name, ID_CHARS) and self._is_plain(text, most)}
 
-    def _text(self, text: object, most: int = MESSAGE_CHARS) -> str:
+    def printable(self, text: object, most: int = MESSAGE_CHARS) -> str:
         return one_line(without_key(str(text), self._api_key), most)
 
     def _id(self, generation_id: str) -> str:
         if not self._is_plain(generation_id, ID_CHARS):
-            raise OutOfBounds(f"its generation id is none: {self._text(generation_id, WORD_CHARS)!r}")
+            raise OutOfBounds(f"its generation id is none: {self.printable(generation_id, WORD_CHARS)!r}")
         return generation_id
 
     def _addresses(self, files: Sequence[str]) -> tuple[str, ...]:
@@ -283,7 +283,7 @@ class BoundedService(Service):
             raise OutOfBounds(f"it names more than {FILES_MAX} files")
         for address in files:
             if not self._is_plain(address, ADDRESS_CHARS):
-                raise OutOfBounds(f"the address of a file is none: {self._text(address, WORD_CHARS)!r}")
+                raise OutOfBounds(f"the address of a file is none: {self.printable(address, WORD_CHARS)!r}")
         return files
 
     def _handle(self, handle: Mapping[str, Any], subject: str = "it") -> Mapping[str, Any]:
