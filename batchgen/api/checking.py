@@ -53,8 +53,18 @@ def check(manifest: str | Path, *, validate: bool = True, online: bool = False) 
         if unreachable := complete(problems(valid, service.base_url)):
             raise ManifestInvalid(unreachable)
         complete(object_store.check_stores([job.output for job in valid.jobs]))
-    batch = simulated_name(valid.batch) if valid.service == SIMULATOR else valid.batch
-    return Check(batch, len(valid.jobs), Counter(job.model for job in valid.jobs), valid.warnings, valid.service)
+    return Check(
+        stored_name(valid.batch, valid.service),
+        len(valid.jobs),
+        Counter(job.model for job in valid.jobs),
+        valid.warnings,
+        valid.service,
+    )
+
+
+def stored_name(batch: str, service: str) -> str:
+    """The name of a manifest's batch in the job table, as it runs at this service."""
+    return simulated_name(batch) if service == SIMULATOR else batch
 
 
 def simulated_name(batch: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from batchgen import clock
-from batchgen.api.checking import SIMULATED, simulated_name
+from batchgen.api.checking import SIMULATED, simulated_name, stored_name
 from batchgen.api.enrolling import batch_of, prepare_run, read_digests
 from batchgen.api.options import RunOptions, hooks_of, limits_of, refuse_wrong, selection_of, until_of
 from batchgen.context import RunSpec
@@ -115,7 +115,7 @@ def read_manifest(path: Path, database: Database | None, *, simulate: bool, vali
     """
 
     def sent_keys(batch: str, service: str) -> Collection[str]:
-        name = simulated_name(batch) if simulate or service == SIMULATOR else batch
+        name = stored_name(batch, SIMULATOR if simulate else service)
         return database.read_now(batches.sent_keys, name) if database else ()
 
     def learn_models() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from rich import filesize
 
-from batchgen.api.checking import simulated_name
+from batchgen.api.checking import stored_name
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch
@@ -19,7 +19,6 @@ from batchgen.report.terminal import print_lines
 from batchgen.review.page import read_page
 from batchgen.review.posters import PosterSource
 from batchgen.review.report import MARK, write_report
-from batchgen.services.registry import SIMULATOR
 
 
 @options.batch
@@ -38,8 +37,7 @@ def command(manifest: Path, db: str | None, simulate: bool, output: Path | None)
     """
     folder = manifest.absolute().parent
     with open_batch(db, manifest, simulate) as (database, batch):
-        name = simulated_name(manifest.stem) if batch.service == SIMULATOR else manifest.stem
-        path = output or folder / f"{name}-report.html"
+        path = output or folder / f"{stored_name(manifest.stem, batch.service)}-report.html"
         check_target(path, MARK)  # before anything is read
         posters = asyncio.run(read_posters(PosterSource(folder), database.read_now(clips.first_files, batch.id)))
         page = database.read_now(read_page, batch, posters)
