@@ -230,10 +230,12 @@ def elsewhere(status: BatchStatus, manifest: Path | None) -> str:
         return move_line(status.move)
     table = Path(table_location(options.db_option_as_typed(), manifest or Path("batchgen.db")))
     beside = manifest or table.with_name(Path(status.batch.manifest_path).name)
-    is_made_there = made_by([status.batch], beside)  # without the table, a copy is not taken for the original
-    if is_made_there or not (beside == manifest or beside.exists()) or not made_by([status.batch], beside, table):
+    if manifest is None and not beside.exists():
         return ""
-    return f"this is a copy: the batch goes on where it was copied from, {status.batch.manifest_path}"
+    # Only with the table that has it is a copy taken for the original.
+    is_copy = made_by([status.batch], beside, table) and not made_by([status.batch], beside)
+    origin = f"this is a copy: the batch goes on where it was copied from, {status.batch.manifest_path}"
+    return origin if is_copy else ""
 
 
 def move_line(move: Departure) -> str:
