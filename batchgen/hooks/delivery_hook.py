@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from batchgen import clock
+from batchgen.catalogue.wording import listed
 from batchgen.errors import UsageError
 from batchgen.files.output_paths import is_url
 from batchgen.jobtable import delivery_hooks, leases, run_lock
@@ -46,7 +47,8 @@ START_HINTS: dict[int | None, str] = {
     errno.ENOEXEC: ". A script begins with a line such as #!/bin/sh",
     errno.ENOENT: ". If it is there, the interpreter in its first line is not (or that line ends as in Windows)",
 }
-PLACEHOLDER = re.compile(r"\{(?:path|id|batch|model|url|)\}")
+PLACEHOLDERS = ("{path}", "{id}", "{batch}", "{model}", "{url}")
+PLACEHOLDER = re.compile("|".join(map(re.escape, ("{}", *PLACEHOLDERS))))
 # Whose command would end well and do nothing, or move each clip over the one before, into a file named ~ or $HOME:
 SHELL_WORD = re.compile(r"&&|\|\|?|&|[12]?>>?|<|2>&1|~.*|.*(\$[\w({]|`).*")
 OTHER_PLACEHOLDER = re.compile(r"\{\w+\}")
@@ -81,7 +83,7 @@ def parse_command(command: str | Sequence[str]) -> list[str]:
         raise UsageError("--exec: there is no command")
     for word in QUOTED.sub("_", command).split() if isinstance(command, str) else ():
         if OTHER_PLACEHOLDER.fullmatch(word) and not PLACEHOLDER.fullmatch(word):
-            raise UsageError(f"--exec: there is no {word}; known: {{path}}, {{id}}, {{batch}}, {{model}} and {{url}}")
+            raise UsageError(f"--exec: there is no {word}; known: {listed(PLACEHOLDERS)}")
         if SHELL_WORD.fullmatch(word):
             raise UsageError(
                 f"--exec: no shell is started, and {word} would be an argument of {arguments[0]}. Write a script,"

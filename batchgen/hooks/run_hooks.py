@@ -44,10 +44,10 @@ class RunHooks:
         notifier: Notifier,
         delivery_hook: DeliveryHook | None,
         metrics: MetricsServer | None,
-        command_line: Callable[[str], str],
+        to_type: Callable[[str], str],
     ) -> None:
         self.notifier, self.delivery_hook, self.metrics = notifier, delivery_hook, metrics
-        self.command_line = command_line
+        self.to_type = to_type
         """Another command on the same batch, to type."""
         self.report: Report = log_failure
         self.failures: list[str] = []
@@ -140,7 +140,7 @@ class RunHooks:
         waiting = await self.context.database.read(blockers.blockers, self.context.batch_id, now)
         minutes = round((now - self.last_movement).total_seconds() / 60)
         title = f"batchgen: {self.batch}: nothing has moved for {plural(minutes, 'minute')}"
-        self.notifier.notify(Message(title, [*map(str, waiting), f"More: {self.command_line('status')}"]))
+        self.notifier.notify(Message(title, [*map(str, waiting), f"More: {self.to_type('status')}"]))
 
     def notify_end(self, message: str, summary: BatchSummary | None, step: NextStep) -> None:
         lines = message.splitlines() or [""]
@@ -155,7 +155,7 @@ class RunHooks:
         if step.hint:
             lines.append(f"Next: {step.hint}.")
         if step.command:
-            lines.append(self.command_line(step.command))
+            lines.append(self.to_type(step.command))
         self.notifier.notify(Message(title, lines))
 
     async def finish(self) -> None:
