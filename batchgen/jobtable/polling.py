@@ -111,7 +111,8 @@ def failed(
     if moved:
         failure["polled_at"] = polled_at or now
         # Only what was made and paid for expires: that it cost nothing is not believed.
-        cost_usd = outcome.cost_usd or (None if outcome.kind in PAID_FAILURES else outcome.cost_usd)
+        is_believed = bool(outcome.cost_usd) or outcome.kind not in PAID_FAILURES
+        cost_usd = outcome.cost_usd if is_believed else None
         end(connection, job, outcome.word, now, cost_usd, ChargeSource.POLL, **failure)
     return moved
 

@@ -103,7 +103,6 @@ def intend(
         return []
     refuse_moved(connection, batch_id)
     # The index ux_attempts_one_open refuses this insert for a job that may already be paid for.
-    sent_by = {"service": sender.service, "account": sender.account, "origin": sender.origin}
     new = [
         {
             "job_id": job.id,
@@ -115,7 +114,9 @@ def intend(
             "deadline_at": job.deadline_at or lease_ends,
             "intent_at": now,
             "outcome": Outcome.SENDING,
-            **sent_by,
+            "service": sender.service,
+            "account": sender.account,
+            "origin": sender.origin,
         }
         for job in chosen
     ]
