@@ -138,7 +138,7 @@ class Runner:
         tasks = [asyncio.create_task(self.until_over(question)) for question in questions]
         try:
             await asyncio.wait(tasks, timeout=FIRST_ANSWERS_SECONDS)
-            self.upkeep.hold_for_answers()
+            self.upkeep.note_awaited_answer()
             for model in self.context.spec.models:  # An earlier run may have planned polls without these medians.
                 await self.poller.bring_forward(model, clock.utcnow())
             check_again = partial(self.at_intervals, repeats.check_again, STEERING_SECONDS)

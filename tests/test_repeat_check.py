@@ -320,14 +320,14 @@ def test_a_run_says_for_which_answer_it_waits_and_how_long_at_most(table: Table,
     context = context_of(table, ScriptedService(), Limits(max_cost=Decimal(5)))
     upkeep = Upkeep(context, lambda: None, lambda _downloads: None)
     context.awaits_history = True
-    upkeep.hold_for_answers()
+    upkeep.note_awaited_answer()
     assert (context.wait_reason, context.wait_until, context.wait_then) == (
         "the service's log is read, to see what was paid for before",
         NOON + HOUR,
         "the run goes on without it",
     )
     context.has_prices.clear()
-    upkeep.hold_for_answers()
+    upkeep.note_awaited_answer()
     assert (context.wait_reason, context.wait_until, context.wait_then) == (
         "the price list has not come yet, which max_cost needs",
         NOON + timedelta(minutes=1),

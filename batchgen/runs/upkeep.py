@@ -127,7 +127,7 @@ class Upkeep:
         self.resize(context.limits_in_force.downloads)
         self.wake()
 
-    def hold_for_answers(self) -> None:
+    def note_awaited_answer(self) -> None:
         """Say which answer of the service the sending waits for, and how long at most."""
         context = self.context
         if context.awaits_prices:
